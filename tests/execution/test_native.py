@@ -1,0 +1,88 @@
+"""The stock runtime's child process ends, however Python ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow_federated as tff
+
+from tff_fedsa.execution import native
+
+_PROGRAM = textwrap.dedent("""
+  import sys, time
+  from tff_fedsa.execution import native
+  import numpy as np
+  import tensorflow_federated as tff
+
+  native.set_native_context(max_concurrent_clients=1)
+
+  @tff.tensorflow.computation(np.int32)
+  def add_one(x):
+    return x + 1
+
+  assert add_one(1) == 2
+  print('worker', *native.worker_pids(), flush=True)
+  if sys.argv[1] == 'raises':
+    raise RuntimeError('on purpose')
+  if sys.argv[1] != 'ends':
+    time.sleep(600)
+""")
+
+_SIGNALS = {
+  'interrupted': signal.SIGINT,
+  'terminated': signal.SIGTERM,
+  'killed': signal.SIGKILL,
+}
+
+
+def test_no_way_of_dying_leaves_a_worker():
+  programs = {}
+  for ending in ('ends', 'raises', *_SIGNALS):
+    # Side by side: each takes seconds to import TFF.
+    programs[ending] = subprocess.Popen(
+      [sys.executable, '-c', _PROGRAM, ending],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+      env={**os.environ, 'PYTHONPATH': os.getcwd()},
+    )
+  for ending, program in programs.items():
+    word, pid = program.stdout.readline().split()
+    assert word == 'worker'
+    if ending in _SIGNALS:
+      assert psutil.pid_exists(int(pid))
+      program.send_signal(_SIGNALS[ending])
+    # Reads to the end of the pipe: hangs if the worker holds it.
+    program.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(int(pid)) and time.monotonic() < deadline:
+      time.sleep(0.1)
+    assert not psutil.pid_exists(int(pid)), ending
+  assert programs['ends'].returncode == 0
+  assert programs['raises'].returncode == 1
+  assert programs['terminated'].returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.usefixtures('native_context')
+def test_a_stopped_worker_is_started_again():
+  @tff.tensorflow.computation(np.int32)
+  def double(x):
+    return 2 * x
+
+  assert double(2) == 4
+  (first,) = native.worker_pids()
+  native.stop_workers()
+  assert native.worker_pids() == []
+  assert double(3) == 6
+  assert native.worker_pids() != [first]
+
+
+def test_bad_values_are_named():
+  with pytest.raises(ValueError, match='max_concurrent_clients >= 1'):
+    native.set_native_context(max_concurrent_clients=0)

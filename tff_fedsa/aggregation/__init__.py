@@ -1,0 +1,1 @@
+"""Aggregation of class prototypes: factories of `AggregationProcess`es."""

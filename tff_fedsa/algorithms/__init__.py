@@ -1,0 +1,1 @@
+"""Algorithms: one file and one public `build_*` each."""

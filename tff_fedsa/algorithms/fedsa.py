@@ -1,0 +1,221 @@
+"""FedSA: federated learning via semantic anchors.
+
+Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
+Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
+reference code `system/flcore/{clients/clientsa,servers/serversa}.py`,
+lokinko/FedSA@75bf106.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import anchors as anchors_lib
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import margins
+from tff_fedsa import prototypes
+from tff_fedsa import server_model
+from tff_fedsa.aggregation import class_mean
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+  """Weights of the terms beside the cross-entropy, all >= 0.
+
+  Attributes:
+    regularization: lambda_reg, of `losses.anchor_regularization`.
+    contrastive: lambda_mcl, of `losses.margin_contrastive`.
+    calibration: lambda_cc, of `losses.classifier_calibration`.
+  """
+
+  regularization: float = 10.0
+  contrastive: float = 1.0
+  calibration: float = 1.0
+
+  def __post_init__(self):
+    for name, value in dataclasses.asdict(self).items():
+      if not (np.isfinite(value) and value >= 0.0):
+        raise ValueError(f'Expected {name} weight >= 0, found {value}.')
+
+
+def build_objective(
+  num_classes: int, feature_dim: int, weights: LossWeights
+) -> client_work_lib.ClientObjective:
+  """Returns FedSA's client objective; the server broadcasts the anchors.
+
+    L = L_ce + lambda_reg L_reg + lambda_mcl L_mcl + lambda_cc L_cc
+
+  The margin of L_mcl is fixed for the round: `margins.margin`.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    weights: The lambdas.
+  """
+
+  def context_fn(anchors, state):
+    margin = margins.margin(anchors, state.prototypes, state.counts)
+    return {'anchors': anchors, 'margin': margin}
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    anchors = context['anchors']
+    terms = {
+      'cross_entropy': losses.cross_entropy(logits, labels),
+      'regularization': losses.anchor_regularization(features, labels, anchors),
+      'contrastive': losses.margin_contrastive(
+        features, labels, anchors, context['margin']
+      ),
+      'calibration': losses.classifier_calibration(head_fn, anchors),
+    }
+    total = (
+      terms['cross_entropy']
+      + weights.regularization * terms['regularization']
+      + weights.contrastive * terms['contrastive']
+      + weights.calibration * terms['calibration']
+    )
+    return {'loss': total, **terms}
+
+  def gauges_fn(anchors, state):
+    return {
+      'gap_global': margins.class_gap(anchors),
+      'gap_local': margins.local_gap(state.prototypes, state.counts),
+    }
+
+  return client_work_lib.ClientObjective(
+    context_fn=context_fn,
+    context_specs={
+      'anchors': tf.TensorSpec([num_classes, feature_dim]),
+      'margin': tf.TensorSpec([]),
+    },
+    loss_fn=loss_fn,
+    loss_names=(
+      'loss', 'cross_entropy', 'regularization', 'contrastive', 'calibration'
+    ),
+    gauges_fn=gauges_fn,
+  )
+
+
+def build_fedsa(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  anchors: Optional[np.ndarray] = None,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  loss_weights: Optional[LossWeights] = None,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  weighting: str = 'clients',
+  anchor_decay: float = 0.9999,
+  keep_missing: bool = True,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
+) -> tff.templates.MeasuredProcess:
+  """Builds the process of FedSA over heterogeneous, stateful clients.
+
+  `initialize()` returns a `composer.ServerState` whose `model` is a
+  `server_model.ServerModel`; `next(server_state, client_states, examples)`
+  runs one round of the given clients, all architectures in one federated
+  computation (types: `composer.compose_process`). Client states come from
+  `client_state.build_initial_state_fn`; the caller keeps them between rounds.
+
+  Differs from the reference code in its defaults: examples are shuffled and
+  a short last batch is used (`LocalTrainingConfig`), and a class that nobody
+  sent keeps its global prototype (`keep_missing`). The reference's behaviour is
+  `LocalTrainingConfig(remainder='drop', shuffle=False)`, `keep_missing=False`.
+
+  Args:
+    models: One per architecture; a client's state says which is its own.
+    input_spec: Of the clients' images.
+    anchors: float32[num_classes, feature_dim], where the server starts; by
+      default `anchors.initial_anchors` with seed 0.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    loss_weights: The lambdas; the reference's by default.
+    local: Batches, epochs, kind of prototypes.
+    weighting: `clients` (reference) or `examples`, see
+      `prototypes.upload_weights`.
+    anchor_decay: alpha of the moving average; the reference uses 0.9999.
+    keep_missing: See `finalizers.build_anchor_finalizer`.
+    aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
+      default `class_mean.ClassMeanFactory()`.
+
+  Raises:
+    ValueError: If models, input spec and anchors do not fit each other, or a
+      value is out of range.
+    TypeError: If a part is of the wrong kind.
+  """
+  num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  if weighting not in prototypes.WEIGHTINGS:
+    raise ValueError(
+      f'Unknown prototype weighting {weighting!r}; known: '
+      f'{", ".join(prototypes.WEIGHTINGS)}.'
+    )
+  if anchors is None:
+    anchors = anchors_lib.initial_anchors(num_classes, feature_dim)
+  if np.shape(anchors) != (num_classes, feature_dim):
+    raise ValueError(
+      f'Expected anchors [num_classes, feature_dim] = [{num_classes}, '
+      f'{feature_dim}], found {list(np.shape(anchors))}.'
+    )
+  initial_model = server_model.initial_server_model(anchors)
+  distributor = distribution.build_anchor_distributor(num_classes, feature_dim)
+  client_work = client_work_lib.build_client_work(
+    models,
+    build_objective(num_classes, feature_dim, loss_weights or LossWeights()),
+    distributor.next.type_signature.result.result.member,
+    optimizer=optimizer or local_optimizer.LocalOptimizer(
+      tff.learning.optimizers.build_sgdm(0.01)
+    ),
+    input_spec=input_spec,
+    config=local or local_training.LocalTrainingConfig(),
+    weighting=weighting,
+  )
+  aggregator = (aggregator_factory or class_mean.ClassMeanFactory()).create(
+    prototypes.prototypes_type(num_classes, feature_dim)
+  )
+  finalizer = finalizers.build_anchor_finalizer(
+    num_classes, feature_dim, decay=anchor_decay, keep_missing=keep_missing
+  )
+  return composer.compose_process(
+    lambda: initial_model, distributor, client_work, aggregator, finalizer
+  )
+
+
+def build_server_metrics_fn(
+  initial_anchors: np.ndarray,
+) -> Callable[[composer.ServerState], dict[str, float]]:
+  """Returns a function that describes the anchors of a server state.
+
+  Its result: `anchor_separation_min` and `anchor_separation_mean` (distance of
+  an anchor to the nearest other), `anchor_drift` (mean distance of an anchor
+  from where it started), `classes_present`.
+
+  Args:
+    initial_anchors: float32[num_classes, feature_dim].
+  """
+
+  def server_metrics_fn(state: composer.ServerState) -> dict[str, Any]:
+    nearest = margins.nearest_class_distances(
+      tf.constant(state.model.anchors)
+    ).numpy()
+    moved = np.linalg.norm(state.model.anchors - initial_anchors, axis=1)
+    return collections.OrderedDict(
+      anchor_separation_min=float(nearest.min()),
+      anchor_separation_mean=float(nearest.mean()),
+      anchor_drift=float(moved.mean()),
+      classes_present=int(np.sum(state.model.present)),
+    )
+
+  return server_metrics_fn

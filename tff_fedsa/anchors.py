@@ -1,0 +1,181 @@
+"""Semantic anchors: where they start, how they move, how far apart they are.
+
+Source: Zhou et al., "FedSA", AAAI 2025 (arXiv:2501.05496); reference code
+`FedSA.__init__` and `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
+"""
+
+from collections.abc import Callable
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+_BATCH_NORM_EPSILON = 1e-5
+
+
+def _batch_norm_relu(
+  inputs: tf.Tensor,
+  scale: Optional[tf.Tensor] = None,
+  offset: Optional[tf.Tensor] = None,
+) -> tf.Tensor:
+  """Batch normalization over the rows (biased variance), then ReLU."""
+  mean, variance = tf.nn.moments(inputs, axes=[0])
+  return tf.nn.relu(
+    tf.nn.batch_normalization(
+      inputs, mean, variance, offset, scale, _BATCH_NORM_EPSILON
+    )
+  )
+
+
+def project(
+  centers: tf.Tensor,
+  kernels: tuple[tf.Tensor, tf.Tensor],
+  biases: tuple[tf.Tensor, tf.Tensor],
+  scales: tuple[Optional[tf.Tensor], Optional[tf.Tensor]] = (None, None),
+  offsets: tuple[Optional[tf.Tensor], Optional[tf.Tensor]] = (None, None),
+) -> tf.Tensor:
+  """Returns class centers projected by two linear + batch norm + ReLU layers.
+
+    A = ReLU(BN(W2 ReLU(BN(W1 R + b1)) + b2))
+
+  Args:
+    centers: float[num_classes, feature_dim], R.
+    kernels: Two of float[feature_dim, feature_dim], `[in, out]`.
+    biases: Two of float[feature_dim].
+    scales: Two of float[feature_dim], batch norm's gamma; None means 1.
+    offsets: Two of float[feature_dim], batch norm's beta; None means 0.
+
+  Returns:
+    float[num_classes, feature_dim] >= 0.
+  """
+  outputs = centers
+  for kernel, bias, scale, offset in zip(kernels, biases, scales, offsets):
+    outputs = _batch_norm_relu(outputs @ kernel + bias, scale, offset)
+  return outputs
+
+
+def random_projection(
+  num_classes: int, feature_dim: int, seed: int
+) -> np.ndarray:
+  """Returns the reference anchors: random centers through a random projection.
+
+  R ~ N(0, 1); W, b ~ U(-1/sqrt(D), 1/sqrt(D)), PyTorch's default for a linear
+  layer. The projection is never trained and thrown away. About half of each
+  row is zero; a row's norm is about sqrt(feature_dim / 2).
+  """
+  rng = np.random.default_rng(seed)
+  bound = 1.0 / np.sqrt(feature_dim)
+
+  def uniform(*shape: int) -> tf.Tensor:
+    return tf.constant(rng.uniform(-bound, bound, shape), tf.float32)
+
+  centers = tf.constant(
+    rng.standard_normal((num_classes, feature_dim)), tf.float32
+  )
+  square = (feature_dim, feature_dim)
+  kernels = (uniform(*square), uniform(*square))
+  biases = (uniform(feature_dim), uniform(feature_dim))
+  return project(centers, kernels, biases).numpy()
+
+
+def gaussian(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
+  """Returns anchors ~ N(0, 1/2), of the same norm as the reference's."""
+  rng = np.random.default_rng(seed)
+  centers = rng.standard_normal((num_classes, feature_dim)) / np.sqrt(2.0)
+  return centers.astype(np.float32)
+
+
+def orthogonal(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
+  """Returns maximally separated anchors: a randomly turned simplex.
+
+  All pairs are equally far apart (cosine -1 / (num_classes - 1)); every row
+  has the norm sqrt(feature_dim / 2) that the reference's have on average.
+
+  Raises:
+    ValueError: If `num_classes > feature_dim + 1`: no simplex fits.
+  """
+  if num_classes > feature_dim + 1:
+    raise ValueError(
+      'Orthogonal anchors need num_classes <= feature_dim + 1, found '
+      f'num_classes={num_classes} and feature_dim={feature_dim}. Use a larger '
+      'feature_dim or the anchor initialization "random_projection".'
+    )
+  rng = np.random.default_rng(seed)
+  # The centered unit vectors span num_classes - 1 dimensions: `corners` are
+  # their coordinates there.
+  basis, scales, _ = np.linalg.svd(
+    np.eye(num_classes) - 1.0 / num_classes, hermitian=True
+  )
+  corners = (basis * scales)[:, : num_classes - 1]
+  directions, _ = np.linalg.qr(
+    rng.standard_normal((feature_dim, num_classes - 1))
+  )
+  centers = corners @ directions.T
+  centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+  return (centers * np.sqrt(feature_dim / 2.0)).astype(np.float32)
+
+
+_INITIALIZERS: dict[str, Callable[[int, int, int], np.ndarray]] = {
+  'random_projection': random_projection,
+  'gaussian': gaussian,
+  'orthogonal': orthogonal,
+}
+INITIALIZER_NAMES = tuple(_INITIALIZERS)
+
+
+def initial_anchors(
+  num_classes: int,
+  feature_dim: int,
+  *,
+  seed: int = 0,
+  initializer: str = 'random_projection',
+) -> np.ndarray:
+  """Returns the anchors that the server starts from.
+
+  Args:
+    num_classes: At least 2.
+    feature_dim: At least 1.
+    seed: The anchors depend on it, the sizes and the initializer only.
+    initializer: One of `INITIALIZER_NAMES`; `random_projection` is the
+      reference.
+
+  Returns:
+    float32[num_classes, feature_dim].
+
+  Raises:
+    ValueError: For an unknown initializer or impossible sizes.
+  """
+  if num_classes < 2 or feature_dim < 1:
+    raise ValueError(
+      'Anchors need num_classes >= 2 and feature_dim >= 1, found '
+      f'num_classes={num_classes} and feature_dim={feature_dim}.'
+    )
+  if initializer not in _INITIALIZERS:
+    raise ValueError(
+      f'Unknown anchor initializer {initializer!r}; known: '
+      f'{", ".join(INITIALIZER_NAMES)}.'
+    )
+  return _INITIALIZERS[initializer](num_classes, feature_dim, seed)
+
+
+def moving_average(
+  anchors: tf.Tensor,
+  prototypes: tf.Tensor,
+  present: tf.Tensor,
+  decay: float,
+) -> tf.Tensor:
+  """Returns anchors moved towards the global prototypes.
+
+    A_c <- decay * A_c + (1 - decay) * P_c   for classes somebody sent
+
+  Args:
+    anchors: float32[num_classes, feature_dim].
+    prototypes: float32[num_classes, feature_dim].
+    present: bool[num_classes]; anchors of other classes stay where they are.
+    decay: In [0, 1]; the reference uses 0.9999.
+
+  Returns:
+    float32[num_classes, feature_dim].
+  """
+  moved = decay * anchors + (1.0 - decay) * prototypes
+  return tf.where(present[:, tf.newaxis], moved, anchors)

@@ -1,0 +1,256 @@
+"""Client work: local training of any architecture as one TFF computation."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_state as client_state_lib
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import prototypes
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+class ClientObjective(NamedTuple):
+  """What a client minimizes; the only thing in which methods' steps differ.
+
+  Attributes:
+    context_fn: `fn(broadcast, client_state) -> dict` of tensors, computed once
+      per round and fixed in all of its steps.
+    context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
+    loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar
+      tensors; the entry `loss` is differentiated, the others are reported.
+    loss_names: The keys of what `loss_fn` returns.
+    gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars that
+      are averaged over clients and reported; values that are not finite are
+      left out of the average.
+  """
+
+  context_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]]
+  context_specs: Mapping[str, tf.TensorSpec]
+  loss_fn: Callable[..., Mapping[str, tf.Tensor]]
+  loss_names: Sequence[str]
+  gauges_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]]
+
+
+class ClientMetrics(NamedTuple):
+  """A client's share in the metrics of a round.
+
+  Attributes:
+    sums: Dict of float32 scalars; the round's metric is the sum over clients
+      of `sums` divided by that of `weights`.
+    weights: Dict of float32 scalars, of the same names.
+    totals: Dict of int32 scalars whose metric is the sum over clients.
+  """
+
+  sums: Any
+  weights: Any
+  totals: Any
+
+
+class ClientOutput(NamedTuple):
+  """Result of a client's round.
+
+  Attributes:
+    client_state: The `ClientState` after the round.
+    update: `ClassPrototypes`, all that the server's aggregation sees.
+    metrics: `ClientMetrics`.
+  """
+
+  client_state: Any
+  update: Any
+  metrics: Any
+
+
+def examples_type(input_spec: input_spec_lib.InputSpec) -> tff.Type:
+  """Returns the (unplaced) TFF type of a client's stacked examples.
+
+  That is `<x=D[?, height, width, channels], y=int32[?]>`, `D` being the dtype
+  in which images are stored.
+  """
+  return tff.types.to_type(
+    collections.OrderedDict(
+      x=tff.TensorType(np.dtype(input_spec.dtype).type, (None, *input_spec.shape)),
+      y=tff.TensorType(np.int32, (None,)),
+    )
+  )
+
+
+def check_models(
+  models: Sequence[functional.FunctionalModel],
+  input_spec: input_spec_lib.InputSpec,
+) -> tuple[int, int]:
+  """Returns `(num_classes, feature_dim)` that all models share.
+
+  Raises:
+    ValueError: If there is no model, or models differ in one of the two or in
+      the shape of their input.
+  """
+  if not models:
+    raise ValueError('Expected at least one model, found none.')
+  for attribute in ('num_classes', 'feature_dim'):
+    values = {model.name: getattr(model, attribute) for model in models}
+    if len(set(values.values())) > 1:
+      raise ValueError(
+        f'All client models must have the same {attribute}, found {values}. '
+        'End feature extractors in `pooling.adaptive_average_pooling`.'
+        if attribute == 'feature_dim'
+        else f'All client models must have the same {attribute}, found {values}.'
+      )
+  for model in models:
+    if tuple(model.input_shape) != tuple(input_spec.model_shape):
+      raise ValueError(
+        f'The model {model.name!r} takes images of shape {model.input_shape}, '
+        f'but the data gives {input_spec.model_shape}. Build the family with '
+        '`input_spec.model_shape` or resize in the input spec.'
+      )
+  return models[0].num_classes, models[0].feature_dim
+
+
+def build_client_work(
+  models: Sequence[functional.FunctionalModel],
+  objective: ClientObjective,
+  broadcast_type: tff.Type,
+  *,
+  optimizer: local_optimizer.LocalOptimizer,
+  input_spec: input_spec_lib.InputSpec,
+  config: local_training.LocalTrainingConfig,
+  weighting: str = 'clients',
+) -> tff.Computation:
+  """Returns the computation that a client executes in a round.
+
+  Its type is
+  `(<round_num=int32, broadcast=B, client_state=S, examples=E> ->
+  <client_state=S, update=P, metrics=M>)`, where `S` is
+  `client_state.client_state_type`, `E` is `examples_type`, `P` is
+  `prototypes.prototypes_type` and `M` a `ClientMetrics`. Every architecture is
+  one branch of a `tf.switch_case`.
+
+  A client whose training becomes non-finite keeps its state from before the
+  round, sends nothing (all weights zero) and is counted in the metric
+  `clients_nonfinite`.
+
+  Args:
+    models: One per architecture, in the order of `ClientState.architecture`.
+    objective: What a client minimizes.
+    broadcast_type: Unplaced type of what the server sends.
+    optimizer: Updates the trainable weights.
+    input_spec: Of the examples' images.
+    config: Batches, epochs and kind of prototypes.
+    weighting: See `prototypes.upload_weights`.
+
+  Raises:
+    ValueError: If the models disagree (see `check_models`).
+  """
+  num_classes, feature_dim = check_models(models, input_spec)
+  branches = [
+    local_training.build_local_training(
+      model, objective, optimizer, input_spec, config
+    )
+    for model in models
+  ]
+
+  @tf.function(autograph=False)
+  def work(round_num, broadcast, state, examples):
+    context = objective.context_fn(broadcast, state)
+
+    def branch(train_fn):
+      return tf.nest.flatten(
+        train_fn(
+          state.weights, state.optimizer, examples, context, state.seed,
+          round_num,
+        )
+      )
+
+    result = tf.nest.pack_sequence_as(
+      _local_result_structure(objective.loss_names),
+      tf.switch_case(
+        state.architecture,
+        [functools.partial(branch, train_fn) for train_fn in branches],
+      ),
+    )
+    finite = _all_finite(result)
+    new_state = client_state_lib.ClientState(
+      architecture=state.architecture,
+      weights=_choose(finite, result.weights, state.weights),
+      optimizer=_choose(finite, result.optimizer, state.optimizer),
+      prototypes=_choose(finite, result.prototypes, state.prototypes),
+      counts=_choose(finite, result.counts, state.counts),
+      seed=state.seed,
+    )
+    sent = _choose(finite, result.counts, tf.zeros_like(result.counts))
+    update = prototypes.ClassPrototypes(
+      vectors=_choose(
+        finite, result.prototypes, tf.zeros_like(result.prototypes)
+      ),
+      weights=prototypes.upload_weights(sent, weighting),
+    )
+    gauges = objective.gauges_fn(broadcast, state)
+    return ClientOutput(
+      new_state, update, _metrics(result, gauges, finite)
+    )
+
+  client_work = tff.tensorflow.computation(
+    lambda round_num, broadcast, client_state, examples: work(
+      round_num, broadcast, client_state, examples
+    ),
+    (
+      tff.TensorType(np.int32),
+      broadcast_type,
+      client_state_lib.client_state_type(num_classes, feature_dim),
+      examples_type(input_spec),
+    ),
+  )
+  return client_work
+
+
+def _local_result_structure(loss_names):
+  fields = dict.fromkeys(local_training.LocalResult._fields)
+  fields['losses'] = dict.fromkeys(loss_names)
+  return local_training.LocalResult(**fields)
+
+
+def _all_finite(result):
+  return tf.reduce_all(
+    [
+      tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(result)
+    ]
+  )
+
+
+def _choose(condition, if_true, if_false):
+  """`tf.where` for a scalar condition, evaluating no broadcast."""
+  return tf.cond(condition, lambda: if_true, lambda: if_false)
+
+
+def _metrics(result, gauges, finite):
+  """Returns the `ClientMetrics`; a non-finite client counts nowhere else."""
+  pairs = collections.OrderedDict()
+  for name in sorted(result.losses):
+    pairs[name] = (result.losses[name], result.num_examples)
+  for name in sorted(gauges):
+    pairs[name] = (gauges[name], tf.ones([]))
+  kept = collections.OrderedDict()
+  for name, (value, weight) in pairs.items():
+    counted = tf.logical_and(finite, tf.math.is_finite(value))
+    zero = tf.zeros([])
+    kept[name] = (
+      tf.where(counted, value, zero), tf.where(counted, weight, zero)
+    )
+  return ClientMetrics(
+    sums=collections.OrderedDict((n, v) for n, (v, _) in kept.items()),
+    weights=collections.OrderedDict((n, w) for n, (_, w) in kept.items()),
+    totals=collections.OrderedDict(
+      clients_nonfinite=tf.cast(tf.logical_not(finite), tf.int32),
+      clients_trained=tf.cast(
+        tf.logical_and(finite, result.num_examples > 0), tf.int32
+      ),
+      examples=tf.cast(result.num_examples, tf.int32),
+    ),
+  )

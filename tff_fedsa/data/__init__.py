@@ -1,0 +1,1 @@
+"""Data: sources -> partition -> per-client arrays -> federated task."""

@@ -1,0 +1,1 @@
+"""Execution of TFF computations; knows nothing of FedSA."""

@@ -1,0 +1,125 @@
+"""A `tff.learning` optimizer whose state is one flat float32 vector."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+OPTIMIZER_STATES = ('reset', 'keep')
+
+_LEARNING_RATE = tff.learning.optimizers.LEARNING_RATE_KEY
+
+
+class LocalOptimizer:
+  """Trains a client's weights; its state travels as a flat vector.
+
+  Optimizer states differ in structure from architecture to architecture;
+  flat vectors are one TFF type (see `client_state.ClientState`). Integer
+  leaves (step counters) survive the cast to float32 exactly up to 2^24.
+  """
+
+  def __init__(
+    self,
+    optimizer: tff.learning.optimizers.Optimizer,
+    *,
+    learning_rate_fn: Optional[Callable[[tf.Tensor], Any]] = None,
+    state: str = 'reset',
+  ):
+    """Initializes `LocalOptimizer`.
+
+    Args:
+      optimizer: Any of `tff.learning.optimizers` (sgdm, adam, yogi, ...).
+      learning_rate_fn: Maps the round, an int32 scalar tensor counted from 0,
+        to the learning rate of all steps of the round. By default the
+        optimizer's own.
+      state: `reset` (reference): every round starts from a new optimizer;
+        `keep`: momentum and the like last over rounds.
+
+    Raises:
+      TypeError: If `optimizer` is not a `tff.learning.optimizers.Optimizer`.
+      ValueError: For an unknown `state`, or if a learning rate function is
+        given for an optimizer that has no learning rate to set.
+    """
+    if not isinstance(optimizer, tff.learning.optimizers.Optimizer):
+      raise TypeError(
+        'Expected an optimizer of tff.learning.optimizers (build_sgdm, '
+        f'build_adam, ...), found {type(optimizer)}. Keras optimizers are not '
+        'supported.'
+      )
+    if state not in OPTIMIZER_STATES:
+      raise ValueError(
+        f'Unknown optimizer state {state!r}; known: '
+        f'{", ".join(OPTIMIZER_STATES)}.'
+      )
+    self._optimizer = optimizer
+    self._learning_rate_fn = learning_rate_fn
+    self.keeps_state = state == 'keep'
+    if learning_rate_fn is not None:
+      probe = optimizer.initialize([tf.TensorSpec([1])])
+      if _LEARNING_RATE not in optimizer.get_hparams(probe):
+        raise ValueError(
+          f'{type(optimizer).__name__} has no hyperparameter '
+          f'{_LEARNING_RATE!r} for `learning_rate_fn` to set.'
+        )
+
+  def begin_round(
+    self,
+    vector: tf.Tensor,
+    specs: Sequence[tf.TensorSpec],
+    round_num: tf.Tensor,
+  ) -> Any:
+    """Returns the optimizer's state at the beginning of a client's round.
+
+    Args:
+      vector: float32[?], as left by `to_vector`; ignored when resetting.
+      specs: Of the trainable weights.
+      round_num: int32 scalar, counted from 0.
+    """
+    state = self._initial_state(specs)
+    if self.keeps_state:
+      leaves = tf.nest.flatten(state)
+      sizes = [leaf.shape.num_elements() for leaf in leaves]
+      parts = tf.split(tf.ensure_shape(vector, [sum(sizes)]), sizes)
+      state = tf.nest.pack_sequence_as(
+        state,
+        [
+          tf.cast(tf.reshape(part, leaf.shape), leaf.dtype)
+          for part, leaf in zip(parts, leaves)
+        ],
+      )
+    if self._learning_rate_fn is not None:
+      hparams = self._optimizer.get_hparams(state)
+      rate = tf.convert_to_tensor(self._learning_rate_fn(round_num), tf.float32)
+      hparams[_LEARNING_RATE] = tf.reshape(rate, [])
+      state = self._optimizer.set_hparams(state, hparams)
+    return state
+
+  def next(
+    self, state: Any, weights: list[tf.Tensor], gradients: list[tf.Tensor]
+  ) -> tuple[Any, list[tf.Tensor]]:
+    """Returns the state and the weights after one step."""
+    return self._optimizer.next(state, weights, gradients)
+
+  def to_vector(self, state: Any) -> tf.Tensor:
+    """Returns what is kept of a state: float32[?], empty when resetting."""
+    if not self.keeps_state:
+      return tf.zeros([0], tf.float32)
+    return tf.concat(
+      [
+        tf.reshape(tf.cast(leaf, tf.float32), [-1])
+        for leaf in tf.nest.flatten(state)
+      ],
+      axis=0,
+    )
+
+  def initial_vector(self, specs: Sequence[tf.TensorSpec]) -> np.ndarray:
+    """Returns the vector of a client that has not trained yet."""
+    return self.to_vector(self._initial_state(specs)).numpy()
+
+  def _initial_state(self, specs: Sequence[tf.TensorSpec]) -> Any:
+    # Hyperparameters are Python numbers there, but loop variables here.
+    return tf.nest.map_structure(
+      tf.convert_to_tensor, self._optimizer.initialize(list(specs))
+    )

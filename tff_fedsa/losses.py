@@ -1,0 +1,110 @@
+"""The four terms of FedSA's client objective, as pure functions.
+
+  L = L_ce + lambda_reg * L_reg + lambda_mcl * L_mcl + lambda_cc * L_cc
+
+Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
+Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
+reference code `clientSA.train`, lokinko/FedSA@75bf106. No gradient flows into
+the anchors in any of them.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tff_fedsa import distances
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Returns the mean softmax cross-entropy of a batch (L_ce).
+
+  Args:
+    logits: float[batch, num_classes].
+    labels: int[batch], in `[0, num_classes)`.
+
+  Returns:
+    float scalar, nats per example, >= 0.
+  """
+  return tf.reduce_mean(
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+  )
+
+
+def anchor_regularization(
+  features: tf.Tensor, labels: tf.Tensor, anchors: tf.Tensor
+) -> tf.Tensor:
+  """Returns the pull of features to their class's anchor (L_reg).
+
+    L_reg = mean over b and d of (z[b, d] - A[y_b, d])^2
+
+  Args:
+    features: float[batch, feature_dim].
+    labels: int[batch], in `[0, num_classes)`.
+    anchors: float[num_classes, feature_dim].
+
+  Returns:
+    float scalar >= 0, squared feature units.
+
+  Raises:
+    ValueError: If features and anchors differ in `feature_dim`.
+  """
+  features.shape.assert_has_rank(2)
+  features.shape[1:].assert_is_compatible_with(anchors.shape[1:])
+  targets = tf.gather(tf.stop_gradient(anchors), labels)
+  return tf.reduce_mean(tf.math.squared_difference(features, targets))
+
+
+def margin_contrastive(
+  features: tf.Tensor,
+  labels: tf.Tensor,
+  anchors: tf.Tensor,
+  margin: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the margin-enhanced contrastive term (L_mcl).
+
+    d_bk  = ||z_b - A_k||_2
+    L_mcl = CE(-(d + onehot(y) * margin), y)
+
+  A larger margin asks for features that are closer to their own anchor than
+  to any other by that much.
+
+  Differs from the reference code: finite gradients where a feature lies on an
+  anchor (see `distances.distances`).
+
+  Args:
+    features: float[batch, feature_dim].
+    labels: int[batch], in `[0, num_classes)`.
+    anchors: float[num_classes, feature_dim].
+    margin: float scalar >= 0, in units of feature distance.
+
+  Returns:
+    float scalar, nats per example, >= 0.
+
+  Raises:
+    ValueError: If features and anchors differ in `feature_dim`.
+  """
+  anchors = tf.stop_gradient(anchors)
+  to_anchors = distances.distances(features, anchors)
+  is_true_class = tf.one_hot(
+    labels, tf.shape(anchors)[0], dtype=features.dtype
+  )
+  return cross_entropy(-(to_anchors + margin * is_true_class), labels)
+
+
+def classifier_calibration(
+  head_fn: Callable[[tf.Tensor], tf.Tensor], anchors: tf.Tensor
+) -> tf.Tensor:
+  """Returns how far the head is from classifying the anchors (L_cc).
+
+    L_cc = CE(h(A), [0, 1, ..., C - 1])
+
+  Args:
+    head_fn: float[num_classes, feature_dim] -> float[num_classes,
+      num_classes], the client's classifier head.
+    anchors: float[num_classes, feature_dim].
+
+  Returns:
+    float scalar, nats per class, >= 0.
+  """
+  anchors = tf.stop_gradient(anchors)
+  return cross_entropy(head_fn(anchors), tf.range(tf.shape(anchors)[0]))

@@ -1,0 +1,1 @@
+"""Client models: feature extractor + head in Keras, made functional."""

@@ -1,0 +1,57 @@
+"""Adaptive average pooling: any number of features to feature_dim."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def _bin_weights(num_inputs: int, num_outputs: int) -> np.ndarray:
+  """Returns float32[num_inputs, num_outputs]; each column is a bin's mean."""
+  weights = np.zeros([num_inputs, num_outputs], np.float32)
+  for index in range(num_outputs):
+    start = index * num_inputs // num_outputs
+    end = -(-(index + 1) * num_inputs // num_outputs)
+    weights[start:end, index] = 1.0 / (end - start)
+  return weights
+
+
+@tf.keras.utils.register_keras_serializable(package='tff_fedsa')
+class AdaptiveAveragePooling(tf.keras.layers.Layer):
+  """Averages features `[batch, n]` over `feature_dim` bins.
+
+  Bin `i` is `[floor(i * n / d), ceil((i + 1) * n / d))`, as in
+  `torch.nn.AdaptiveAvgPool1d`: 2048 -> 512 are means of 4, 1280 -> 512 are
+  overlapping windows, 64 -> 512 repeats each feature 8 times. No weights.
+  """
+
+  def __init__(self, feature_dim: int, **kwargs):
+    super().__init__(**kwargs)
+    if feature_dim < 1:
+      raise ValueError(f'Expected feature_dim >= 1, found {feature_dim}.')
+    self.feature_dim = feature_dim
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    num_inputs, num_outputs = inputs.shape[-1], self.feature_dim
+    if num_inputs == num_outputs:
+      return tf.identity(inputs)
+    if num_outputs % num_inputs == 0:
+      return tf.repeat(inputs, num_outputs // num_inputs, axis=-1)
+    if num_inputs % num_outputs == 0:
+      bins = [-1, num_outputs, num_inputs // num_outputs]
+      return tf.reduce_mean(tf.reshape(inputs, bins), axis=-1)
+    return tf.matmul(inputs, tf.constant(_bin_weights(num_inputs, num_outputs)))
+
+  def compute_output_shape(self, input_shape):
+    return (*input_shape[:-1], self.feature_dim)
+
+  def get_config(self):
+    return {**super().get_config(), 'feature_dim': self.feature_dim}
+
+
+def adaptive_average_pooling(
+  inputs: tf.Tensor, feature_dim: int
+) -> tf.Tensor:
+  """Flattens `inputs` and pools them to `[batch, feature_dim]`."""
+  flat = tf.keras.layers.Flatten()(inputs)
+  if flat.shape[-1] == feature_dim:
+    return flat
+  return AdaptiveAveragePooling(feature_dim)(flat)
