@@ -95,13 +95,13 @@ def check_models(
   if not models:
     raise ValueError('Expected at least one model, found none.')
   for attribute in ('num_classes', 'feature_dim'):
-    values = {model.name: getattr(model, attribute) for model in models}
-    if len(set(values.values())) > 1:
+    values = [getattr(model, attribute) for model in models]
+    if len(set(values)) > 1:
+      names = [model.name for model in models]
       raise ValueError(
-        f'All client models must have the same {attribute}, found {values}. '
-        'End feature extractors in `pooling.adaptive_average_pooling`.'
-        if attribute == 'feature_dim'
-        else f'All client models must have the same {attribute}, found {values}.'
+        f'All client models must have the same {attribute}, found {values} for '
+        f'{names}. Pool features to a common size with '
+        '`pooling.adaptive_average_pooling`.'
       )
   for model in models:
     if tuple(model.input_shape) != tuple(input_spec.model_shape):
