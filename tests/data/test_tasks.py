@@ -1,0 +1,216 @@
+"""Sources and tasks, on small made-up files."""
+
+import collections
+import os
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import tensorflow_federated as tff
+
+from tff_fedsa.data import client_data
+from tff_fedsa.data import input_spec
+from tff_fedsa.data import partition
+from tff_fedsa.data import sources
+from tff_fedsa.data import tasks
+
+
+def _images(count, shape=(4, 4, 3), seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+
+
+def test_digits_task():
+  task = tasks.load_task(tasks.TaskSpec(seed=1))
+  assert task.num_clients == 20 and task.num_classes == 10
+  assert task.class_counts().sum() == sum(map(len, task.partition.train))
+  first = task.clients[0].train
+  assert first['x'].dtype == np.uint8 and first['x'].shape[1:] == (8, 8, 1)
+  seen = task.input_spec.preprocess(tf.constant(first['x'])).numpy()
+  expected = (first['x'].astype(np.float64) / 16 - 0.5) / 0.5
+  np.testing.assert_allclose(seen, expected, atol=1e-7)
+
+
+def test_resizing_and_channels_in_the_step():
+  spec = tasks.TaskSpec(image_size=32, channels=3)
+  task = tasks.load_task(spec)
+  assert task.input_spec.shape == (8, 8, 1)
+  assert task.input_spec.model_shape == (32, 32, 3)
+  # A step edge between two pixels of value 0 and 16, enlarged four times with
+  # half-pixel centers: weights 1/8, 3/8, 5/8, 7/8 across the edge.
+  image = np.zeros((1, 8, 8, 1), np.uint8)
+  image[:, :, 4:] = 16
+  seen = task.input_spec.preprocess(tf.constant(image)).numpy()
+  np.testing.assert_allclose(
+    seen[0, 0, 13:19, 0], [-1, -0.75, -0.25, 0.25, 0.75, 1], atol=1e-6
+  )
+  np.testing.assert_array_equal(seen[..., 0], seen[..., 2])
+
+
+def test_max_examples_keeps_class_proportions():
+  task = tasks.load_task(tasks.TaskSpec(max_examples=500, num_clients=5))
+  labels = np.concatenate(
+    [part['y'] for client in task.clients for part in client]
+  )
+  assert len(labels) == 500
+  assert np.abs(np.bincount(labels) - 50).max() <= 2
+
+
+def test_own_arrays_and_original_test_set(tmp_path):
+  path = str(tmp_path / 'own.npz')
+  labels = np.arange(60) % 3
+  np.savez(path, x=_images(60), y=labels, num_train=45)
+  task = tasks.load_task(
+    tasks.TaskSpec(
+      dataset='npz', data_dir=path, partition='iid', num_clients=5,
+      test_set='original',
+    )
+  )
+  assert [len(c.train['y']) for c in task.clients] == [9] * 5
+  assert all(c.test is task.clients[0].test for c in task.clients)
+  np.testing.assert_array_equal(task.clients[3].test['y'], labels[45:])
+
+
+def test_partition_file(tmp_path):
+  task = tasks.load_task(tasks.TaskSpec(seed=4))
+  path = str(tmp_path / 'partition.npz')
+  task.partition.save(path)
+  again = tasks.load_task(tasks.TaskSpec(partition_file=path))
+  for one, two in zip(task.clients, again.clients):
+    np.testing.assert_array_equal(one.train['x'], two.train['x'])
+    np.testing.assert_array_equal(one.test['y'], two.test['y'])
+
+
+def _write_image(path, color, size=(10, 6)):
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  PIL.Image.new('RGB', size, color).save(path)
+
+
+def test_image_folder(tmp_path):
+  for index in range(3):
+    _write_image(str(tmp_path / 'dog' / f'{index}.png'), (255, 0, 0))
+    _write_image(str(tmp_path / 'cat' / f'{index}.jpg'), (0, 0, 255))
+  source = sources.image_folder(str(tmp_path), image_size=8)
+  assert source.class_names == ('cat', 'dog')
+  assert source.labels.tolist() == [0, 0, 0, 1, 1, 1]
+  assert source.images.shape == (6, 8, 8, 3)
+  assert source.images[5, 0, 0].tolist() == [255, 0, 0]
+  (tmp_path / 'cat' / 'broken.png').write_bytes(b'no image')
+  with pytest.raises(ValueError, match='broken.png.* is not a readable image'):
+    sources.image_folder(str(tmp_path))
+
+
+def test_tfds():
+  # Random images, but TFDS's own reading code and metadata.
+  with tfds.testing.mock_data(num_examples=12):
+    source = sources.tfds('fashion_mnist', download=True)
+  assert source.images.shape == (24, 28, 28, 1)
+  assert source.num_train == 12 and source.num_classes == 10
+  assert source.class_names[-1] == 'Ankle boot'
+
+
+def test_tfds_that_is_missing_fails_at_once(tmp_path):
+  with pytest.raises(FileNotFoundError, match='--download'):
+    sources.load('cifar10', data_dir=str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='No data directory'):
+    sources.load('cifar10', data_dir=str(tmp_path / 'nowhere'))
+
+
+def test_client_data():
+  rng = np.random.default_rng(0)
+  data = tff.simulation.datasets.TestClientData({
+    name: collections.OrderedDict(
+      pixels=rng.random((count, 6, 6)).astype(np.float32),
+      label=rng.integers(0, 3, count).astype(np.int32),
+    )
+    for name, count in (('b', 8), ('a', 4))
+  })
+  task = client_data.task_from_client_data(data, num_classes=3)
+  assert [len(c.train['y']) for c in task.clients] == [3, 6]
+  assert [len(c.test['y']) for c in task.clients] == [1, 2]
+  assert task.input_spec.shape == (6, 6, 1)
+  # [0, 1] becomes [-1, 1].
+  assert (task.input_spec.scale, task.input_spec.offset) == (2.0, -1.0)
+  with pytest.raises(ValueError, match='unknown client ids'):
+    client_data.task_from_client_data(data, num_classes=3, client_ids=['z'])
+
+
+def test_report():
+  labels = np.array([0] * 20 + [1] * 20 + [2] * 4)
+  source = sources.from_arrays(_images(44), labels, num_classes=4)
+  parts = partition.Partition(
+    train=(np.arange(0, 12), np.arange(20, 30), np.arange(40, 43)),
+    test=(np.arange(12, 20), np.arange(30, 40), np.array([43])),
+  )
+  text = tasks.report(tasks.task_from_source(source, parts), batch_size=10)
+  assert '3 clients, 4 classes, 25 train examples' in text
+  assert '3 client(s) have a single class: 0, 1, 2' in text
+  assert '1 client(s) have fewer examples than a batch of 10: 2' in text
+  assert 'no client trains on the class(es) 3' in text
+
+
+@pytest.mark.parametrize(
+  'images, labels, error, message',
+  [
+    (_images(3), [0, 1, 7], ValueError, r'labels in \[0, 2\), found 7 at exam'),
+    (_images(3), [0, 1, -1], ValueError, 'found -1 at example 2'),
+    (_images(3), [0.0, 1.0, 1.0], TypeError, 'integer labels, found float64'),
+    (_images(3), [0, 1], ValueError, 'one label for each of 3 images'),
+    (
+      np.full((3, 4, 4, 3), np.nan, np.float32), [0, 1, 1], ValueError,
+      '3 of 3 images hold NaN or infinity; the first is example 0',
+    ),
+    (_images(3).astype(np.float64), [0, 1, 1], TypeError, 'found float64'),
+    (_images(3)[..., 0, 0], [0, 1, 1], ValueError, 'last axis of 1'),
+  ],
+)
+def test_bad_arrays_are_named(images, labels, error, message):
+  with pytest.raises(error, match=message):
+    sources.from_arrays(images, np.array(labels), num_classes=2)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(dataset='imagenet'), 'known: digits, cifar10'),
+    (dict(partition='natural'), 'known: iid, dirichlet'),
+    (dict(test_set='none'), 'known: split, original'),
+    (dict(alpha=0.0), 'alpha > 0'),
+    (dict(num_clients=0), 'num_clients >= 1'),
+    (dict(train_fraction=1.0), r'train_fraction in \(0, 1\)'),
+    (dict(partition_file='p', max_examples=10), 'cannot be used with'),
+  ],
+)
+def test_bad_specs_are_named(options, message):
+  with pytest.raises(ValueError, match=message):
+    tasks.TaskSpec(**options)
+
+
+def test_bad_tasks_are_named():
+  with pytest.raises(ValueError, match='has no original test set'):
+    tasks.load_task(tasks.TaskSpec(test_set='original'))
+  with pytest.raises(ValueError, match='needs data_dir'):
+    tasks.load_task(tasks.TaskSpec(dataset='npz'))
+  with pytest.raises(ValueError, match='has the index 99'):
+    tasks.task_from_source(
+      sources.from_arrays(_images(4), np.array([0, 1, 0, 1])),
+      partition.Partition((np.array([0]),), (np.array([99]),)),
+    )
+  spec = input_spec.InputSpec((4, 4, 3))
+  good = dict(x=_images(2), y=np.array([0, 1]))
+  empty = dict(x=_images(0), y=np.array([], np.int64))
+  with pytest.raises(ValueError, match='client 1, train: expected at least'):
+    tasks.task_from_clients(
+      [tasks.ClientExamples(good, good), tasks.ClientExamples(empty, good)],
+      spec,
+      ('a', 'b'),
+    )
+  wrong = dict(x=_images(2, (5, 5, 3)), y=np.array([0, 1]))
+  with pytest.raises(ValueError, match=r'client 0, test: .*\(5, 5, 3\)'):
+    tasks.task_from_clients(
+      [tasks.ClientExamples(good, wrong)], spec, ('a', 'b')
+    )
+  with pytest.raises(ValueError, match='multiple of the 3 stored'):
+    input_spec.InputSpec((4, 4, 3), channels=4)

@@ -1,0 +1,106 @@
+"""Natural client data: `tff.simulation.datasets.ClientData` as a task."""
+
+import collections
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import tasks
+
+# What the data sets of `tff.simulation.datasets` call images and labels.
+_IMAGE_KEYS = ('x', 'image', 'pixels')
+_LABEL_KEYS = ('y', 'label')
+
+
+def task_from_client_data(
+  train: tff.simulation.datasets.ClientData,
+  test: Optional[tff.simulation.datasets.ClientData] = None,
+  *,
+  num_classes: int,
+  client_ids: Optional[Sequence[str]] = None,
+  train_fraction: float = 0.75,
+  seed: int = 0,
+  scale: Optional[float] = None,
+  offset: Optional[float] = None,
+  image_size: Optional[int] = None,
+  channels: Optional[int] = None,
+  name: str = 'client_data',
+) -> tasks.FederatedTask:
+  """Makes a task whose clients are those of a `ClientData`.
+
+  Args:
+    train: Each element a dict of an image (`x`, `image` or `pixels`) and an
+      integer label (`y` or `label`).
+    test: The same clients' held-out examples; by default `train_fraction` of
+      each client's examples are for training, the rest for testing.
+    num_classes: C.
+    client_ids: Which clients to take, in this order; all by default.
+    train_fraction: See `test`.
+    seed: Of the division where there is no `test`.
+    scale: Models see `x * scale + offset`; by default [0, 255] of uint8, and
+      [0, 1] of float images, is mapped to [-1, 1].
+    offset: See `scale`.
+    image_size: Images are resized to this many pixels square in the step.
+    channels: Images get this many channels by repetition.
+    name: For messages.
+
+  Raises:
+    ValueError: For unknown clients or unsuitable elements; the client is named.
+  """
+  known = set(train.client_ids)
+  if test is not None:
+    known &= set(test.client_ids)
+  client_ids = list(client_ids or sorted(known))
+  unknown = [client_id for client_id in client_ids if client_id not in known]
+  if unknown:
+    raise ValueError(f'{name}: unknown client ids {unknown[:5]}.')
+  clients = []
+  for index, client_id in enumerate(client_ids):
+    examples = _stacked(train, client_id)
+    if test is not None:
+      clients.append(tasks.ClientExamples(examples, _stacked(test, client_id)))
+      continue
+    order = np.random.default_rng([seed, index]).permutation(len(examples['y']))
+    cut = int(np.ceil(train_fraction * len(order)))
+    clients.append(
+      tasks.ClientExamples(
+        *({k: v[part] for k, v in examples.items()}
+          for part in (order[:cut], order[cut:]))
+      )
+    )
+  images = clients[0].train['x']
+  is_uint8 = images.dtype == np.uint8
+  spec = input_spec_lib.InputSpec(
+    shape=images.shape[1:],
+    dtype=images.dtype.name,
+    scale=scale if scale is not None else (1 / 127.5 if is_uint8 else 2.0),
+    offset=-1.0 if offset is None else offset,
+    size=None if image_size is None else (image_size, image_size),
+    channels=channels,
+  )
+  return tasks.task_from_clients(
+    clients, spec, tuple(map(str, range(num_classes))), name=name
+  )
+
+
+def _stacked(data: tff.simulation.datasets.ClientData, client_id: str) -> Any:
+  dataset = data.create_tf_dataset_for_client(client_id)
+  keys = tuple(dataset.element_spec)
+  image_key = next((key for key in _IMAGE_KEYS if key in keys), None)
+  label_key = next((key for key in _LABEL_KEYS if key in keys), None)
+  if image_key is None or label_key is None:
+    raise ValueError(
+      f'Client {client_id!r}: expected elements with one of {_IMAGE_KEYS} and '
+      f'one of {_LABEL_KEYS}, found {keys}.'
+    )
+  elements = list(dataset.as_numpy_iterator())
+  if not elements:
+    raise ValueError(f'Client {client_id!r} has no example.')
+  images = np.stack([element[image_key] for element in elements])
+  if images.ndim == 3:
+    images = images[..., np.newaxis]
+  labels = np.array([element[label_key] for element in elements], np.int32)
+  return collections.OrderedDict(x=images, y=labels)
