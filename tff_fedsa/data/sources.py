@@ -224,18 +224,21 @@ def tfds(
       'Point --data_dir (or $TFDS_DATA_DIR) at a directory that holds '
       f'{name}/<version>/, or let TFDS download it with --download.'
     )
-  parts = [
-    builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-    for split in ('train', 'test')
-  ]
-  images = np.concatenate([np.asarray(part['image']) for part in parts])
-  labels = np.concatenate([np.asarray(part['label']) for part in parts])
+  images, labels, num_train = [], [], 0
+  for split in ('train', 'test'):
+    # In batches: TFDS's own "everything at once" needs several times the
+    # memory of the result.
+    dataset = builder.as_dataset(split=split, shuffle_files=False)
+    for batch in dataset.batch(1024).as_numpy_iterator():
+      images.append(batch['image'])
+      labels.append(batch['label'])
+      num_train += len(batch['label']) if split == 'train' else 0
   return Source(
     name=name,
-    images=images,
-    labels=labels,
+    images=np.concatenate(images),
+    labels=np.concatenate(labels),
     class_names=tuple(builder.info.features['label'].names),
-    num_train=len(parts[0]['label']),
+    num_train=num_train,
   )
 
 

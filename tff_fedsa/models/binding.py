@@ -1,0 +1,296 @@
+"""Binds a Keras model's weights to tensors while one of its calls is traced.
+
+Keras layers read their weights from attributes. For the time of a trace those
+attributes hold tensors instead of variables, cells that accept assignments
+where layers move their own state (BatchNorm statistics), and random generators
+that draw from a seed tensor. Afterwards everything is put back, also when the
+trace failed.
+"""
+
+import collections
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import functools
+from typing import Any, NamedTuple
+
+from keras.src import backend as keras_backend
+import tensorflow as tf
+
+# Lists of all weights that Keras keeps; calls do not read them.
+_KERAS_BOOKKEEPING = frozenset((
+  '_non_trainable_weights',
+  '_obj_reference_counts_dict',
+  '_self_tracked_trackables',
+  '_self_unconditional_checkpoint_dependencies',
+  '_self_unconditional_dependency_names',
+  '_trainable_weights',
+  '_undeduplicated_weights',
+))
+
+
+class _Slot(NamedTuple):
+  """An attribute that holds something to bind.
+
+  Attributes:
+    holder: A layer, model or tf.Module.
+    name: Of the attribute.
+    value: What it holds outside of traces.
+  """
+
+  holder: Any
+  name: str
+  value: Any
+
+
+class Cell:
+  """Stands in for a variable that a layer assigns to, while tracing.
+
+  Converts to the tensor that was assigned last, which is its `value()`.
+  """
+
+  trainable = False
+
+  def __init__(self, value: tf.Tensor, name: str):
+    self._value = value
+    self._graph = tf.compat.v1.get_default_graph()
+    self.name = name
+
+  def value(self) -> tf.Tensor:
+    return self._value
+
+  read_value = value
+
+  def __tf_tensor__(self, dtype=None, name=None):
+    return tf.convert_to_tensor(self._value, dtype, name=name)
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith('__'):
+      raise AttributeError(name)
+    return getattr(self._value, name)
+
+  def assign(self, value: Any, **unused_options: Any) -> tf.Tensor:
+    if tf.compat.v1.get_default_graph() is not self._graph:
+      raise ValueError(
+        f'The weight {self.name!r} is assigned inside of a loop, a condition '
+        'or a tf.function of its layer, which is not supported. Assign it in '
+        'the body of `call`.'
+      )
+    value = tf.convert_to_tensor(value, self._value.dtype)
+    self._value = tf.ensure_shape(value, self._value.shape)
+    return self._value
+
+  def assign_add(self, delta: Any, **unused_options: Any) -> tf.Tensor:
+    return self.assign(self._value + delta)
+
+  def assign_sub(self, delta: Any, **unused_options: Any) -> tf.Tensor:
+    return self.assign(self._value - delta)
+
+
+def _add_operator(name: str) -> None:
+  def operator(self, *args):
+    return getattr(self.value(), name)(*args)
+
+  setattr(Cell, name, operator)
+
+
+for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {'__eq__', '__ne__'}:
+  _add_operator(_name)
+
+
+class StatelessGenerator:
+  """The part of `tf.random.Generator` that layers use, without a state.
+
+  Every call draws from a seed of its own: a function of the given seed, the
+  generator's index and the number of calls traced so far.
+  """
+
+  def __init__(self, seed: tf.Tensor, index: int):
+    self._seed = _fold_in(seed, index)
+    self._num_calls = 0
+
+  def _next_seed(self) -> tf.Tensor:
+    self._num_calls += 1
+    return _fold_in(self._seed, self._num_calls)
+
+  def make_seeds(self, count: int = 1) -> tf.Tensor:
+    """Returns int32[2, count]."""
+    return tf.stack([self._next_seed() for _ in range(count)], axis=1)
+
+  def uniform(self, shape, minval=0, maxval=None, dtype=tf.float32, name=None):
+    return tf.random.stateless_uniform(
+      shape, self._next_seed(), minval, maxval, dtype, name=name
+    )
+
+  def normal(self, shape, mean=0.0, stddev=1.0, dtype=tf.float32, name=None):
+    return tf.random.stateless_normal(
+      shape, self._next_seed(), mean, stddev, dtype, name=name
+    )
+
+  def truncated_normal(
+    self, shape, mean=0.0, stddev=1.0, dtype=tf.float32, name=None
+  ):
+    return tf.random.stateless_truncated_normal(
+      shape, self._next_seed(), mean, stddev, dtype, name=name
+    )
+
+  def binomial(self, shape, counts, probs, dtype=tf.int32, name=None):
+    return tf.random.stateless_binomial(
+      shape, self._next_seed(), counts, probs, dtype, name=name
+    )
+
+
+class Binding:
+  """The places where Keras models keep weights and random generators."""
+
+  def __init__(
+    self,
+    keras_models: Sequence[tf.keras.Model],
+    variables: Sequence[tf.Variable],
+  ):
+    """Finds the places.
+
+    Args:
+      keras_models: Built models.
+      variables: Their weights.
+
+    Raises:
+      ValueError: If no attribute holds one of the variables.
+    """
+    self._variables = list(variables)
+    self._slots = []
+    self._functions = []
+    self._keras_generators = {}
+    for holder in _holders(keras_models):
+      for name, value in list(vars(holder).items()):
+        if isinstance(value, keras_backend.RandomGenerator):
+          self._keras_generators[id(value)] = value
+        elif name not in _KERAS_BOOKKEEPING and self._is_bindable(value):
+          self._slots.append(_Slot(holder, name, value))
+      # A tf.function keeps its traces, and with them what it was bound to.
+      call = getattr(type(holder), 'call', None)
+      if isinstance(call, tf.types.experimental.GenericFunction):
+        self._functions.append((holder, call.python_function))
+    self._check_found()
+
+  @contextlib.contextmanager
+  def bind(
+    self, values: Sequence[Any], seed: tf.Tensor
+  ) -> Iterator[None]:
+    """Binds weights and random generators for the time of a `with` block.
+
+    Args:
+      values: A tensor or `Cell` for each of the variables.
+      seed: int32[2]; all random numbers follow from it.
+    """
+    by_id = {id(v): value for v, value in zip(self._variables, values)}
+    num_generators = 0
+
+    def next_generator():
+      nonlocal num_generators
+      num_generators += 1
+      return StatelessGenerator(seed, num_generators)
+
+    def replacement(leaf):
+      if isinstance(leaf, tf.Variable):
+        return by_id.get(id(leaf), leaf)
+      if isinstance(leaf, tf.random.Generator):
+        return next_generator()
+      if _is_constant(leaf):
+        return tf.constant(leaf.numpy())
+      return leaf
+
+    with contextlib.ExitStack() as stack:
+      for holder, name, value in self._slots:
+        stack.callback(vars(holder).__setitem__, name, value)
+        # Past Keras's `__setattr__`, which would track or refuse the value.
+        vars(holder)[name] = _map_leaves(replacement, value)
+      for generator in self._keras_generators.values():
+        stack.callback(_restore, vars(generator), dict(vars(generator)))
+        vars(generator).update(
+          # The type that draws from `_generator`.
+          _rng_type=generator.RNG_STATEFUL,
+          _built=True,
+          _generator=next_generator(),
+        )
+      for holder, python_function in self._functions:
+        stack.callback(vars(holder).pop, 'call')
+        vars(holder)['call'] = tf.function(
+          functools.partial(python_function, holder)
+        )
+      yield
+
+  def _is_bindable(self, value: Any) -> bool:
+    """Whether an attribute is or contains something that `bind` replaces."""
+    ids = {id(v) for v in self._variables}
+    found = []
+
+    def look(leaf):
+      if id(leaf) in ids or isinstance(leaf, tf.random.Generator):
+        found.append(leaf)
+      elif _is_constant(leaf):
+        found.append(leaf)
+      return leaf
+
+    _map_leaves(look, value)
+    return bool(found)
+
+  def _check_found(self) -> None:
+    found = set()
+    for slot in self._slots:
+      _map_leaves(lambda leaf: found.add(id(leaf)), slot.value)
+    missing = [v.name for v in self._variables if id(v) not in found]
+    if missing:
+      raise ValueError(
+        f'No layer attribute holds the weights {missing}. Keep each weight in '
+        'an attribute of its layer, directly or in a list, tuple or dict.'
+      )
+
+
+def _holders(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
+  """Returns models, layers and tf.Modules in a reproducible order."""
+  holders = {}
+  for model in keras_models:
+    layers = model._flatten_layers()  # pylint: disable=protected-access
+    for holder in (*layers, *model.submodules):
+      holders[id(holder)] = holder
+  return list(holders.values())
+
+
+def _is_constant(value: Any) -> bool:
+  """Whether `value` is an eager tensor of numbers.
+
+  A trace would take a large one as an input from outside.
+  """
+  return isinstance(value, tf.__internal__.EagerTensor) and value.dtype not in (
+    tf.resource, tf.variant
+  )
+
+
+def _map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
+  """Maps what an attribute holds, inside of containers and partials."""
+  map_fn = functools.partial(_map_leaves, fn)
+  if isinstance(value, functools.partial):
+    # `kernel_regularizer` & co. are kept as partials of their variable.
+    return functools.partial(
+      value.func,
+      *map(map_fn, value.args),
+      **{key: map_fn(item) for key, item in value.keywords.items()},
+    )
+  if isinstance(value, collections.abc.Mapping):
+    return {key: map_fn(item) for key, item in value.items()}
+  if isinstance(value, tuple):
+    items = tuple(map(map_fn, value))
+    # Not `type(value)`, which is a wrapper where Keras tracks the tuple.
+    return value.__class__(*items) if hasattr(value, '_fields') else items
+  if isinstance(value, list):
+    return list(map(map_fn, value))
+  return fn(value)
+
+
+def _restore(attributes: dict[str, Any], previous: dict[str, Any]) -> None:
+  attributes.clear()
+  attributes.update(previous)
+
+
+def _fold_in(seed: tf.Tensor, data: int) -> tf.Tensor:
+  return tf.random.experimental.stateless_fold_in(seed, data)

@@ -1,0 +1,91 @@
+"""Checks that a traced function depends on its arguments only."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+_RANDOM_OPS = frozenset((
+  'Multinomial',
+  'NonDeterministicInts',
+  'ParameterizedTruncatedNormal',
+  'RandomCrop',
+  'RandomGamma',
+  'RandomPoisson',
+  'RandomPoissonV2',
+  'RandomShuffle',
+  'RandomStandardNormal',
+  'RandomUniform',
+  'RandomUniformInt',
+  'RngReadAndSkip',
+  'RngSkip',
+  'StatefulRandomBinomial',
+  'StatefulStandardNormal',
+  'StatefulStandardNormalV2',
+  'StatefulTruncatedNormal',
+  'StatefulUniform',
+  'StatefulUniformFullInt',
+  'StatefulUniformInt',
+  'TruncatedNormal',
+))
+_PYTHON_OPS = frozenset(('EagerPyFunc', 'PyFunc', 'PyFuncStateless'))
+
+
+def check_pure(concrete: Any) -> None:
+  """Raises `ValueError` if a traced function is more than its arguments.
+
+  Args:
+    concrete: A `tf.types.experimental.ConcreteFunction`.
+
+  Raises:
+    ValueError: If it reads a value from outside, draws random numbers that no
+      argument controls, or calls back into Python.
+  """
+  # Before captures: a stateful generator is both, and this says more.
+  for ops, problem in (
+    (
+      _RANDOM_OPS,
+      'draws random numbers that no seed controls: {}. Use Keras layers '
+      '(Dropout, GaussianNoise, ...), a tf.random.Generator that is an '
+      'attribute of the layer, or stateless random operations.',
+    ),
+    (
+      _PYTHON_OPS,
+      'calls back into Python: {}. tf.py_function and tf.numpy_function '
+      'cannot run on clients; use TensorFlow operations.',
+    ),
+  ):
+    found = [name for name, op in _operations(concrete) if op in ops]
+    if found:
+      raise ValueError(problem.format(', '.join(found[:3])))
+  if concrete.captured_inputs:
+    names = {
+      id(variable.handle): f'variable {variable.name} '
+      f'({variable.dtype.name}{variable.shape})'
+      for variable in concrete.graph.variables
+    }
+    found = [
+      names.get(id(captured), _describe(captured))
+      for captured in concrete.captured_inputs
+    ]
+    raise ValueError(
+      f'reads values that are not among its weights: {", ".join(found)}. '
+      'Make them float32 weights of a layer (`self.add_weight`), or '
+      'tf.constant calls inside of `call`; lookup tables are not supported.'
+    )
+
+
+def _describe(tensor: tf.Tensor) -> str:
+  if tensor.dtype == tf.resource:
+    return f'resource (a lookup table or variable) {tensor.shape}'
+  return f'tensor of {tensor.dtype.name}{tensor.shape}'
+
+
+def _operations(concrete: Any) -> Iterator[tuple[str, str]]:
+  """Yields (name, operation) of all nodes, those of inner functions too."""
+  graph_def = concrete.graph.as_graph_def()
+  for node in graph_def.node:
+    yield node.name, node.op
+  for function in graph_def.library.function:
+    for node in function.node_def:
+      yield node.name, node.op

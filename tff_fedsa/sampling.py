@@ -1,0 +1,35 @@
+"""Which clients take part in a round: a pure function of (seed, round)."""
+
+import numpy as np
+
+
+def sample_clients(
+  seed: int, round_num: int, num_clients: int, clients_per_round: int
+) -> list[int]:
+  """Draws the clients of a round uniformly, without replacement.
+
+  A resumed run draws the same clients as an uninterrupted one, because
+  nothing but the arguments counts.
+
+  Args:
+    seed: The sampling seed.
+    round_num: Counted from 1.
+    num_clients: Size of the population, ids are `0 .. num_clients - 1`.
+    clients_per_round: How many to draw.
+
+  Returns:
+    Client ids, ascending.
+
+  Raises:
+    ValueError: If `clients_per_round` is not in `[1, num_clients]`.
+  """
+  if not 1 <= clients_per_round <= num_clients:
+    raise ValueError(
+      f'Expected clients_per_round in [1, {num_clients}], found '
+      f'{clients_per_round}.'
+    )
+  if clients_per_round == num_clients:
+    return list(range(num_clients))
+  rng = np.random.default_rng([seed, round_num])
+  drawn = rng.choice(num_clients, clients_per_round, replace=False)
+  return sorted(int(client_id) for client_id in drawn)
