@@ -28,13 +28,34 @@ class ServerState(NamedTuple):
   finalizer: Any
 
 
+class StatefulProcess(tff.templates.MeasuredProcess):
+  """A `MeasuredProcess` with client states that says what crosses.
+
+  Attributes:
+    broadcast_type: Unplaced type of what a client receives in a round.
+    update_type: Unplaced type of what a client sends in a round.
+  """
+
+  def __init__(
+    self,
+    initialize_fn: tff.Computation,
+    next_fn: tff.Computation,
+    *,
+    broadcast_type: tff.Type,
+    update_type: tff.Type,
+  ):
+    super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
+    self.broadcast_type = broadcast_type
+    self.update_type = update_type
+
+
 def compose_process(
   initial_model_fn: Callable[[], Any],
   distributor: tff.learning.templates.DistributionProcess,
   client_work: tff.Computation,
   aggregator: tff.templates.AggregationProcess,
   finalizer: tff.learning.templates.FinalizerProcess,
-) -> tff.templates.MeasuredProcess:
+) -> StatefulProcess:
   """Composes a process whose clients have a state of their own.
 
   One round, top to bottom:
@@ -196,8 +217,11 @@ def compose_process(
       measurements=tff.federated_zip(measurements),
     )
 
-  return tff.templates.MeasuredProcess(
-    initialize_fn, next_fn, next_is_multi_arg=True
+  return StatefulProcess(
+    initialize_fn,
+    next_fn,
+    broadcast_type=work_type.broadcast,
+    update_type=output_type.update,
   )
 
 

@@ -122,7 +122,7 @@ def build_fedsa(
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
   ] = None,
-) -> tff.templates.MeasuredProcess:
+) -> composer.StatefulProcess:
   """Builds the process of FedSA over heterogeneous, stateful clients.
 
   `initialize()` returns a `composer.ServerState` whose `model` is a

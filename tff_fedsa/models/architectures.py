@@ -77,7 +77,9 @@ def build(
   def build_fn() -> functional.KerasClientModel:
     return _ARCHITECTURES[name](input_shape, num_classes, feature_dim)
 
-  model = functional.FunctionalModel(build_fn, name=name)
+  model = functional.FunctionalModel(
+    build_fn, name=name, input_shape=input_shape
+  )
   found = (model.feature_dim, model.num_classes)
   if found != (feature_dim, num_classes):
     raise ValueError(

@@ -2,25 +2,23 @@
 
 A client's weights are a value that travels between server loop, store and
 TFF computations, not variables of a Python object. Here a Keras model is built
-once, eagerly; while one of its functions is traced, the attributes of its
-layers that hold variables are bound to tensors instead, and its random
-generators to stateless ones. The traced graphs hold no variable, no captured
-value and no Keras, so they are small and can be called inside any
-`tff.tensorflow.computation`.
+once, eagerly; while one of its functions is traced, its weights are tensors and
+its random numbers follow from a seed (see `binding`). The traced graphs hold no
+variable, no captured value and no Keras, so they are small and can be called
+inside any `tff.tensorflow.computation`.
 """
 
-import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import random
 from typing import Any, NamedTuple, Optional
 
-from keras.src import backend as keras_backend
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context as eager_context
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import binding
+from tff_fedsa.models import purity
+from tff_fedsa.models import seeding
 
 
 class KerasClientModel(NamedTuple):
@@ -36,20 +34,6 @@ class KerasClientModel(NamedTuple):
   head: tf.keras.Model
 
 
-class Outputs(NamedTuple):
-  """What a model computes from a batch.
-
-  Attributes:
-    features: float32[batch, feature_dim].
-    logits: float32[batch, num_classes].
-    state: List of non-trainable weights after the batch.
-  """
-
-  features: Any
-  logits: Any
-  state: Any
-
-
 class StepOutput(NamedTuple):
   """Result of a training step's computation.
 
@@ -57,7 +41,8 @@ class StepOutput(NamedTuple):
     gradients: List, of the loss with respect to each trainable weight.
     state: List of non-trainable weights after the batch.
     features: float32[batch, feature_dim], before the update.
-    losses: Dict of float32 scalars, the objective's terms.
+    losses: Dict of float32 scalars, the objective's terms; `loss` includes the
+      penalties of Keras layers.
   """
 
   gradients: Any
@@ -69,19 +54,44 @@ class StepOutput(NamedTuple):
 class FunctionalModel:
   """A Keras client model as pure functions of its weights.
 
-  The flat vector holds the trainable weights (extractor, then head, in the
-  order of Keras) and then the non-trainable ones (BatchNorm statistics and the
-  like), each flattened in row-major order.
+  The flat vector holds the trainable weights (extractor, then head, each in
+  the order of Keras) and then the state, i.e. the non-trainable ones
+  (BatchNorm statistics, weights of frozen layers), each flattened in row-major
+  order. Bookkeeping of Keras layers that is not float32 (the example count of
+  `Normalization`) stays as it is built.
+
+  What a Keras optimizer or `fit` would do besides steps is either done here
+  (penalties such as `kernel_regularizer` are part of the loss) or refused
+  (`kernel_constraint`, mixed precision).
+
+  Attributes:
+    name: Appears in error messages.
+    input_shape: (height, width, channels) of images.
+    feature_dim: D.
+    num_classes: C.
+    trainable_specs: A `tf.TensorSpec` for each trainable weight.
+    state_specs: A `tf.TensorSpec` for each non-trainable weight.
+    num_weights: Length of the flat vector.
+    num_trainable: Length of its trainable part.
   """
 
   def __init__(
-    self, build_fn: Callable[[], KerasClientModel], *, name: str = 'model'
+    self,
+    build_fn: Callable[[], KerasClientModel],
+    *,
+    name: str = 'model',
+    input_shape: Optional[tuple[int, int, int]] = None,
   ):
     """Builds the model and checks that it can be made functional.
 
     Args:
-      build_fn: Returns a new Keras model each time it is called.
+      build_fn: Returns a new Keras model each time it is called, with new
+        layers and initializers: an initializer object that is used again
+        would give the same weights for every seed.
       name: Appears in error messages.
+      input_shape: (height, width, channels). Needed only by models that do not
+        know it: subclassed ones that were not called yet, or Sequential ones
+        without an Input.
 
     Raises:
       TypeError: If `build_fn` does not return a pair of Keras models.
@@ -90,20 +100,15 @@ class FunctionalModel:
     """
     self.name = name
     self._build_fn = build_fn
-    keras_model = build_fn()
-    if len(keras_model) != 2 or not all(
-      isinstance(half, tf.keras.Model) for half in keras_model
-    ):
-      raise TypeError(
-        f'Model {name!r}: expected a `KerasClientModel` of two tf.keras.Model, '
-        f'found {keras_model!r}.'
-      )
-    self._keras_model = KerasClientModel(*keras_model)
+    self._declared_shape = None if input_shape is None else tuple(input_shape)
+    self._keras_model = self._new_keras_model(seed=0)
     self.input_shape, self.feature_dim, self.num_classes = self._check_shapes()
-    self._trainable, self._state = _weights_of(self._keras_model)
-    self._check_weights()
-    self._slots = self._find_slots()
-    self._generators = _find_generators(self._layers())
+    self._check_layers()
+    self._trainable, self._state = self._weights_of(self._keras_model)
+    with self._named_errors():
+      self._binding = binding.Binding(
+        self._keras_model, self._trainable + self._state
+      )
     self.trainable_specs = _specs(self._trainable)
     self.state_specs = _specs(self._state)
     self._sizes = [
@@ -119,23 +124,20 @@ class FunctionalModel:
   ) -> 'FunctionalModel':
     """Makes a built Keras model functional, keeping its present weights.
 
-    `initial_weights` of the result returns those weights for every seed.
+    `initial_weights` of the result returns those weights for every seed. The
+    given model is copied, never changed.
+
+    Raises:
+      ValueError: If the model cannot be copied (a subclassed one without
+        `get_config`).
     """
-    extractor, head = keras_model
-    configs = [(type(half), half.get_config()) for half in (extractor, head)]
-    weights = [half.get_weights() for half in (extractor, head)]
+    halves = KerasClientModel(*keras_model)
+    weights = [half.get_weights() for half in halves]
 
     def build_fn() -> KerasClientModel:
-      halves = []
-      for half, (half_class, config), values in zip(
-        (extractor, head), configs, weights
-      ):
-        copy = half_class.from_config(config)
-        if not copy.built:
-          copy.build(half.input_shape)
-        copy.set_weights(values)
-        halves.append(copy)
-      return KerasClientModel(*halves)
+      return KerasClientModel(
+        *(_copy(half, w, name) for half, w in zip(halves, weights))
+      )
 
     return cls(build_fn, name=name)
 
@@ -150,12 +152,27 @@ class FunctionalModel:
     Args:
       seed: Any integer.
     """
-    with _seeded(seed):
-      return self.weights_from_keras(self._build_fn())
+    return self.weights_from_keras(self._new_keras_model(seed))
 
   def weights_from_keras(self, keras_model: KerasClientModel) -> np.ndarray:
-    """Returns the flat vector of a Keras model of this architecture."""
-    trainable, state = _weights_of(KerasClientModel(*keras_model))
+    """Returns the flat vector of a Keras model of this architecture.
+
+    Raises:
+      ValueError: If the model's weights are not those of this architecture.
+    """
+    trainable, state = self._weights_of(KerasClientModel(*keras_model))
+    found, expected = (
+      ([tuple(spec.shape) for spec in t], [tuple(spec.shape) for spec in s])
+      for t, s in (
+        (_specs(trainable), _specs(state)),
+        (self.trainable_specs, self.state_specs),
+      )
+    )
+    if found != expected:
+      raise ValueError(
+        f'Model {self.name!r}: expected a Keras model with trainable and other '
+        f'weights of shapes {expected}, found {found}.'
+      )
     return np.concatenate(
       [np.zeros([0], np.float32)]
       + [np.asarray(v).ravel() for v in trainable + state]
@@ -176,14 +193,16 @@ class FunctionalModel:
         f'Model {self.name!r}: expected weights of shape '
         f'({self.num_weights},), found {weights.shape}.'
       )
-    keras_model = KerasClientModel(*self._build_fn())
-    variables = [v for group in _weights_of(keras_model) for v in group]
+    keras_model = self._new_keras_model(seed=0)
+    variables = [v for group in self._weights_of(keras_model) for v in group]
     parts = np.split(weights, np.cumsum(self._sizes)[:-1])
     for variable, part in zip(variables, parts):
       variable.assign(part.reshape(variable.shape))
     return keras_model
 
-  def split(self, weights: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+  def split(
+    self, weights: tf.Tensor
+  ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Returns the trainable and the other weights of a flat vector."""
     parts = tf.split(tf.ensure_shape(weights, [self.num_weights]), self._sizes)
     specs = self.trainable_specs + self.state_specs
@@ -211,8 +230,9 @@ class FunctionalModel:
   ) -> Callable[..., StepOutput]:
     """Traces one training step up to the gradients.
 
-    Penalties that Keras layers add (`kernel_regularizer` and the like) are
-    part of the differentiated loss.
+    Penalties that Keras layers add (`kernel_regularizer`,
+    `activity_regularizer`, `add_loss`) are part of the differentiated loss, as
+    in Keras's `fit`; those of the head as it is called on features.
 
     Args:
       objective_fn: `fn(features, logits, labels, head_fn, context)` returns a
@@ -228,9 +248,11 @@ class FunctionalModel:
       int32[2] seed (dropout and the like); it returns a `StepOutput`.
 
     Raises:
-      ValueError: If the graph is not pure: a layer reads a value that is not
-        one of the weights, or draws random numbers on its own.
+      ValueError: If the images do not fit, or the graph is not pure: a layer
+        reads a value that is not one of the weights, or draws random numbers
+        on its own.
     """
+    self._check_images(input_spec)
 
     def step(trainable, state, images, labels, context, seed):
       trainable = list(trainable)
@@ -240,6 +262,8 @@ class FunctionalModel:
           extractor, head = self._keras_model
           features = extractor(input_spec.preprocess(images), training=True)
           logits = head(features, training=True)
+          # Keras forgets them when the objective calls the head again.
+          penalties = [*extractor.losses, *head.losses]
           losses = dict(
             objective_fn(
               features,
@@ -249,14 +273,15 @@ class FunctionalModel:
               context,
             )
           )
-          penalties = [*extractor.losses, *head.losses]
-          if penalties:
-            losses['loss'] += tf.add_n(penalties)
-          new_state = [cell.value() for cell in cells]
+          for penalty in penalties:
+            losses['loss'] += tf.reduce_sum(penalty)
+          new_state = [tf.convert_to_tensor(cell) for cell in cells]
+      gradients = tape.gradient(
+        losses['loss'], trainable, unconnected_gradients='zero'
+      )
       return StepOutput(
-        gradients=tape.gradient(
-          losses['loss'], trainable, unconnected_gradients='zero'
-        ),
+        # Embeddings have sparse ones.
+        gradients=[tf.convert_to_tensor(g) for g in gradients],
         state=new_state,
         features=features,
         losses=losses,
@@ -284,8 +309,9 @@ class FunctionalModel:
       A pure function `forward(trainable, state, images) -> (features, logits)`.
 
     Raises:
-      ValueError: If the graph is not pure, see `build_train_step`.
+      ValueError: As `build_train_step` does.
     """
+    self._check_images(input_spec)
 
     def forward(trainable, state, images):
       no_seed = tf.zeros([2], tf.int32)
@@ -302,13 +328,23 @@ class FunctionalModel:
     )
 
   def _trace(self, fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
-    try:
-      concrete = tf.function(fn, autograph=False).get_concrete_function(*specs)
-    finally:
-      # Keras keeps symbolic losses of the last call: they belong to the graph.
-      for half in self._keras_model:
-        half._clear_losses()  # pylint: disable=protected-access
-    _check_pure(concrete, self.name, self._keras_model)
+    with self._named_errors():
+      try:
+        concrete = tf.function(fn, autograph=False).get_concrete_function(
+          *specs
+        )
+      except AttributeError as error:
+        if "'assign" not in str(error):
+          raise
+        raise ValueError(
+          'a layer assigns to one of its trainable weights during a call '
+          '(as SpectralNormalization does), which is not supported.'
+        ) from error
+      finally:
+        # Keras keeps the symbolic losses of a call, which are of this graph.
+        for half in self._keras_model:
+          half._clear_losses()  # pylint: disable=protected-access
+      purity.check_pure(concrete)
     return concrete
 
   @contextlib.contextmanager
@@ -317,50 +353,61 @@ class FunctionalModel:
     trainable: Sequence[tf.Tensor],
     state: Sequence[tf.Tensor],
     seed: tf.Tensor,
-  ) -> Iterator[list['_Cell']]:
-    """Binds layers to the given weights and seed; yields the state's cells."""
+  ) -> Iterator[list[Any]]:
+    """Binds layers to weights and a seed; yields what stands for the state."""
     cells = [
-      _Cell(value, variable.name)
+      # Weights of frozen layers are never assigned.
+      value if variable.trainable else binding.Cell(value, variable.name)
       for value, variable in zip(state, self._state)
     ]
-    values = {
-      id(variable): value
-      for variable, value in zip(
-        self._trainable + self._state, [*trainable, *cells]
-      )
-    }
-    with contextlib.ExitStack() as stack:
-      for holder, name, attribute in self._slots:
-        bound = _replace_variables(attribute, values)
-        stack.callback(_set_attribute, holder, name, attribute)
-        _set_attribute(holder, name, bound)
-      for index, generator in enumerate(self._generators):
-        stack.enter_context(_stateless(generator, seed, index))
+    with self._binding.bind([*trainable, *cells], seed):
       yield cells
 
-  # Checks when a model is built.
+  # Building and checks.
 
-  def _layers(self) -> list[Any]:
-    layers = {
-      id(layer): layer
-      for half in self._keras_model
-      for layer in half._flatten_layers()  # pylint: disable=protected-access
-    }
-    return list(layers.values())
+  def _new_keras_model(self, seed: int) -> KerasClientModel:
+    """Returns a new model with all weights; the caller's seeds stay."""
+    with seeding.seeded(seed):
+      keras_model = self._build_fn()
+      if len(keras_model) != 2 or not all(
+        isinstance(half, tf.keras.Model) for half in keras_model
+      ):
+        raise TypeError(
+          f'Model {self.name!r}: expected a `KerasClientModel` of two '
+          f'tf.keras.Model, found {keras_model!r}.'
+        )
+      extractor, head = keras_model
+      self._build_half(extractor, self._declared_shape)
+      self._build_half(head, extractor.output_shape[1:])
+    return KerasClientModel(extractor, head)
+
+  def _build_half(
+    self, half: tf.keras.Model, input_shape: Optional[tuple[int, ...]]
+  ) -> None:
+    """Gives a subclassed or deferred model its weights and shapes."""
+    try:
+      half.output_shape
+      return
+    except (AttributeError, RuntimeError):
+      pass
+    called_with = half.save_spec()
+    if called_with is not None:
+      (spec, *_), _ = called_with
+      input_shape = tuple(spec.shape[1:])
+    if input_shape is None:
+      raise ValueError(
+        f'Model {self.name!r}: {half.name!r} has no defined input shape. Use '
+        'the functional API, start a Sequential model with an Input, or give '
+        '`input_shape` to FunctionalModel.'
+      )
+    half(tf.keras.Input(input_shape))
 
   def _check_shapes(self) -> tuple[tuple[int, ...], int, int]:
     shapes = []
     for half, what in zip(
       self._keras_model, ('feature extractor', 'classifier head')
     ):
-      try:
-        inputs, outputs = half.input_shape, half.output_shape
-      except (AttributeError, RuntimeError) as error:
-        raise ValueError(
-          f'Model {self.name!r}: the {what} has no defined input and output '
-          'shape. Build it with the functional API or give a Sequential model '
-          'an Input layer.'
-        ) from error
+      inputs, outputs = half.input_shape, half.output_shape
       if not isinstance(inputs, tuple) or not isinstance(outputs, tuple):
         raise ValueError(
           f'Model {self.name!r}: the {what} must have one input and one output, '
@@ -384,250 +431,105 @@ class FunctionalModel:
         f'Model {self.name!r}: the head must return [batch, num_classes], found '
         f'{list(logits)}.'
       )
-    return tuple(image[1:]), features[1], logits[1]
-
-  def _check_weights(self) -> None:
-    own = [{id(v) for v in half.weights} for half in self._keras_model]
-    if own[0] & own[1]:
+    declared = self._declared_shape
+    if declared is None:
+      declared = tuple(image[1:])
+    if not tf.TensorShape(image[1:]).is_compatible_with(declared):
       raise ValueError(
-        f'Model {self.name!r}: feature extractor and head share weights. Give '
-        'each its own layers.'
+        f'Model {self.name!r}: expected images of shape {declared}, but the '
+        f'feature extractor takes {tuple(image[1:])}.'
       )
-    for variable in self._trainable + self._state:
+    return declared, features[1], logits[1]
+
+  def _check_layers(self) -> None:
+    own = [{id(v): v.name for v in half.weights} for half in self._keras_model]
+    shared = [own[0][key] for key in own[0].keys() & own[1].keys()]
+    if shared:
+      raise ValueError(
+        f'Model {self.name!r}: feature extractor and head share the weights '
+        f'{sorted(shared)}. Give each its own layers.'
+      )
+    for half in self._keras_model:
+      for layer in half._flatten_layers():  # pylint: disable=protected-access
+        if layer.compute_dtype in ('float16', 'bfloat16'):
+          raise ValueError(
+            f'Model {self.name!r}: expected float32 layers, found '
+            f'{layer.name!r} computing in {layer.compute_dtype}. Mixed '
+            "precision is not supported; use the policy 'float32'."
+          )
+      for variable in half.trainable_weights:
+        if getattr(variable, 'constraint', None) is not None:
+          raise ValueError(
+            f'Model {self.name!r}: the weight {variable.name!r} has a '
+            'constraint, which local optimizers do not apply. Remove it, or '
+            'use a regularizer.'
+          )
+
+  def _check_images(self, input_spec: input_spec_lib.InputSpec) -> None:
+    if not tf.TensorShape(self.input_shape).is_compatible_with(
+      input_spec.model_shape
+    ):
+      raise ValueError(
+        f'Model {self.name!r}: expected images of shape {self.input_shape}, '
+        f'but the input spec gives {input_spec.model_shape}. Build the model '
+        'for `input_spec.model_shape` or resize in the input spec.'
+      )
+
+  def _weights_of(
+    self, keras_model: KerasClientModel
+  ) -> tuple[list[tf.Variable], list[tf.Variable]]:
+    """Returns trainable weights and state, each once, extractor first."""
+    trainable, state = {}, {}
+    for half in keras_model:
+      trainable.update((id(v), v) for v in half.trainable_weights)
+      state.update(
+        (id(v), v)
+        for v in half.non_trainable_weights
+        if not (v.dtype.is_integer or v.dtype.is_bool or v.dtype == tf.string)
+      )
+    for variable in (*trainable.values(), *state.values()):
       if variable.dtype != tf.float32:
         raise ValueError(
           f'Model {self.name!r}: expected float32 weights, found '
-          f'{variable.name} of {variable.dtype.name}. Use the float32 policy, '
-          'and layers without integer state.'
+          f'{variable.name!r} of {variable.dtype.name}. Build the layer with '
+          "dtype='float32'."
         )
+    return list(trainable.values()), list(state.values())
 
-  def _find_slots(self) -> list[tuple[Any, str, Any]]:
-    """Returns every `(layer, attribute name, value)` that holds a weight."""
-    weights = {id(v): v for v in self._trainable + self._state}
-    slots, found = [], set()
-    for layer in self._layers():
-      for name, value in list(vars(layer).items()):
-        if name in _KERAS_BOOKKEEPING:
-          continue
-        held = _held_variables(value) & weights.keys()
-        if held:
-          slots.append((layer, name, value))
-          found |= held
-    missing = [v.name for key, v in weights.items() if key not in found]
-    if missing:
-      raise ValueError(
-        f'Model {self.name!r}: no layer attribute holds the weights {missing}. '
-        'Keep each weight in an attribute (or a list or dict attribute) of '
-        'its layer.'
-      )
-    return slots
+  @contextlib.contextmanager
+  def _named_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except ValueError as error:
+      raise ValueError(f'Model {self.name!r}: {error}') from error
 
 
-# Keras's own lists of all weights; calls do not read them.
-_KERAS_BOOKKEEPING = frozenset((
-  '_trainable_weights',
-  '_non_trainable_weights',
-  '_obj_reference_counts_dict',
-  '_self_unconditional_checkpoint_dependencies',
-  '_self_unconditional_dependency_names',
-  '_self_tracked_trackables',
-  '_undeduplicated_weights',
-))
-
-
-class _Cell:
-  """Stands in for a variable that a layer assigns to, while tracing."""
-
-  trainable = False
-
-  def __init__(self, value: tf.Tensor, name: str):
-    self._value = value
-    self.name = name
-
-  dtype = property(lambda self: self._value.dtype)
-  shape = property(lambda self: self._value.shape)
-
-  def value(self) -> tf.Tensor:
-    return self._value
-
-  read_value = value
-
-  def assign(self, value: Any, **unused_options: Any) -> tf.Tensor:
-    value = tf.convert_to_tensor(value, self.dtype)
-    self._value = tf.ensure_shape(value, self.shape)
-    return self._value
-
-  def assign_add(self, delta: Any, **unused_options: Any) -> tf.Tensor:
-    return self.assign(self._value + delta)
-
-  def assign_sub(self, delta: Any, **unused_options: Any) -> tf.Tensor:
-    return self.assign(self._value - delta)
-
-
-def _add_operator(name: str) -> None:
-  def operator(self, *args):
-    return getattr(self.value(), name)(*args)
-
-  setattr(_Cell, name, operator)
-
-
-for _name in (
-  'add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv',
-  'neg', 'pow', 'matmul', 'rmatmul', 'getitem',
-):
-  _add_operator(f'__{_name}__')
-
-tf.register_tensor_conversion_function(
-  _Cell,
-  lambda cell, dtype=None, name=None, as_ref=False: tf.convert_to_tensor(
-    cell.value(), dtype, name=name
-  ),
-)
-
-
-class _StatelessGenerator:
-  """Gives a Keras random generator its seeds from a seed tensor."""
-
-  def __init__(self, seed: tf.Tensor, index: int):
-    self._seed = tf.random.experimental.stateless_fold_in(seed, index)
-    self._num_calls = 0
-
-  def make_seeds(self, count: int = 1) -> tf.Tensor:
-    """Returns int32[2, count], as `tf.random.Generator.make_seeds` does."""
-    seeds = []
-    for _ in range(count):
-      self._num_calls += 1
-      seeds.append(
-        tf.random.experimental.stateless_fold_in(self._seed, self._num_calls)
-      )
-    return tf.stack(seeds, axis=1)
-
-
-@contextlib.contextmanager
-def _stateless(generator: Any, seed: tf.Tensor, index: int) -> Iterator[None]:
-  """Makes a `keras.backend.RandomGenerator` draw from `seed` for a while."""
-  previous = dict(vars(generator))
-  vars(generator).update(
-    # The kind that asks `_generator` for the seeds of stateless operations.
-    _rng_type=generator.RNG_STATEFUL,
-    _built=True,
-    _generator=_StatelessGenerator(seed, index),
-  )
+def _copy(
+  half: tf.keras.Model, weights: Sequence[np.ndarray], name: str
+) -> tf.keras.Model:
+  """Returns a copy of a built Keras model with the given weights."""
   try:
-    yield
-  finally:
-    vars(generator).clear()
-    vars(generator).update(previous)
-
-
-def _find_generators(layers: Sequence[Any]) -> list[Any]:
-  generators = {}
-  for layer in layers:
-    generator = getattr(layer, '_random_generator', None)
-    if generator is not None:
-      generators[id(generator)] = generator
-  return list(generators.values())
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-  """Seeds all random state for a while, then puts back the caller's."""
-  eager = eager_context.context()
-  missing = object()
-  python_state, numpy_state = random.getstate(), np.random.get_state()
-  tf_state = getattr(eager, '_seed', None), getattr(eager, '_rng', None)
-  keras_seeds = keras_backend._SEED_GENERATOR
-  keras_state = getattr(keras_seeds, 'generator', missing)
-  try:
-    tf.keras.utils.set_random_seed(seed % 2**32)
-    yield
-  finally:
-    random.setstate(python_state)
-    np.random.set_state(numpy_state)
-    eager._seed, eager._rng = tf_state
-    if keras_state is missing:
-      del keras_seeds.generator
+    if hasattr(half, '_is_graph_network') and half._is_graph_network:
+      copy = tf.keras.models.clone_model(half)
     else:
-      keras_seeds.generator = keras_state
-
-
-def _weights_of(
-  keras_model: KerasClientModel,
-) -> tuple[list[tf.Variable], list[tf.Variable]]:
-  """Returns trainable and other weights, each once, extractor first."""
-  trainable, state = {}, {}
-  for half in keras_model:
-    trainable.update((id(v), v) for v in half.trainable_weights)
-    state.update((id(v), v) for v in half.non_trainable_weights)
-  return list(trainable.values()), list(state.values())
+      copy = type(half).from_config(half.get_config())
+    if not copy.built:
+      (spec, *_), _ = half.save_spec()
+      copy(tf.keras.Input(spec.shape[1:]))
+    if not half.trainable:
+      copy.trainable = False
+    copy.set_weights(weights)
+  except (TypeError, ValueError, NotImplementedError) as error:
+    raise ValueError(
+      f'Model {name!r}: {half.name!r} cannot be copied ({error}). Give a '
+      'function that builds it to FunctionalModel.'
+    ) from error
+  for layer in copy._flatten_layers():  # pylint: disable=protected-access
+    if hasattr(layer, 'finalize_state'):
+      # Normalization computes what it uses from its weights.
+      layer.finalize_state()
+  return copy
 
 
 def _specs(variables: Sequence[tf.Variable]) -> list[tf.TensorSpec]:
   return [tf.TensorSpec(v.shape, v.dtype) for v in variables]
-
-
-def _held_variables(value: Any) -> set[int]:
-  """Returns ids of the variables in an attribute: itself or in containers."""
-  if isinstance(value, tf.Variable):
-    return {id(value)}
-  if isinstance(value, collections.abc.Mapping):
-    value = list(value.values())
-  if isinstance(value, (list, tuple)):
-    return set().union(*(_held_variables(item) for item in value))
-  return set()
-
-
-def _replace_variables(value: Any, values: Mapping[int, Any]) -> Any:
-  if isinstance(value, tf.Variable):
-    return values.get(id(value), value)
-  if isinstance(value, collections.abc.Mapping):
-    return {k: _replace_variables(v, values) for k, v in value.items()}
-  if isinstance(value, tuple) and hasattr(value, '_fields'):
-    return type(value)(*(_replace_variables(v, values) for v in value))
-  if isinstance(value, (list, tuple)):
-    items = [_replace_variables(item, values) for item in value]
-    return tuple(items) if isinstance(value, tuple) else items
-  return value
-
-
-def _set_attribute(layer: Any, name: str, value: Any) -> None:
-  # Past Keras's `__setattr__`, which would track or refuse the value.
-  vars(layer)[name] = value
-
-
-_STATEFUL_RANDOM_OPS = frozenset((
-  'RandomUniform', 'RandomUniformInt', 'RandomStandardNormal',
-  'ParameterizedTruncatedNormal', 'TruncatedNormal', 'RandomGamma',
-  'RandomPoisson', 'RandomPoissonV2', 'Multinomial', 'RandomShuffle',
-  'StatefulUniform', 'StatefulStandardNormalV2', 'RngReadAndSkip',
-))
-
-
-def _check_pure(
-  concrete: Any, name: str, keras_model: KerasClientModel
-) -> None:
-  """Raises `ValueError` if a traced function is more than its arguments."""
-  captured = concrete.captured_inputs
-  if captured:
-    known = {
-      id(getattr(v, 'handle', None)): v.name
-      for half in keras_model
-      for v in half.weights
-    }
-    found = [known.get(id(c), f'{c.dtype.name}{c.shape}') for c in captured]
-    raise ValueError(
-      f'Model {name!r} reads values that are not among its weights: {found}. '
-      'Lookup tables, precomputed tensors and untracked variables are not '
-      'supported; make them weights of a layer or tf.constant calls in it.'
-    )
-  graph_def = concrete.graph.as_graph_def()
-  nodes = list(graph_def.node)
-  for function in graph_def.library.function:
-    nodes.extend(function.node_def)
-  random_ops = [n.name for n in nodes if n.op in _STATEFUL_RANDOM_OPS]
-  if random_ops:
-    raise ValueError(
-      f'Model {name!r} draws random numbers that no seed controls: '
-      f'{random_ops[:3]}. Use layers of Keras with a random generator '
-      '(Dropout, GaussianNoise, ...) or stateless random operations.'
-    )

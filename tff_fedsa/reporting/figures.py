@@ -1,0 +1,291 @@
+"""Figures of a run, each a function from data to a `matplotlib` figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import matplotlib
+from matplotlib import figure as figure_lib
+from matplotlib import lines as lines_lib
+import matplotlib.backends.backend_agg
+import numpy as np
+
+# Okabe and Ito's palette: distinguishable for colour-blind readers.
+_COLORS = {
+  'prototype': '#0072B2', 'anchor': '#D55E00', 'head': '#009E73',
+}
+_LOSS_COLORS = ('#000000', '#0072B2', '#D55E00', '#009E73', '#CC79A7')
+_ARCHITECTURE_COLORS = (
+  '#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442',
+  '#000000', '#999999', '#882255',
+)
+_CLASSIFIER_LABELS = {
+  'prototype': 'nearest prototype',
+  'anchor': 'nearest anchor',
+  'head': "client's head",
+}
+
+
+def save(figure: figure_lib.Figure, path: str) -> None:
+  """Writes a figure as PNG."""
+  # Without pyplot there is no global state and no window.
+  matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
+  figure.savefig(path, dpi=150)
+
+
+def _new_figure(width: float, height: float) -> figure_lib.Figure:
+  return figure_lib.Figure(figsize=(width, height), layout='constrained')
+
+
+def _tidy(axes: Any) -> None:
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.grid(alpha=0.25, linewidth=0.6)
+  axes.set_axisbelow(True)
+
+
+def curves(
+  history: Sequence[Mapping[str, Any]], title: str = ''
+) -> figure_lib.Figure:
+  """Draws accuracies with the spread over clients, and the loss terms.
+
+  Args:
+    history: Rows with `metrics.COLUMNS`.
+    title: Above the figure.
+  """
+  figure = _new_figure(11, 4.2)
+  left, right = figure.subplots(1, 2)
+  rounds = np.array([row['round'] for row in history])
+  for name, color in _COLORS.items():
+    column = f'{name}_accuracy'
+    micro = np.array([row[column] for row in history])
+    left.plot(
+      rounds,
+      micro,
+      color=color,
+      label=f'{_CLASSIFIER_LABELS[name]} (last {micro[-1]:.3f})',
+    )
+  low = [row['prototype_accuracy_p10'] for row in history]
+  left.plot(
+    rounds,
+    low,
+    color=_COLORS['prototype'],
+    linewidth=0.9,
+    linestyle=':',
+    label='prototype, 10th percentile of clients',
+  )
+  left.set(
+    xlabel='round', ylabel='accuracy on own test data', ylim=(0, 1.01),
+    title='All clients',
+  )
+  left.legend(loc='lower right', frameon=False, fontsize=9)
+  trained = [row for row in history if 'loss' in row]
+  names = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
+  for name, color in zip(names, _LOSS_COLORS):
+    right.plot(
+      [row['round'] for row in trained],
+      [row[name] for row in trained],
+      color=color,
+      linewidth=2.0 if name == 'loss' else 1.2,
+      label=name.removeprefix('loss_').replace('_', ' ')
+      if name != 'loss' else 'objective (weighted sum)',
+    )
+  right.set(
+    xlabel='round', ylabel='mean over training examples', yscale='log',
+    title='Loss terms, unweighted',
+  )
+  if names:
+    right.legend(frameon=False, fontsize=9)
+  for axes in (left, right):
+    _tidy(axes)
+  if title:
+    figure.suptitle(title)
+  return figure
+
+
+def partition(
+  counts: np.ndarray,
+  class_names: Sequence[str],
+  architectures: Optional[Sequence[str]] = None,
+) -> figure_lib.Figure:
+  """Draws how many examples of each class each client trains on.
+
+  Args:
+    counts: int[num_clients, num_classes].
+    class_names: One per class.
+    architectures: Each client's architecture, which colours its bubbles.
+  """
+  num_clients, num_classes = counts.shape
+  height = min(2.4 + 0.26 * num_classes, 16.0)
+  figure = _new_figure(min(3.4 + 0.32 * num_clients, 18.0), height)
+  axes = figure.subplots()
+  clients, classes = np.nonzero(counts)
+  values = counts[clients, classes]
+  largest = values.max()
+  # The largest bubble just touches its neighbours.
+  cell = min(14.0, 700.0 / max(num_clients, num_classes))
+  areas = values / largest * cell**2
+  colors = _COLORS['prototype']
+  if architectures is not None:
+    names = list(dict.fromkeys(architectures))
+    palette = dict(zip(names, np.resize(_ARCHITECTURE_COLORS, len(names))))
+    colors = [palette[architectures[client]] for client in clients]
+  axes.scatter(clients, classes, s=areas, c=colors, alpha=0.75, linewidths=0)
+  axes.set(
+    xlabel='client', ylabel='class', xlim=(-0.8, num_clients - 0.2),
+    ylim=(num_classes - 0.2, -0.8),
+    title=f'Training examples per client and class '
+    f'({counts.sum()} in all, largest bubble {largest})',
+  )
+  if num_classes <= 30:
+    axes.set_yticks(range(num_classes), class_names)
+  if num_clients <= 40:
+    axes.set_xticks(range(num_clients))
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.grid(alpha=0.2, linewidth=0.5)
+  axes.set_axisbelow(True)
+  if architectures is not None:
+    handles = [
+      lines_lib.Line2D(
+        [], [], marker='o', linestyle='', color=palette[name], label=name
+      )
+      for name in names
+    ]
+    axes.legend(
+      handles=handles, loc='upper left', bbox_to_anchor=(1.0, 1.0),
+      frameon=False, title='architecture',
+    )
+  return figure
+
+
+def per_client_accuracy(
+  per_client: Sequence[Mapping[str, Any]],
+  architectures: Sequence[str],
+  classifier: str = 'prototype',
+) -> figure_lib.Figure:
+  """Draws each client's accuracy, sorted, coloured by architecture.
+
+  Args:
+    per_client: Of `evaluation.build_evaluation`.
+    architectures: Each client's architecture.
+    classifier: One of `evaluation.CLASSIFIERS`.
+  """
+  sizes = np.array([int(client['num_examples']) for client in per_client])
+  correct = np.array([int(client[classifier]) for client in per_client])
+  accuracies = correct / sizes
+  order = np.argsort(accuracies, kind='stable')
+  names = list(dict.fromkeys(architectures))
+  palette = dict(zip(names, np.resize(_ARCHITECTURE_COLORS, len(names))))
+  figure = _new_figure(min(4.5 + 0.26 * len(order), 18.0), 4.2)
+  axes = figure.subplots()
+  axes.bar(
+    range(len(order)),
+    accuracies[order],
+    color=[palette[architectures[client]] for client in order],
+  )
+  micro = correct.sum() / sizes.sum()
+  axes.axhline(micro, color='black', linewidth=1, linestyle='--')
+  axes.annotate(
+    f'all examples {micro:.3f}', (0, micro), xytext=(0, 3),
+    textcoords='offset points', fontsize=9,
+  )
+  axes.set(
+    xlabel='client (sorted)', ylabel='accuracy on own test data', ylim=(0, 1.05),
+    title=f'Accuracy per client, {_CLASSIFIER_LABELS[classifier]}',
+  )
+  if len(order) <= 40:
+    axes.set_xticks(range(len(order)), order)
+  handles = [
+    lines_lib.Line2D(
+      [], [], marker='s', linestyle='', color=palette[name], label=name
+    )
+    for name in names
+  ]
+  axes.legend(
+    handles=handles, loc='upper left', bbox_to_anchor=(1.0, 1.0),
+    frameon=False, title='architecture',
+  )
+  _tidy(axes)
+  axes.grid(axis='x', visible=False)
+  return figure
+
+
+def anchors_and_prototypes(
+  anchors: np.ndarray,
+  prototypes: np.ndarray,
+  present: np.ndarray,
+  class_names: Sequence[str],
+  client_prototypes: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> figure_lib.Figure:
+  """Draws anchors and prototypes in the two directions in which they vary most.
+
+  The projection is the PCA of the anchors and of the prototypes present.
+
+  Args:
+    anchors: float[num_classes, feature_dim].
+    prototypes: float[num_classes, feature_dim], global ones.
+    present: bool[num_classes], which of them there are.
+    class_names: One per class.
+    client_prototypes: Per client `(vectors, counts)`, drawn as small dots.
+  """
+  fitted = np.concatenate([anchors, prototypes[present]])
+  center = fitted.mean(axis=0)
+  _, scales, directions = np.linalg.svd(fitted - center, full_matrices=False)
+  explained = scales[:2] ** 2 / np.sum(scales**2)
+
+  def project(vectors):
+    return (vectors - center) @ directions[:2].T
+
+  num_classes = len(class_names)
+  cmap = matplotlib.colormaps['tab10' if num_classes <= 10 else 'nipy_spectral']
+  colors = [
+    cmap(i if num_classes <= 10 else i / max(num_classes - 1, 1))
+    for i in range(num_classes)
+  ]
+  figure = _new_figure(8.2, 6.2)
+  axes = figure.subplots()
+  for vectors, counts in client_prototypes:
+    held = np.flatnonzero(counts > 0)
+    if held.size:
+      places = project(vectors[held])
+      axes.scatter(
+        *places.T, s=9, c=[colors[c] for c in held], alpha=0.45, linewidths=0
+      )
+  anchor_places, prototype_places = project(anchors), project(prototypes)
+  for label in range(num_classes):
+    if present[label]:
+      axes.plot(
+        *np.stack([anchor_places[label], prototype_places[label]]).T,
+        color=colors[label], linewidth=1, alpha=0.7,
+      )
+      axes.scatter(
+        *prototype_places[label], s=70, color=colors[label], marker='o',
+        edgecolors='black', linewidths=0.6, zorder=3,
+      )
+    axes.scatter(
+      *anchor_places[label], s=170, color=colors[label], marker='*',
+      edgecolors='black', linewidths=0.6, zorder=4,
+    )
+    if num_classes <= 30:
+      axes.annotate(
+        class_names[label], anchor_places[label], xytext=(7, 6),
+        textcoords='offset points', fontsize=9,
+      )
+  marks = (('*', 13, 'anchor'), ('o', 8, 'global prototype'), ('o', 3, "client's prototype"))
+  axes.legend(
+    handles=[
+      lines_lib.Line2D(
+        [], [], marker=marker, markersize=size, linestyle='', color='grey',
+        label=label,
+      )
+      for marker, size, label in marks[: 3 if client_prototypes else 2]
+    ],
+    loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False,
+  )
+  axes.set(
+    xlabel=f'first principal direction ({explained[0]:.0%} of variance)',
+    ylabel=f'second ({explained[1]:.0%})',
+    title='Anchors and prototypes, feature space in 2-D (PCA)',
+    aspect='equal',
+  )
+  axes.set_anchor('C')
+  _tidy(axes)
+  return figure

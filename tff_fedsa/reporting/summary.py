@@ -1,0 +1,77 @@
+"""A run in a few numbers: last round, best round, mean of the last rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tff_fedsa import evaluation
+
+_LAST_ROWS = 10
+
+
+def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Summarizes the rows of a run.
+
+  The best round is chosen on the test examples themselves, as the reference
+  does: it flatters, and is therefore never given without the last round.
+
+  Args:
+    history: Rows with `metrics.COLUMNS`, at least one.
+
+  Returns:
+    A JSON-able dict: `rounds`, and for each classifier `last`, `best`,
+    `best_round`, `mean_of_last_10` (rows, trained ones only) and the last
+    row's `clients_std`, `clients_min`, `clients_p10`.
+
+  Raises:
+    ValueError: If there is no row.
+  """
+  if not history:
+    raise ValueError('Expected at least one row of history, found none.')
+  trained = [row for row in history if row['round'] > 0] or list(history)
+  summary: dict[str, Any] = {'rounds': history[-1]['round']}
+  for classifier in evaluation.CLASSIFIERS:
+    column = f'{classifier}_accuracy'
+    values = np.array([row[column] for row in trained])
+    best = int(values.argmax())
+    summary[classifier] = {
+      'last': float(values[-1]),
+      'best': float(values[best]),
+      'best_round': int(trained[best]['round']),
+      'mean_of_last_10': float(values[-_LAST_ROWS:].mean()),
+      **{
+        f'clients_{statistic}': float(history[-1][f'{column}_{statistic}'])
+        for statistic in ('std', 'min', 'p10')
+      },
+    }
+  for name in ('bytes_up_per_client', 'bytes_down_per_client'):
+    if name in history[-1]:
+      summary[name] = history[-1][name]
+  seconds = [row[n] for row in trained for n in row if n == 'seconds_training']
+  if seconds:
+    summary['seconds_per_round_median'] = float(np.median(seconds))
+  return summary
+
+
+def to_text(summary: Mapping[str, Any]) -> str:
+  """Returns the summary as a table for a terminal."""
+  lines = [
+    f'accuracy after {summary["rounds"]} rounds (all clients, own test data)',
+    f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13} '
+    f'{"worst client":>13} {"10th pct":>9}',
+  ]
+  for classifier in evaluation.CLASSIFIERS:
+    values = summary[classifier]
+    best = f'{values["best"]:.4f} ({values["best_round"]})'
+    lines.append(
+      f'{classifier:<11} {values["last"]:>6.4f} {best:>14} '
+      f'{values["mean_of_last_10"]:>13.4f} {values["clients_min"]:>13.4f} '
+      f'{values["clients_p10"]:>9.4f}'
+    )
+  if 'bytes_up_per_client' in summary:
+    lines.append(
+      f'per client and round: {summary["bytes_up_per_client"] / 1e3:.1f} kB up, '
+      f'{summary["bytes_down_per_client"] / 1e3:.1f} kB down'
+    )
+  return '\n'.join(lines)

@@ -1,0 +1,260 @@
+"""The round loop: sample, train, store, evaluate, record, checkpoint."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import time
+from typing import Any, NamedTuple, Optional
+
+from absl import logging
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_fedsa import checkpoints
+from tff_fedsa import client_store
+from tff_fedsa import composer
+from tff_fedsa import evaluation
+from tff_fedsa import metrics
+from tff_fedsa import sampling
+from tff_fedsa.data import tasks
+
+# The number that early stopping and "best round" look at.
+OBJECTIVE = 'prototype_accuracy'
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulationConfig:
+  """How long and how often.
+
+  Attributes:
+    total_rounds: Rounds of the whole run, >= 1.
+    clients_per_round: Clients drawn for each round; None takes all.
+    sampling_seed: Of these draws.
+    rounds_per_evaluation: A row every so many rounds, and after the last one.
+    rounds_per_checkpoint: A checkpoint every so many rounds, and after the
+      last one.
+    patience: Stop after so many rounds without a new best prototype accuracy;
+      None never stops early.
+    clients_per_evaluation: Clients evaluated in one call; bounds memory when
+      states live on disk.
+  """
+
+  total_rounds: int = 100
+  clients_per_round: Optional[int] = None
+  sampling_seed: int = 0
+  rounds_per_evaluation: int = 1
+  rounds_per_checkpoint: int = 10
+  patience: Optional[int] = None
+  clients_per_evaluation: int = 100
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name != 'sampling_seed' and value is not None and value < 1:
+        raise ValueError(f'Expected {field.name} >= 1, found {value}.')
+
+
+class SimulationResult(NamedTuple):
+  """What a run leaves.
+
+  Attributes:
+    server_state: After the last round.
+    history: One row (`metrics.COLUMNS`) per evaluated round.
+    per_client: The last evaluation, one dict of counts per client.
+    stopped_early: Whether patience ended the run.
+  """
+
+  server_state: composer.ServerState
+  history: list[metrics.Row]
+  per_client: list[Mapping[str, Any]]
+  stopped_early: bool
+
+
+def evaluate_clients(
+  evaluate: tff.Computation,
+  task: tasks.FederatedTask,
+  store: client_store.ClientStateStore,
+  model: Any,
+  *,
+  clients_per_evaluation: int = 100,
+) -> list[dict[str, int]]:
+  """Evaluates every client of a task on its own test examples.
+
+  Args:
+    evaluate: Of `evaluation.build_evaluation`.
+    task: Its clients' test data.
+    store: Their states.
+    model: The server's model.
+    clients_per_evaluation: Clients in one call.
+
+  Returns:
+    One dict per client, of how many examples each classifier got right.
+  """
+  results = []
+  for start in range(0, task.num_clients, clients_per_evaluation):
+    ids = range(start, min(start + clients_per_evaluation, task.num_clients))
+    outputs = evaluate(
+      model,
+      [store.get(client_id) for client_id in ids],
+      [task.clients[client_id].test for client_id in ids],
+    )
+    results += [
+      {name: int(value) for name, value in output.items()}
+      for output in outputs
+    ]
+  return results
+
+
+def run(
+  process: composer.StatefulProcess,
+  evaluate: tff.Computation,
+  task: tasks.FederatedTask,
+  store: client_store.ClientStateStore,
+  config: SimulationConfig,
+  *,
+  server_metrics_fn: Optional[Callable[[Any], Mapping[str, Any]]] = None,
+  checkpoint_manager: Optional[checkpoints.CheckpointManager] = None,
+  recorders: Sequence[metrics.Recorder] = (),
+  on_round: Callable[[int, Optional[metrics.Row]], None] = lambda *_: None,
+) -> SimulationResult:
+  """Runs a process for some rounds, from its latest checkpoint if it has one.
+
+  A resumed run equals an uninterrupted one bit for bit (on CPU): the clients
+  of a round, their batches and dropout are functions of seeds and round, and a
+  checkpoint holds everything else.
+
+  When a round fails or is interrupted, rows recorded so far stay, and so does
+  the last checkpoint. On Ctrl-C (KeyboardInterrupt) the finished rounds are
+  saved before the exception goes on.
+
+  Args:
+    process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
+    evaluate: Of `evaluation.build_evaluation`, for the same models.
+    task: Data of all clients.
+    store: States of all clients; it is rolled back to the checkpoint if there
+      is one.
+    config: How long and how often.
+    server_metrics_fn: Maps a server state to further columns.
+    checkpoint_manager: Where checkpoints go; none are made by default.
+    recorders: Get every row.
+    on_round: Called as `on_round(round_num, row)` after each round, `row`
+      being None where there was no evaluation, and once at the beginning.
+
+  Raises:
+    checkpoints.CheckpointError: If a checkpoint can't be written or read.
+    ValueError: If `clients_per_round` exceeds the number of clients.
+  """
+  server_state = process.initialize()
+  history: list[metrics.Row] = []
+  start_round = 0
+  clients_per_round = config.clients_per_round or task.num_clients
+  # Raises for an impossible number before anything is computed.
+  sampling.sample_clients(0, 1, task.num_clients, clients_per_round)
+  if checkpoint_manager is not None:
+    restored = checkpoint_manager.restore_latest(server_state, store)
+    if restored is not None:
+      start_round, server_state, history = restored
+      logging.info('Resuming after round %d.', start_round)
+  for recorder in recorders:
+    recorder.rewind(history)
+  communication = metrics.communication_columns(process)
+  per_client: list[Mapping[str, Any]] = []
+
+  def take_row(round_num: int, training: metrics.Row) -> metrics.Row:
+    nonlocal per_client
+    started = time.monotonic()
+    per_client = evaluate_clients(
+      evaluate,
+      task,
+      store,
+      server_state.model,
+      clients_per_evaluation=config.clients_per_evaluation,
+    )
+    row = {
+      'round': round_num,
+      **evaluation.summarize(per_client),
+      **training,
+      **(server_metrics_fn(server_state) if server_metrics_fn else {}),
+      **(communication if round_num else {}),
+      'seconds_evaluation': time.monotonic() - started,
+      **metrics.memory_columns(),
+    }
+    history.append(row)
+    for recorder in recorders:
+      recorder.record(row)
+    return row
+
+  def save(round_num: int) -> None:
+    if checkpoint_manager is not None:
+      checkpoint_manager.save(round_num, server_state, store, history)
+
+  if start_round == 0:
+    row = take_row(0, {})
+    # A run that dies before its first checkpoint is rolled back to this one.
+    save(0)
+    on_round(0, row)
+  else:
+    on_round(start_round, history[-1] if history else None)
+  stopped_early = _should_stop(history, config.patience)
+  saved_round = finished_round = start_round
+  try:
+    for round_num in range(start_round + 1, config.total_rounds + 1):
+      if stopped_early:
+        break
+      started = time.monotonic()
+      client_ids = sampling.sample_clients(
+        config.sampling_seed, round_num, task.num_clients, clients_per_round
+      )
+      output = process.next(
+        server_state,
+        [store.get(client_id) for client_id in client_ids],
+        [task.clients[client_id].train for client_id in client_ids],
+      )
+      new_states = list(output.result)
+      is_last = round_num == config.total_rounds
+      # From here to the end of the round, states and server belong together.
+      server_state = output.state
+      for client_id, state in zip(client_ids, new_states):
+        store.put(client_id, state)
+      row = None
+      if is_last or round_num % config.rounds_per_evaluation == 0:
+        training = {
+          **metrics.training_columns(output.measurements),
+          'clients_sampled': len(client_ids),
+          'seconds_training': time.monotonic() - started,
+        }
+        row = take_row(round_num, training)
+        stopped_early = not is_last and _should_stop(history, config.patience)
+      finished_round = round_num
+      if (
+        is_last
+        or stopped_early
+        or round_num % config.rounds_per_checkpoint == 0
+      ):
+        save(round_num)
+        saved_round = round_num
+      on_round(round_num, row)
+  except KeyboardInterrupt:
+    # Only a finished round is whole; otherwise the last checkpoint counts.
+    if finished_round > saved_round and server_state.round_num == finished_round:
+      save(finished_round)
+    raise
+  if not per_client:
+    # A finished run was started again: there is nothing to train.
+    per_client = evaluate_clients(
+      evaluate,
+      task,
+      store,
+      server_state.model,
+      clients_per_evaluation=config.clients_per_evaluation,
+    )
+  return SimulationResult(server_state, history, per_client, stopped_early)
+
+
+def _should_stop(
+  history: Sequence[metrics.Row], patience: Optional[int]
+) -> bool:
+  if patience is None or not history:
+    return False
+  accuracies = [row[OBJECTIVE] for row in history]
+  best_round = history[int(np.argmax(accuracies))]['round']
+  return history[-1]['round'] - best_round >= patience
