@@ -1,0 +1,6 @@
+"""Groups of absl flags: each is an object that defines and then builds.
+
+A group's constructor defines its flags for the launcher that makes it; its
+`build()`, called in `main`, returns what they describe. Importing this package
+or asking a launcher for `--help` imports neither TensorFlow nor TFF.
+"""

@@ -1,0 +1,63 @@
+"""An experiment from flags: everything that a launcher needs, in one place."""
+
+import functools
+
+from flags import fedsa_flags
+from flags import model_flags
+from flags import optimizer_flags
+from flags import run_flags
+from flags import task_flags
+
+
+class ExperimentFlags:
+  """Defines the flags of an experiment; its properties are built on demand."""
+
+  def __init__(self):
+    self.run_dir_flags = run_flags.RunDirFlags()
+    self.simulation_flags = run_flags.SimulationFlags()
+    self.runtime_flags = run_flags.RuntimeFlags()
+    self._task_flags = task_flags.TaskFlags()
+    self._model_flags = model_flags.ModelFlags()
+    self._optimizer_flags = optimizer_flags.OptimizerFlags('client')
+    self.method_flags = fedsa_flags.FedSAFlags()
+
+  @functools.cached_property
+  def task(self):
+    """The `FederatedTask`."""
+    from tff_fedsa.data import tasks
+
+    return tasks.load_task(self._task_flags.build())
+
+  @functools.cached_property
+  def models(self):
+    """One `FunctionalModel` per architecture."""
+    return self._model_flags.build(self.task)
+
+  @functools.cached_property
+  def optimizer(self):
+    """The `LocalOptimizer`."""
+    return self._optimizer_flags.build()
+
+  @functools.cached_property
+  def process_and_anchors(self):
+    """The process and the anchors that it starts from."""
+    return self.method_flags.build(
+      self.models, self.task.input_spec, self.optimizer
+    )
+
+  @functools.cached_property
+  def initial_state_fn(self):
+    """`fn(client_id) -> ClientState`, before the first round."""
+    from tff_fedsa import client_state
+
+    return client_state.build_initial_state_fn(
+      self.models,
+      model_seed=self._model_flags.model_seed,
+      sampling_seed=self.simulation_flags.sampling_seed,
+      client_init=self._model_flags.client_init,
+      optimizer=self.optimizer if self.optimizer.keeps_state else None,
+    )
+
+  def architecture_of(self, client_id: int) -> str:
+    """Returns the name of a client's architecture."""
+    return self.models[client_id % len(self.models)].name

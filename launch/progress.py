@@ -1,0 +1,40 @@
+"""A progress bar with the time that is left and the accuracies so far."""
+
+from typing import Any, Optional
+
+import tqdm
+
+
+class Bar:
+  """Context manager; `update` is an `on_round` callback of `simulation.run`."""
+
+  def __init__(self, total_rounds: int, *, enabled: bool = True):
+    self._bar = tqdm.tqdm(
+      total=total_rounds, unit='round', disable=not enabled, dynamic_ncols=True
+    )
+    self._started = False
+
+  def __enter__(self) -> 'Bar':
+    return self
+
+  def __exit__(self, *unused_error: Any) -> None:
+    self._bar.close()
+
+  def update(self, round_num: int, row: Optional[dict[str, Any]]) -> None:
+    """Shows that a round is done.
+
+    Args:
+      round_num: Rounds done; the first call tells where a resumed run starts.
+      row: The round's metrics, None if it was not evaluated.
+    """
+    if not self._started:
+      self._started = True
+      self._bar.initial = self._bar.n = round_num
+    if row is not None:
+      self._bar.set_postfix_str(
+        'accuracy prototype {prototype_accuracy:.3f} anchor '
+        '{anchor_accuracy:.3f} head {head_accuracy:.3f}'.format(**row),
+        refresh=False,
+      )
+    self._bar.n = round_num
+    self._bar.refresh()

@@ -1,0 +1,125 @@
+"""The directory of one run: opened new, or resumed with the same flags."""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+from absl import flags
+
+from flags import run_flags
+from tff_fedsa import files
+
+_FLAGS_FILE = 'flags.txt'
+
+
+class RunDirError(Exception):
+  """The run directory can't be used; the message says why and what to do."""
+
+
+class RunDir:
+  """Paths within the directory of a run."""
+
+  def __init__(self, path: str):
+    self.path = path
+    self.flags_file = os.path.join(path, _FLAGS_FILE)
+    self.metrics_csv = os.path.join(path, 'metrics.csv')
+    self.per_client_csv = os.path.join(path, 'per_client.csv')
+    self.partition_npz = os.path.join(path, 'partition.npz')
+    self.anchors_npy = os.path.join(path, 'initial_anchors.npy')
+    self.summary_json = os.path.join(path, 'summary.json')
+    self.checkpoints = os.path.join(path, 'checkpoints')
+    self.client_states = os.path.join(path, 'client_states')
+    self.tensorboard = os.path.join(path, 'tensorboard')
+    self.figures = os.path.join(path, 'figures')
+
+
+def experiment_flags(flag_values: flags.FlagValues) -> dict[str, Any]:
+  """Returns the values of the flags that the launchers define, by name."""
+  names = {
+    flag.name
+    for module, defined in flag_values.flags_by_module_dict().items()
+    if module.startswith('flags.')
+    for flag in defined
+  }
+  return {name: flag_values[name].value for name in sorted(names)}
+
+
+def open_or_resume(path: str, flag_values: flags.FlagValues) -> RunDir:
+  """Opens the directory of a run and records its flags.
+
+  Args:
+    path: Created if missing.
+    flag_values: Parsed flags. If the directory holds a run already, they must
+      be the ones it was started with, apart from those that do not change its
+      rounds (`run_flags.FREE_WHEN_RESUMING`).
+
+  Raises:
+    RunDirError: If the directory can't be written, or holds a run with other
+      flags; they are named.
+  """
+  run = RunDir(path)
+  values = experiment_flags(flag_values)
+  try:
+    for directory in (path, run.figures):
+      os.makedirs(directory, exist_ok=True)
+    if os.path.exists(run.flags_file):
+      _check_same(path, read_flags(run.flags_file), values)
+    _write_flags(run.flags_file, values)
+  except OSError as error:
+    raise RunDirError(
+      f'Cannot write to {path!r}: {error}. Choose another --root_output_dir.'
+    ) from error
+  return run
+
+
+def open_existing(path: str) -> RunDir:
+  """Opens the directory of a run that `launch.train` has made.
+
+  Raises:
+    RunDirError: If there is none.
+  """
+  run = RunDir(path)
+  if not os.path.exists(run.flags_file):
+    raise RunDirError(
+      f'There is no run at {path!r}: {_FLAGS_FILE} is missing. Give the '
+      'directory that launch.train printed as --run_dir.'
+    )
+  return run
+
+
+def read_flags(path: str) -> dict[str, str]:
+  """Reads a file of lines `--name=value`."""
+  with open(path, encoding='utf-8') as file:
+    lines = [line.strip() for line in file]
+  pairs = (line[2:].partition('=') for line in lines if line.startswith('--'))
+  return {name: value for name, _, value in pairs}
+
+
+def _write_flags(path: str, values: Mapping[str, Any]) -> None:
+  lines = [f'--{name}={_text(v)}' for name, v in values.items() if v is not None]
+  header = '# Repeat this run: python -m launch.train --flagfile=<this file>'
+  files.write_bytes(path, '\n'.join([header, *lines, '']).encode())
+
+
+def _text(value: Any) -> str:
+  return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_same(
+  path: str, recorded: Mapping[str, str], values: Mapping[str, Any]
+) -> None:
+  differing = []
+  for name, value in values.items():
+    if name in run_flags.FREE_WHEN_RESUMING:
+      continue
+    now = None if value is None else _text(value)
+    before = recorded.get(name)
+    if now != before:
+      differing.append(f'--{name}: {before} there, {now} now')
+  if differing:
+    raise RunDirError(
+      f'{path!r} holds a run with other flags:\n  '
+      + '\n  '.join(differing)
+      + '\nGive the same flags to resume it, or another --experiment_name to '
+      'start a new run.'
+    )

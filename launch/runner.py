@@ -1,0 +1,23 @@
+"""`app.run` for launchers: quick `--help`, TensorFlow imported in time."""
+
+from collections.abc import Callable, Sequence
+
+from absl import app
+from absl import flags
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Parses flags, imports TensorFlow and calls `main`."""
+  app.run(main, flags_parser=_parse_and_import)
+
+
+def _parse_and_import(argv: Sequence[str]) -> list[str]:
+  # Parsing ends the program for --help, before the slow import.
+  arguments = app.parse_flags_with_usage(list(argv))
+  flags.FLAGS.mark_as_parsed()
+  # TensorFlow 2.14 is half in its TF1 mode if it is imported for the first
+  # time after `app.run` has started: a callback that it registers with absl
+  # then runs in the middle of its import.
+  import tensorflow  # noqa: F401
+
+  return arguments

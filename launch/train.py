@@ -1,0 +1,174 @@
+"""Trains FedSA on one partitioned data set.
+
+  python -m launch.train --flagfile=flags/fedsa.digits.flags
+
+A run's directory, {root_output_dir}/{experiment_name}, holds:
+
+  flags.txt            every flag, to be used as a --flagfile
+  partition.npz        indices of every client's train and test examples
+  initial_anchors.npy  where the anchors started
+  metrics.csv          one row per evaluated round (docs/metrics.md)
+  per_client.csv       the last evaluation, client by client
+  checkpoints/         server state, all client states, history
+  tensorboard/         the same numbers: tensorboard --logdir=...
+  figures/             curves, partition, clients, anchors and prototypes
+  summary.json         last, best and mean of the last 10, per classifier
+
+Starting the same command again resumes after the latest checkpoint, with the
+result of an uninterrupted run; with other flags it is refused.
+"""
+
+from collections.abc import Sequence
+import csv
+import io
+import os
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from launch import errors
+from launch import experiment
+from launch import progress
+from launch import run_dir
+from launch import runner
+
+_EXPERIMENT = experiment.ExperimentFlags()
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the experiment that the flags describe."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  with errors.reported():
+    train()
+
+
+def train() -> None:
+  """Trains, and writes everything to the run's directory."""
+  # Slow to import: not for --help.
+  from tff_fedsa import checkpoints
+  from tff_fedsa import client_store
+  from tff_fedsa import evaluation
+  from tff_fedsa import files
+  from tff_fedsa import metrics
+  from tff_fedsa import simulation
+  from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.data import tasks
+  from tff_fedsa.reporting import summary as summary_lib
+
+  config = _EXPERIMENT.simulation_flags.build()
+  task, models = _EXPERIMENT.task, _EXPERIMENT.models
+  process, anchors = _EXPERIMENT.process_and_anchors
+  run = run_dir.open_or_resume(_EXPERIMENT.run_dir_flags.build(), flags.FLAGS)
+  _keep_inputs(run, task, anchors)
+  batch_size = _EXPERIMENT.method_flags.batch_size
+  print(tasks.report(task, batch_size=batch_size))
+  print(
+    'models: '
+    + ', '.join(f'{model.name} ({model.num_trainable:,})' for model in models)
+  )
+  print(f'run directory: {run.path}', flush=True)
+  _EXPERIMENT.runtime_flags.build()
+  if _EXPERIMENT.simulation_flags.client_states.value == 'disk':
+    store = client_store.DiskStore(
+      _EXPERIMENT.initial_state_fn, run.client_states
+    )
+  else:
+    store = client_store.MemoryStore(_EXPERIMENT.initial_state_fn)
+  recorders = [
+    metrics.CsvWriter(run.metrics_csv),
+    metrics.TensorBoardWriter(run.tensorboard),
+  ]
+  with progress.Bar(
+    config.total_rounds, enabled=_EXPERIMENT.simulation_flags.progress.value
+  ) as bar:
+    result = simulation.run(
+      process,
+      evaluation.build_evaluation(models, task.input_spec),
+      task,
+      store,
+      config,
+      server_metrics_fn=fedsa.build_server_metrics_fn(anchors),
+      checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
+      recorders=recorders,
+      on_round=bar.update,
+    )
+  for recorder in recorders:
+    recorder.close()
+  if result.stopped_early:
+    print(f'stopped early: no new best for {config.patience} rounds')
+  architectures = [
+    _EXPERIMENT.architecture_of(client_id)
+    for client_id in range(task.num_clients)
+  ]
+  _write_per_client(run.per_client_csv, result.per_client, architectures)
+  _draw(run, task, store, result, architectures)
+  summary = summary_lib.summarize(result.history)
+  files.write_json(run.summary_json, summary)
+  print(summary_lib.to_text(summary))
+  print(f'figures: {os.path.join(run.figures, "*.png")}')
+
+
+def _keep_inputs(run, task, anchors) -> None:
+  """Writes partition and anchors, or checks them against those of the run."""
+  import numpy as np
+
+  from tff_fedsa.data import partition
+
+  if os.path.exists(run.partition_npz):
+    kept = partition.load(run.partition_npz)
+    pairs = zip(
+      kept.train + kept.test, task.partition.train + task.partition.test
+    )
+    if kept.num_clients != task.num_clients or not all(
+      np.array_equal(before, now) for before, now in pairs
+    ):
+      raise run_dir.RunDirError(
+        f'The data give another partition than {run.partition_npz!r}: the run '
+        'was started with other data. Use another --experiment_name.'
+      )
+  else:
+    task.partition.save(run.partition_npz)
+  np.save(run.anchors_npy, anchors, allow_pickle=False)
+
+
+def _write_per_client(path, per_client, architectures) -> None:
+  from tff_fedsa import files
+
+  text = io.StringIO(newline='')
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['client', 'architecture', *per_client[0]])
+  for client_id, (counts, name) in enumerate(zip(per_client, architectures)):
+    writer.writerow([client_id, name, *counts.values()])
+  files.write_bytes(path, text.getvalue().encode())
+
+
+def _draw(run, task, store, result, architectures) -> None:
+  from tff_fedsa.reporting import figures
+
+  model = result.server_state.model
+  states = [store.get(client_id) for client_id in range(task.num_clients)]
+  drawn = {
+    'curves': figures.curves(result.history, f'FedSA on {task.name}'),
+    'partition': figures.partition(
+      task.class_counts(), task.class_names, architectures
+    ),
+    'per_client_accuracy': figures.per_client_accuracy(
+      result.per_client, architectures
+    ),
+    'anchors_and_prototypes': figures.anchors_and_prototypes(
+      model.anchors,
+      model.prototypes,
+      model.present,
+      task.class_names,
+      [(state.prototypes, state.counts) for state in states],
+    ),
+  }
+  for name, figure in drawn.items():
+    figures.save(figure, os.path.join(run.figures, f'{name}.png'))
+  logging.debug('Drew %s.', list(drawn))
+
+
+if __name__ == '__main__':
+  runner.run(main)
