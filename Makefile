@@ -1,85 +1,86 @@
-# make demo: set-up and the main job. make test: set-up and tests.
-# Each is sufficient alone on a fresh clone; `make help` lists all targets.
+# `make demo` and `make test` are each sufficient on a fresh clone: they set up
+# what is missing, once. Needs Python 3.11; uses uv where it is on the PATH.
 
-SHELL := /bin/bash
-VENV ?= .venv
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint setup setup-gpu lock build-files clean
+
+VENV := .venv
 BIN := $(VENV)/bin
-# A PYTHON given by the user, else the first Python 3.11 found.
-PYTHON ?= $(shell for p in python3.11 python3 python; do \
-  "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-    >/dev/null 2>&1 && echo "$$p" && break; done)
-# Newer packages break TensorFlow 2.14 silently (docs/installation.md).
-LOCK_DATE := 2024-11-15
-LOCK_FLAGS := --python-version 3.11 --exclude-newer $(LOCK_DATE) --no-header \
-  --no-annotate --no-emit-index-url --no-emit-find-links --quiet
+INSTALLED := $(VENV)/.installed
+INSTALLED_GPU := $(VENV)/.installed-gpu
 
+# The first of these that is Python 3.11; make PYTHON=/path/to/it otherwise.
+IS_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+  $$python $(IS_311) 2>/dev/null && echo $$python && break; done)
+
+UV := $(shell command -v uv 2>/dev/null)
+PIP_INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,\
+  $(BIN)/python -m pip install)
+
+# More arguments for the program of demo, test and test-slow.
+ARGS ?=
+
+# TensorFlow's notes on CUDA and CPU features would bury everything else.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup setup-gpu demo test test-slow lint build-files lock clean
+help:  ## Shows this.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
+	  $(MAKEFILE_LIST)
 
-help:  ## Lists the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	  expand -t 14
+demo: $(INSTALLED)  ## Trains FedSA on handwritten digits, into runs/.
+	$(BIN)/python -m launch.train --flagfile=flags/fedsa.digits.flags \
+	  --root_output_dir=runs $(ARGS)
 
-setup: $(VENV)/.installed  ## Makes the virtual environment (once).
+test: $(INSTALLED)  ## Runs the tests, without the slow ones.
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-setup-gpu: $(VENV)/.installed-gpu  ## Adds the CUDA 11.8 libraries to it.
+test-slow: $(INSTALLED)  ## Runs the slow tests.
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# `--no-deps`: the lock is complete, and pip's resolver would refuse it because
-# of TFF's pin of a jaxlib that no longer exists (overrides.txt).
-$(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
-	@if [ -z "$(PYTHON)" ]; then echo 'Python 3.11 is needed (TensorFlow' \
-	  'Federated 0.87 runs on no newer one): install it, or give its path as' \
-	  'make PYTHON=/path/to/python3.11' >&2; exit 1; fi
-	rm -f $@
-	if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python --no-deps \
-	    -r requirements.lock && \
-	  uv pip install --quiet --python $(BIN)/python --no-deps \
-	    --no-build-isolation -e . ; \
-	else \
-	  "$(PYTHON)" -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --no-deps -r requirements.lock && \
-	  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . ; \
-	fi
-	touch $@
-
-$(VENV)/.installed-gpu: $(VENV)/.installed requirements-gpu.lock
-	if command -v uv >/dev/null; then \
-	  uv pip install --quiet --python $(BIN)/python --no-deps \
-	    -r requirements-gpu.lock ; \
-	else \
-	  $(BIN)/python -m pip install --quiet --no-deps -r requirements-gpu.lock ; \
-	fi
-	touch $@
-
-demo: setup  ## Trains FedSA on digits: table and figures in runs/fedsa.digits.
-	$(BIN)/python -m launch.train --flagfile=flags/fedsa.digits.flags
-
-test: setup  ## Lints and runs all tests but the slow ones.
-	$(BIN)/ruff check .
-	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -m 'not slow'
-
-test-slow: setup  ## Runs the slow tests.
-	$(BIN)/python -m pytest -m slow
-
-lint: setup  ## Checks style and types only.
-	$(BIN)/ruff check .
+lint: $(INSTALLED)  ## Checks style and types.
+	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-build-files: setup  ## Writes the BUILD files anew from the imports.
+setup: $(INSTALLED)  ## Installs everything into .venv (2.7 GB).
+
+setup-gpu: $(INSTALLED_GPU)  ## Adds the CUDA libraries for NVIDIA GPUs.
+
+lock: | $(BIN)/pip  ## Resolves requirements*.lock anew.
+	$(if $(UV),,$(BIN)/python -m pip install uv)
+	tools/lock.sh $(or $(UV),$(BIN)/uv)
+
+build-files: $(INSTALLED)  ## Writes the BUILD files from the imports.
 	$(BIN)/python -m tools.build_files --write
 
-lock: setup  ## Resolves requirements*.in anew into the lock files.
-	command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv
-	PATH="$(PATH):$(abspath $(BIN))"; for name in requirements \
-	    requirements-gpu; do \
-	  { echo '# Made by `make lock`. Complete: install with --no-deps'; \
-	    echo '# (docs/installation.md says why).'; \
-	    uv pip compile $(LOCK_FLAGS) --override overrides.txt $$name.in ; \
-	  } > $$name.tmp && mv $$name.tmp $$name.lock || exit 1; done
+clean:  ## Removes .venv and caches; runs/ stays.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean:  ## Removes the environment and what tools left; keeps runs/.
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
+$(BIN)/pip:
+	@$(or $(PYTHON),false) $(IS_311) 2>/dev/null || { echo >&2 \
+	  "Expected Python 3.11, which tensorflow-federated needs; found:" \
+	  "$(or $(PYTHON),none as python3.11, python3 or python)." \
+	  "Install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamp comes last: an installation that failed half way is repeated.
+#
+# --no-deps: tensorflow-federated demands jaxlib 0.4.14, which the registry no
+# longer has. The lock is complete without pip's resolver (see its head).
+# --no-build-isolation: what has no wheel is built with the locked setuptools.
+$(INSTALLED): requirements.lock | $(BIN)/pip
+	@$(BIN)/python $(IS_311) || { echo >&2 \
+	  "Expected Python 3.11 in $(VENV), found another:" \
+	  "'make clean' removes it."; exit 1; }
+	rm -f $@
+	$(PIP_INSTALL) --no-deps $$(grep -E '^(setuptools|wheel)==' $<)
+	$(PIP_INSTALL) --no-deps --no-build-isolation -r $<
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	touch $@
+
+$(INSTALLED_GPU): requirements-gpu.lock $(INSTALLED)
+	rm -f $@
+	$(PIP_INSTALL) --no-deps -r $<
+	touch $@

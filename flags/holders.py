@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from absl import flags
 
 
-def refuse_vain(
-  holders: Iterable[flags.FlagHolder], because: str
-) -> None:
+def refuse_vain(holders: Iterable[flags.FlagHolder], because: str) -> None:
   """Raises if one of these flags was set although it would be ignored.
 
   Args:

@@ -1,6 +1,12 @@
 """Flags of the client models."""
 
+import typing
+
 from absl import flags
+
+if typing.TYPE_CHECKING:
+  from tff_fedsa.data import tasks
+  from tff_fedsa.models import functional
 
 flags.disclaim_key_flags()
 
@@ -34,7 +40,9 @@ class ModelFlags:
       'reference) or each from its own.',
     )
 
-  def build(self, task):
+  def build(
+    self, task: 'tasks.FederatedTask'
+  ) -> 'list[functional.FunctionalModel]':
     """Returns one `FunctionalModel` per architecture of the family.
 
     Args:

@@ -1,10 +1,14 @@
 """Flags of an optimizer, with a prefix; refuses those of unchosen ones."""
 
 import math
+import typing
 
 from absl import flags
 
 from flags import holders
+
+if typing.TYPE_CHECKING:
+  from tff_fedsa import local_optimizer
 
 flags.disclaim_key_flags()
 
@@ -16,7 +20,10 @@ _HYPERPARAMETERS = {
   'rmsprop': {'decay': 0.9, 'epsilon': 1e-7},
   'adam': {'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-7},
   'adamw': {
-    'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-7, 'weight_decay': 0.004,
+    'beta_1': 0.9,
+    'beta_2': 0.999,
+    'epsilon': 1e-7,
+    'weight_decay': 0.004,
   },
   'yogi': {'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-3},
 }
@@ -27,18 +34,22 @@ class OptimizerFlags:
   """Defines the flags of an optimizer of `tff.learning.optimizers`."""
 
   def __init__(self, prefix: str):
-    """Defines `--{prefix}_optimizer`, `--{prefix}_learning_rate`, …
+    """Defines `--{prefix}_optimizer`, `--{prefix}_learning_rate` and so on.
 
     Args:
       prefix: E.g. 'client'.
     """
     self._prefix = prefix
     self._optimizer = flags.DEFINE_enum(
-      f'{prefix}_optimizer', 'sgd', list(_HYPERPARAMETERS),
+      f'{prefix}_optimizer',
+      'sgd',
+      list(_HYPERPARAMETERS),
       f'Optimizer of the {prefix}; momentum is sgd with --{prefix}_momentum.',
     )
     self._learning_rate = flags.DEFINE_float(
-      f'{prefix}_learning_rate', 0.01, f'Learning rate of the {prefix}.',
+      f'{prefix}_learning_rate',
+      0.01,
+      f'Learning rate of the {prefix}.',
       lower_bound=0.0,
     )
     self._hyperparameters = {}
@@ -46,33 +57,42 @@ class OptimizerFlags:
       users = [o for o, values in _HYPERPARAMETERS.items() if name in values]
       defaults = ', '.join(f'{o}: {_HYPERPARAMETERS[o][name]}' for o in users)
       self._hyperparameters[name] = flags.DEFINE_float(
-        f'{prefix}_{name}', None,
+        f'{prefix}_{name}',
+        None,
         f'{name} of the optimizers that have one (default for {defaults}).',
         lower_bound=0.0,
       )
     self._state = flags.DEFINE_enum(
-      f'{prefix}_optimizer_state', 'reset', ['reset', 'keep'],
+      f'{prefix}_optimizer_state',
+      'reset',
+      ['reset', 'keep'],
       'Whether the optimizer starts anew in every round (the reference) or '
       'momentum and the like last over rounds.',
     )
     self._schedule = flags.DEFINE_enum(
-      f'{prefix}_learning_rate_schedule', 'constant', list(_SCHEDULES),
+      f'{prefix}_learning_rate_schedule',
+      'constant',
+      list(_SCHEDULES),
       'How the learning rate changes from round to round: step multiplies it '
       'by the decay factor every so many rounds, exponential does so smoothly, '
       'cosine falls to 0 over so many rounds.',
     )
     self._schedule_rounds = flags.DEFINE_integer(
-      f'{prefix}_learning_rate_schedule_rounds', None,
+      f'{prefix}_learning_rate_schedule_rounds',
+      None,
       'Rounds of a step, of an exponential decay by the factor, or of the '
-      'whole cosine.', lower_bound=1,
+      'whole cosine.',
+      lower_bound=1,
     )
     self._schedule_factor = flags.DEFINE_float(
-      f'{prefix}_learning_rate_decay_factor', 0.1,
+      f'{prefix}_learning_rate_decay_factor',
+      0.1,
       'Factor of the schedules step and exponential.',
-      lower_bound=0.0, upper_bound=1.0,
+      lower_bound=0.0,
+      upper_bound=1.0,
     )
 
-  def build(self):
+  def build(self) -> 'local_optimizer.LocalOptimizer':
     """Returns the `local_optimizer.LocalOptimizer`.
 
     Raises:

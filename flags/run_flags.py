@@ -1,8 +1,12 @@
 """Flags of a run: where, how long, how often."""
 
 import os
+import typing
 
 from absl import flags
+
+if typing.TYPE_CHECKING:
+  from tff_fedsa import simulation
 
 flags.disclaim_key_flags()
 
@@ -25,7 +29,8 @@ class RunDirFlags:
 
   def __init__(self):
     self._experiment_name = flags.DEFINE_string(
-      'experiment_name', 'fedsa',
+      'experiment_name',
+      'fedsa',
       'Name of the run: its directory under --root_output_dir. A run of that '
       'name is resumed.',
     )
@@ -53,31 +58,42 @@ class SimulationFlags:
       'total_rounds', 100, 'Communication rounds.', lower_bound=1
     )
     self._clients_per_round = flags.DEFINE_integer(
-      'clients_per_round', None, 'Clients drawn for each round. Default: all.',
+      'clients_per_round',
+      None,
+      'Clients drawn for each round. Default: all.',
       lower_bound=1,
     )
     self._sampling_seed = flags.DEFINE_integer(
-      'sampling_seed', 0,
+      'sampling_seed',
+      0,
       'Which clients take part, their order of examples and their dropout '
       'follow from it.',
     )
     self._rounds_per_evaluation = flags.DEFINE_integer(
-      'rounds_per_evaluation', 1,
+      'rounds_per_evaluation',
+      1,
       'All clients are evaluated every so many rounds, and at the end.',
       lower_bound=1,
     )
     self._rounds_per_checkpoint = flags.DEFINE_integer(
-      'rounds_per_checkpoint', 10,
-      'A checkpoint every so many rounds, and at the end.', lower_bound=1,
+      'rounds_per_checkpoint',
+      10,
+      'A checkpoint every so many rounds, and at the end.',
+      lower_bound=1,
     )
     self._patience = flags.DEFINE_integer(
-      'patience', None,
+      'patience',
+      None,
       'Stop after so many rounds without a new best prototype accuracy. '
-      'Default: never.', lower_bound=1,
+      'Default: never.',
+      lower_bound=1,
     )
     self.client_states = flags.DEFINE_enum(
-      'client_states', 'memory', ['memory', 'disk'],
-      'Where client states live between rounds. On disk they may exceed memory.',
+      'client_states',
+      'memory',
+      ['memory', 'disk'],
+      'Where client states live between rounds; on disk they may exceed '
+      'memory.',
     )
     self.progress = flags.DEFINE_boolean(
       'progress', True, 'Whether to show a progress bar.'
@@ -87,7 +103,7 @@ class SimulationFlags:
   def sampling_seed(self) -> int:
     return self._sampling_seed.value
 
-  def build(self):
+  def build(self) -> 'simulation.SimulationConfig':
     """Returns the `simulation.SimulationConfig`."""
     from tff_fedsa import simulation  # Imports TensorFlow and TFF.
 
@@ -106,8 +122,10 @@ class RuntimeFlags:
 
   def __init__(self):
     self._max_concurrent_clients = flags.DEFINE_integer(
-      'max_concurrent_clients', None,
-      'Clients computed at a time. Default: one per core.', lower_bound=1,
+      'max_concurrent_clients',
+      None,
+      'Clients computed at a time. Default: one per core.',
+      lower_bound=1,
     )
 
   def build(self) -> None:

@@ -1,8 +1,13 @@
 """Flags of the data: source, partition, test set."""
 
+import typing
+
 from absl import flags
 
 from flags import holders
+
+if typing.TYPE_CHECKING:
+  from tff_fedsa.data import tasks
 
 flags.disclaim_key_flags()
 
@@ -15,8 +20,8 @@ class TaskFlags:
       'dataset',
       'digits',
       'digits (scikit-learn, always there), a TFDS name (cifar10, cifar100, '
-      'fashion_mnist, mnist), image_folder (class/image.png under --data_dir) or '
-      'npz (the file --data_dir with arrays x, y).',
+      'fashion_mnist, mnist), image_folder (class/image.png under --data_dir) '
+      'or npz (the file --data_dir with arrays x, y).',
     )
     self._data_dir = flags.DEFINE_string(
       'data_dir',
@@ -81,7 +86,7 @@ class TaskFlags:
     self._train_fraction = flags.DEFINE_float(
       'train_fraction',
       0.75,
-      'Share of a client\'s examples that it trains on (--test_set=split).',
+      "Share of a client's examples that it trains on (--test_set=split).",
       lower_bound=0.01,
       upper_bound=0.99,
     )
@@ -106,7 +111,7 @@ class TaskFlags:
       lower_bound=1,
     )
 
-  def build(self):
+  def build(self) -> 'tasks.TaskSpec':
     """Returns the `tasks.TaskSpec`.
 
     Raises:
@@ -119,9 +124,15 @@ class TaskFlags:
     if self._partition_file.value:
       holders.refuse_vain(
         [
-          self._partition, self._alpha, self._classes_per_client,
-          self._balanced, self._least_samples, self._num_clients,
-          self._train_fraction, self._test_set, self._partition_seed,
+          self._partition,
+          self._alpha,
+          self._classes_per_client,
+          self._balanced,
+          self._least_samples,
+          self._num_clients,
+          self._train_fraction,
+          self._test_set,
+          self._partition_seed,
         ],
         'the partition comes from --partition_file',
       )

@@ -1,12 +1,24 @@
 """An experiment from flags: everything that a launcher needs, in one place."""
 
 import functools
+import typing
 
 from flags import fedsa_flags
 from flags import model_flags
 from flags import optimizer_flags
 from flags import run_flags
 from flags import task_flags
+
+if typing.TYPE_CHECKING:
+  from collections.abc import Callable
+
+  import numpy as np
+
+  from tff_fedsa import client_state
+  from tff_fedsa import composer
+  from tff_fedsa import local_optimizer
+  from tff_fedsa.data import tasks
+  from tff_fedsa.models import functional
 
 
 class ExperimentFlags:
@@ -22,31 +34,33 @@ class ExperimentFlags:
     self.method_flags = fedsa_flags.FedSAFlags()
 
   @functools.cached_property
-  def task(self):
+  def task(self) -> 'tasks.FederatedTask':
     """The `FederatedTask`."""
     from tff_fedsa.data import tasks
 
     return tasks.load_task(self._task_flags.build())
 
   @functools.cached_property
-  def models(self):
+  def models(self) -> 'list[functional.FunctionalModel]':
     """One `FunctionalModel` per architecture."""
     return self._model_flags.build(self.task)
 
   @functools.cached_property
-  def optimizer(self):
+  def optimizer(self) -> 'local_optimizer.LocalOptimizer':
     """The `LocalOptimizer`."""
     return self._optimizer_flags.build()
 
   @functools.cached_property
-  def process_and_anchors(self):
+  def process_and_anchors(
+    self,
+  ) -> 'tuple[composer.StatefulProcess, np.ndarray]':
     """The process and the anchors that it starts from."""
     return self.method_flags.build(
       self.models, self.task.input_spec, self.optimizer
     )
 
   @functools.cached_property
-  def initial_state_fn(self):
+  def initial_state_fn(self) -> 'Callable[[int], client_state.ClientState]':
     """`fn(client_id) -> ClientState`, before the first round."""
     from tff_fedsa import client_state
 

@@ -96,7 +96,9 @@ def read_flags(path: str) -> dict[str, str]:
 
 
 def _write_flags(path: str, values: Mapping[str, Any]) -> None:
-  lines = [f'--{name}={_text(v)}' for name, v in values.items() if v is not None]
+  lines = [
+    f'--{name}={_text(v)}' for name, v in values.items() if v is not None
+  ]
   header = '# Repeat this run: python -m launch.train --flagfile=<this file>'
   files.write_bytes(path, '\n'.join([header, *lines, '']).encode())
 

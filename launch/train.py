@@ -119,7 +119,9 @@ def _keep_inputs(run, task, anchors) -> None:
   if os.path.exists(run.partition_npz):
     kept = partition.load(run.partition_npz)
     pairs = zip(
-      kept.train + kept.test, task.partition.train + task.partition.test
+      kept.train + kept.test,
+      task.partition.train + task.partition.test,
+      strict=False,
     )
     if kept.num_clients != task.num_clients or not all(
       np.array_equal(before, now) for before, now in pairs

@@ -11,9 +11,7 @@ from tff_fedsa import server_model
 
 pytestmark = pytest.mark.usefixtures('native_context')
 
-_MODEL = (
-  '<anchors=float32[3,2],prototypes=float32[3,2],present=bool[3]>'
-)
+_MODEL = '<anchors=float32[3,2],prototypes=float32[3,2],present=bool[3]>'
 
 
 def test_distributor_sends_the_anchors_only():

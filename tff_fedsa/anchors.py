@@ -49,7 +49,9 @@ def project(
     float[num_classes, feature_dim] >= 0.
   """
   outputs = centers
-  for kernel, bias, scale, offset in zip(kernels, biases, scales, offsets):
+  for kernel, bias, scale, offset in zip(
+    kernels, biases, scales, offsets, strict=False
+  ):
     outputs = _batch_norm_relu(outputs @ kernel + bias, scale, offset)
   return outputs
 

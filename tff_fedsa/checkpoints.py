@@ -78,9 +78,7 @@ class CheckpointManager:
       CheckpointError: If it can't be written (disk full, no permission); older
         checkpoints stay as they are.
     """
-    temporary = os.path.join(
-      self._directory, f'{_TEMPORARY}{round_num:06d}'
-    )
+    temporary = os.path.join(self._directory, f'{_TEMPORARY}{round_num:06d}')
     final = self._path(round_num)
     try:
       self._remove_incomplete()
@@ -136,7 +134,11 @@ class CheckpointManager:
       try:
         return self._restore(path, round_num, structure, store)
       except (
-        CheckpointError, OSError, ValueError, KeyError, zipfile.BadZipFile
+        CheckpointError,
+        OSError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
       ) as error:
         logging.warning(
           'The checkpoint %s is damaged and is skipped: %s', path, error

@@ -76,7 +76,9 @@ def examples_type(input_spec: input_spec_lib.InputSpec) -> tff.Type:
   """
   return tff.types.to_type(
     collections.OrderedDict(
-      x=tff.TensorType(np.dtype(input_spec.dtype).type, (None, *input_spec.shape)),
+      x=tff.TensorType(
+        np.dtype(input_spec.dtype).type, (None, *input_spec.shape)
+      ),
       y=tff.TensorType(np.int32, (None,)),
     )
   )
@@ -163,7 +165,11 @@ def build_client_work(
     def branch(train_fn):
       return tf.nest.flatten(
         train_fn(
-          state.weights, state.optimizer, examples, context, state.seed,
+          state.weights,
+          state.optimizer,
+          examples,
+          context,
+          state.seed,
           round_num,
         )
       )
@@ -192,9 +198,7 @@ def build_client_work(
       weights=prototypes.upload_weights(sent, weighting),
     )
     gauges = objective.gauges_fn(broadcast, state)
-    return ClientOutput(
-      new_state, update, _metrics(result, gauges, finite)
-    )
+    return ClientOutput(new_state, update, _metrics(result, gauges, finite))
 
   client_work = tff.tensorflow.computation(
     lambda round_num, broadcast, client_state, examples: work(
@@ -218,9 +222,7 @@ def _local_result_structure(loss_names):
 
 def _all_finite(result):
   return tf.reduce_all(
-    [
-      tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(result)
-    ]
+    [tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(result)]
   )
 
 
@@ -241,7 +243,8 @@ def _metrics(result, gauges, finite):
     counted = tf.logical_and(finite, tf.math.is_finite(value))
     zero = tf.zeros([])
     kept[name] = (
-      tf.where(counted, value, zero), tf.where(counted, weight, zero)
+      tf.where(counted, value, zero),
+      tf.where(counted, weight, zero),
     )
   return ClientMetrics(
     sums=collections.OrderedDict((n, v) for n, (v, _) in kept.items()),

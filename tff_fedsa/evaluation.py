@@ -78,9 +78,7 @@ def build_evaluation(
     correct = tf.switch_case(
       state.architecture,
       [
-        functools.partial(
-          count_correct, model, forward, known, state, examples
-        )
+        functools.partial(count_correct, model, forward, known, state, examples)
         for model, forward in zip(models, forwards)
       ],
     )

@@ -122,7 +122,9 @@ def build_local_training(
     model.build_forward(input_spec) if config.prototypes == 'final' else None
   )
 
-  def local_training(weights, optimizer_vector, examples, context, seed, round_num):
+  def local_training(
+    weights, optimizer_vector, examples, context, seed, round_num
+  ):
     images, labels = examples['x'], examples['y']
     num_available = tf.shape(labels)[0]
     if config.remainder == 'drop':

@@ -85,9 +85,7 @@ def margin_contrastive(
   """
   anchors = tf.stop_gradient(anchors)
   to_anchors = distances.distances(features, anchors)
-  is_true_class = tf.one_hot(
-    labels, tf.shape(anchors)[0], dtype=features.dtype
-  )
+  is_true_class = tf.one_hot(labels, tf.shape(anchors)[0], dtype=features.dtype)
   return cross_entropy(-(to_anchors + margin * is_true_class), labels)
 
 

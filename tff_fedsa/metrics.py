@@ -45,7 +45,7 @@ COLUMNS: dict[str, str] = {
   'loss_contrastive': 'its margin contrastive term, unweighted, nats',
   'loss_calibration': 'its classifier calibration, unweighted, nats',
   'gap_global': 'gap of the anchors, feature distance',
-  'gap_local': 'gap of own prototypes, mean over clients that have >= 2 or none',
+  'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
   'anchor_separation_min': 'smallest distance between two anchors',
   'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
   'anchor_drift': 'mean distance of an anchor from where it started',

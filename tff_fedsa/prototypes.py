@@ -104,9 +104,7 @@ def mean_squared_distances(
   """
   if present is not None:
     # Absent rows may hold anything, NaN included.
-    centers = tf.where(
-      present[:, tf.newaxis], centers, tf.zeros_like(centers)
-    )
+    centers = tf.where(present[:, tf.newaxis], centers, tf.zeros_like(centers))
   feature_dim = tf.cast(tf.shape(centers)[1], features.dtype)
   squared = distances.squared_distances(features, centers) / feature_dim
   if present is None:

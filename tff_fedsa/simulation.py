@@ -98,8 +98,7 @@ def evaluate_clients(
       [task.clients[client_id].test for client_id in ids],
     )
     results += [
-      {name: int(value) for name, value in output.items()}
-      for output in outputs
+      {name: int(value) for name, value in output.items()} for output in outputs
     ]
   return results
 
@@ -235,7 +234,9 @@ def run(
       on_round(round_num, row)
   except KeyboardInterrupt:
     # Only a finished round is whole; otherwise the last checkpoint counts.
-    if finished_round > saved_round and server_state.round_num == finished_round:
+    if (
+      finished_round > saved_round and server_state.round_num == finished_round
+    ):
       save(finished_round)
     raise
   if not per_client:

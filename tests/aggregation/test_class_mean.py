@@ -61,10 +61,12 @@ def test_mean_over_clients_equals_the_reference(size, clients, expected):
 
 
 def test_mean_over_examples_by_hand():
-  output = _aggregate([
-    _value([[1.0], [10.0], [np.nan]], [1.0, 2.0, 0.0]),
-    _value([[4.0], [np.inf], [np.nan]], [3.0, 0.0, 0.0]),
-  ])
+  output = _aggregate(
+    [
+      _value([[1.0], [10.0], [np.nan]], [1.0, 2.0, 0.0]),
+      _value([[4.0], [np.inf], [np.nan]], [3.0, 0.0, 0.0]),
+    ]
+  )
   # (1·1 + 3·4) / 4 = 3.25; one client only; nobody.
   assert output.result.vectors.tolist() == [[3.25], [10.0], [0.0]]
   assert output.result.weights.tolist() == [4.0, 2.0, 0.0]
@@ -81,9 +83,7 @@ def test_inner_sums_are_used():
   output = _aggregate(
     [_value([[0.0, 1.0]], [1.0]), _value([[3.0, 4.0]], [1.0])], factory
   )
-  np.testing.assert_allclose(
-    output.result.vectors, [[0.3, 0.9]], rtol=1e-6
-  )
+  np.testing.assert_allclose(output.result.vectors, [[0.3, 0.9]], rtol=1e-6)
 
 
 def test_wrong_parts_are_named():

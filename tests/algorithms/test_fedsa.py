@@ -190,9 +190,7 @@ def _run(models, examples, *, rounds=2, optimizer=None, **options):
   process = fedsa.build_fedsa(
     models, input_spec=_SPEC, optimizer=optimizer or _sgd(), **options
   )
-  initial_state_fn = client_state.build_initial_state_fn(
-    models, optimizer=kept
-  )
+  initial_state_fn = client_state.build_initial_state_fn(models, optimizer=kept)
   states = [initial_state_fn(i) for i in range(len(examples))]
   server = process.initialize()
   for _ in range(rounds):
@@ -265,7 +263,10 @@ def test_running_and_final_prototypes(model):
     assert state.counts[label] == own.sum()
     if own.any():
       np.testing.assert_allclose(
-        state.prototypes[label], features[own].mean(axis=0), rtol=1e-4, atol=1e-5
+        state.prototypes[label],
+        features[own].mean(axis=0),
+        rtol=1e-4,
+        atol=1e-5,
       )
   # With a learning rate of 0 nothing moves: both kinds coincide.
   still = [
@@ -329,7 +330,8 @@ def test_learning_rate_schedule_by_round(model):
   examples = _random_clients(1)
   scheduled = local_optimizer.LocalOptimizer(
     tff.learning.optimizers.build_sgdm(0.5),
-    learning_rate_fn=lambda round_num: 0.01 * tf.cast(1 - round_num, tf.float32),
+    learning_rate_fn=lambda round_num: 0.01
+    * tf.cast(1 - round_num, tf.float32),
   )
   _, first, _ = _run([model], examples, rounds=1, optimizer=scheduled)
   _, constant, _ = _run([model], examples, rounds=1)

@@ -64,7 +64,10 @@ def test_own_arrays_and_original_test_set(tmp_path):
   np.savez(path, x=_images(60), y=labels, num_train=45)
   task = tasks.load_task(
     tasks.TaskSpec(
-      dataset='npz', data_dir=path, partition='iid', num_clients=5,
+      dataset='npz',
+      data_dir=path,
+      partition='iid',
+      num_clients=5,
       test_set='original',
     )
   )
@@ -120,13 +123,15 @@ def test_tfds_that_is_missing_fails_at_once(tmp_path):
 
 def test_client_data():
   rng = np.random.default_rng(0)
-  data = tff.simulation.datasets.TestClientData({
-    name: collections.OrderedDict(
-      pixels=rng.random((count, 6, 6)).astype(np.float32),
-      label=rng.integers(0, 3, count).astype(np.int32),
-    )
-    for name, count in (('b', 8), ('a', 4))
-  })
+  data = tff.simulation.datasets.TestClientData(
+    {
+      name: collections.OrderedDict(
+        pixels=rng.random((count, 6, 6)).astype(np.float32),
+        label=rng.integers(0, 3, count).astype(np.int32),
+      )
+      for name, count in (('b', 8), ('a', 4))
+    }
+  )
   task = client_data.task_from_client_data(data, num_classes=3)
   assert [len(c.train['y']) for c in task.clients] == [3, 6]
   assert [len(c.test['y']) for c in task.clients] == [1, 2]
@@ -159,7 +164,9 @@ def test_report():
     (_images(3), [0.0, 1.0, 1.0], TypeError, 'integer labels, found float64'),
     (_images(3), [0, 1], ValueError, 'one label for each of 3 images'),
     (
-      np.full((3, 4, 4, 3), np.nan, np.float32), [0, 1, 1], ValueError,
+      np.full((3, 4, 4, 3), np.nan, np.float32),
+      [0, 1, 1],
+      ValueError,
       '3 of 3 images hold NaN or infinity; the first is example 0',
     ),
     (_images(3).astype(np.float64), [0, 1, 1], TypeError, 'found float64'),

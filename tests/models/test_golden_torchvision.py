@@ -67,7 +67,7 @@ def _set_resnet10(extractor, weights):
 
   Both sides list a block's two convolutions before its shortcut's.
   """
-  layers = iter([layer for layer in _by_construction(extractor)])
+  layers = _by_construction(extractor)
   names = list(weights)
   position = 0
   while position < len(names):
@@ -86,7 +86,7 @@ def _by_construction(extractor):
 
   kinds = (tf.keras.layers.Conv2D, tf.keras.layers.BatchNormalization)
   columns = [
-    sorted((l for l in extractor.layers if isinstance(l, kind)), key=number)
+    sorted((x for x in extractor.layers if isinstance(x, kind)), key=number)
     for kind in kinds
   ]
   assert len(columns[0]) == len(columns[1])

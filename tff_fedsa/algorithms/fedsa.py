@@ -102,7 +102,11 @@ def build_objective(
     },
     loss_fn=loss_fn,
     loss_names=(
-      'loss', 'cross_entropy', 'regularization', 'contrastive', 'calibration'
+      'loss',
+      'cross_entropy',
+      'regularization',
+      'contrastive',
+      'calibration',
     ),
     gauges_fn=gauges_fn,
   )
@@ -175,9 +179,8 @@ def build_fedsa(
     models,
     build_objective(num_classes, feature_dim, loss_weights or LossWeights()),
     distributor.next.type_signature.result.result.member,
-    optimizer=optimizer or local_optimizer.LocalOptimizer(
-      tff.learning.optimizers.build_sgdm(0.01)
-    ),
+    optimizer=optimizer
+    or local_optimizer.LocalOptimizer(tff.learning.optimizers.build_sgdm(0.01)),
     input_spec=input_spec,
     config=local or local_training.LocalTrainingConfig(),
     weighting=weighting,

@@ -67,8 +67,10 @@ def task_from_client_data(
     cut = int(np.ceil(train_fraction * len(order)))
     clients.append(
       tasks.ClientExamples(
-        *({k: v[part] for k, v in examples.items()}
-          for part in (order[:cut], order[cut:]))
+        *(
+          {k: v[part] for k, v in examples.items()}
+          for part in (order[:cut], order[cut:])
+        )
       )
     )
   images = clients[0].train['x']

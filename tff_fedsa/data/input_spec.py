@@ -69,9 +69,7 @@ class InputSpec:
   @property
   def model_shape(self) -> tuple[int, int, int]:
     """(height, width, channels) that a model gets."""
-    return (
-      *(self.size or self.shape[:2]), self.channels or self.shape[2]
-    )
+    return (*(self.size or self.shape[:2]), self.channels or self.shape[2])
 
   def preprocess(self, images: tf.Tensor) -> tf.Tensor:
     """Returns images as a model sees them.

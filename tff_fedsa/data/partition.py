@@ -78,7 +78,7 @@ class Partition:
     return len(self.train)
 
   def save(self, path: str) -> None:
-    """Writes `.npz` with the arrays `train_0`, `test_0`, `train_1`, …"""
+    """Writes an `.npz` file of arrays `train_0`, `test_0`, `train_1`, …."""
     arrays = {}
     for name in ('train', 'test'):
       for client, indices in enumerate(getattr(self, name)):
@@ -211,7 +211,9 @@ def pathological(
     )
   budgets = [classes_per_client] * num_clients
   shares = [[] for _ in range(num_clients)]
-  clients_per_class = int(np.ceil(num_clients / num_classes * classes_per_client))
+  clients_per_class = int(
+    np.ceil(num_clients / num_classes * classes_per_client)
+  )
   for label in range(num_classes):
     indices = np.where(labels == label)[0]
     takers = [c for c in range(num_clients) if budgets[c] > 0]
@@ -228,7 +230,9 @@ def pathological(
     else:
       smallest = max(size / 10, least_samples / num_classes)
       sizes = rng.randint(smallest, size, len(takers) - 1).tolist()
-    for taker, part in zip(takers, np.split(indices, np.cumsum(sizes))):
+    for taker, part in zip(
+      takers, np.split(indices, np.cumsum(sizes)), strict=False
+    ):
       shares[taker].extend(part.tolist())
       budgets[taker] -= 1
   empty = [client for client, share in enumerate(shares) if not share]

@@ -89,9 +89,7 @@ def _checked_labels(
 ) -> np.ndarray:
   labels = np.asarray(labels)
   if not np.issubdtype(labels.dtype, np.integer):
-    raise TypeError(
-      f'{name}: expected integer labels, found {labels.dtype}.'
-    )
+    raise TypeError(f'{name}: expected integer labels, found {labels.dtype}.')
   if labels.shape != (num_images,):
     raise ValueError(
       f'{name}: expected one label for each of {num_images} images, found '
@@ -186,7 +184,9 @@ def npz_file(path: str) -> Source:
         f'{path!r}: expected arrays x (images) and y (labels), found '
         f'{arrays.files}.'
       )
-    num_train = int(arrays['num_train']) if 'num_train' in arrays.files else None
+    num_train = (
+      int(arrays['num_train']) if 'num_train' in arrays.files else None
+    )
     return from_arrays(
       arrays['x'], arrays['y'], num_train=num_train, name=os.path.basename(path)
     )
@@ -272,12 +272,14 @@ def image_folder(path: str, *, image_size: int = 32) -> Source:
   for label, class_name in enumerate(class_names):
     folder = os.path.join(path, class_name)
     files = sorted(
-      file for file in os.listdir(folder)
+      file
+      for file in os.listdir(folder)
       if file.lower().endswith(_IMAGE_ENDINGS)
     )
     if not files:
       raise ValueError(
-        f'The class folder {folder!r} has no image ({", ".join(_IMAGE_ENDINGS)}).'
+        f'The class folder {folder!r} has no image '
+        f'({", ".join(_IMAGE_ENDINGS)}).'
       )
     for file in files:
       try:

@@ -1,4 +1,4 @@
-"""Federated tasks: a source, a partition, and per-client arrays made of them."""
+"""Federated tasks: a source, a partition, and the clients' arrays."""
 
 import collections
 from collections.abc import Sequence
@@ -83,8 +83,12 @@ class TaskSpec:
         f'Expected train_fraction in (0, 1), found {self.train_fraction}.'
       )
     for name in (
-      'num_clients', 'classes_per_client', 'least_samples', 'max_examples',
-      'image_size', 'channels',
+      'num_clients',
+      'classes_per_client',
+      'least_samples',
+      'max_examples',
+      'image_size',
+      'channels',
     ):
       value = getattr(self, name)
       if value is not None and value < 1:
@@ -128,10 +132,12 @@ class FederatedTask:
 
   def class_counts(self) -> np.ndarray:
     """Returns train examples per client and class, int64[clients, classes]."""
-    return np.stack([
-      np.bincount(client.train['y'], minlength=self.num_classes)
-      for client in self.clients
-    ])
+    return np.stack(
+      [
+        np.bincount(client.train['y'], minlength=self.num_classes)
+        for client in self.clients
+      ]
+    )
 
 
 def load_task(spec: TaskSpec) -> FederatedTask:

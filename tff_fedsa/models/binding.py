@@ -7,8 +7,7 @@ that draw from a seed tensor. Afterwards everything is put back, also when the
 trace failed.
 """
 
-import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 from typing import Any, NamedTuple
@@ -17,15 +16,17 @@ from keras.src import backend as keras_backend
 import tensorflow as tf
 
 # Lists of all weights that Keras keeps; calls do not read them.
-_KERAS_BOOKKEEPING = frozenset((
-  '_non_trainable_weights',
-  '_obj_reference_counts_dict',
-  '_self_tracked_trackables',
-  '_self_unconditional_checkpoint_dependencies',
-  '_self_unconditional_dependency_names',
-  '_trainable_weights',
-  '_undeduplicated_weights',
-))
+_KERAS_BOOKKEEPING = frozenset(
+  (
+    '_non_trainable_weights',
+    '_obj_reference_counts_dict',
+    '_self_tracked_trackables',
+    '_self_unconditional_checkpoint_dependencies',
+    '_self_unconditional_dependency_names',
+    '_trainable_weights',
+    '_undeduplicated_weights',
+  )
+)
 
 
 class _Slot(NamedTuple):
@@ -76,6 +77,8 @@ class Cell:
         'the body of `call`.'
       )
     value = tf.convert_to_tensor(value, self._value.dtype)
+    # No gradient flows through a variable's assignment.
+    value = tf.stop_gradient(value)
     self._value = tf.ensure_shape(value, self._value.shape)
     return self._value
 
@@ -173,9 +176,7 @@ class Binding:
     self._check_found()
 
   @contextlib.contextmanager
-  def bind(
-    self, values: Sequence[Any], seed: tf.Tensor
-  ) -> Iterator[None]:
+  def bind(self, values: Sequence[Any], seed: tf.Tensor) -> Iterator[None]:
     """Binds weights and random generators for the time of a `with` block.
 
     Args:
@@ -250,9 +251,11 @@ def _holders(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
   """Returns models, layers and tf.Modules in a reproducible order."""
   holders = {}
   for model in keras_models:
-    layers = model._flatten_layers()  # pylint: disable=protected-access
-    for holder in (*layers, *model.submodules):
+    for holder in model._flatten_modules():  # pylint: disable=protected-access
       holders[id(holder)] = holder
+      if not isinstance(holder, tf.keras.layers.Layer):
+        # Keras looks into its layers only.
+        holders.update((id(inner), inner) for inner in holder.submodules)
   return list(holders.values())
 
 
@@ -262,7 +265,8 @@ def _is_constant(value: Any) -> bool:
   A trace would take a large one as an input from outside.
   """
   return isinstance(value, tf.__internal__.EagerTensor) and value.dtype not in (
-    tf.resource, tf.variant
+    tf.resource,
+    tf.variant,
   )
 
 
@@ -276,7 +280,7 @@ def _map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
       *map(map_fn, value.args),
       **{key: map_fn(item) for key, item in value.keywords.items()},
     )
-  if isinstance(value, collections.abc.Mapping):
+  if isinstance(value, dict):
     return {key: map_fn(item) for key, item in value.items()}
   if isinstance(value, tuple):
     items = tuple(map(map_fn, value))

@@ -1,5 +1,4 @@
-"""Small architectures for 8x8 digits, three of different kinds, and the
-reference run's two MLPs."""
+"""Small architectures for 8x8 digits, and the reference run's two MLPs."""
 
 import tensorflow as tf
 
@@ -17,7 +16,9 @@ def _client_model(images, features, num_classes):
 
 
 @architectures.register_architecture('digits_mlp')
-def digits_mlp(input_shape, num_classes, feature_dim):
+def digits_mlp(
+  input_shape: tuple[int, int, int], num_classes: int, feature_dim: int
+) -> functional.KerasClientModel:
   """Dense 64 - ReLU - dense feature_dim."""
   images = tf.keras.Input(input_shape)
   hidden = tf.keras.layers.Flatten()(images)
@@ -27,7 +28,9 @@ def digits_mlp(input_shape, num_classes, feature_dim):
 
 
 @architectures.register_architecture('digits_cnn')
-def digits_cnn(input_shape, num_classes, feature_dim):
+def digits_cnn(
+  input_shape: tuple[int, int, int], num_classes: int, feature_dim: int
+) -> functional.KerasClientModel:
   """Two 3x3 convolutions of 8 and 16 channels, each pooled; dense."""
   images = tf.keras.Input(input_shape)
   hidden = images
@@ -42,7 +45,9 @@ def digits_cnn(input_shape, num_classes, feature_dim):
 
 
 @architectures.register_architecture('digits_cnn_bn')
-def digits_cnn_bn(input_shape, num_classes, feature_dim):
+def digits_cnn_bn(
+  input_shape: tuple[int, int, int], num_classes: int, feature_dim: int
+) -> functional.KerasClientModel:
   """As `digits_cnn`, twice as wide, with BatchNorm before each ReLU."""
   images = tf.keras.Input(input_shape)
   hidden = images
@@ -59,17 +64,19 @@ def digits_cnn_bn(input_shape, num_classes, feature_dim):
 
 
 def _register_mlp(*widths: int) -> None:
+  """Registers an MLP; the first width is that of its input, 8x8 pixels."""
+
   @architectures.register_architecture('mlp_' + '_'.join(map(str, widths)))
   def mlp(input_shape, num_classes, feature_dim):
     images = tf.keras.Input(input_shape)
     hidden = tf.keras.layers.Flatten()(images)
-    for width in widths:
+    for width in widths[1:]:
       hidden = initializers.dense(hidden, width, activation='relu')
     features = pooling.adaptive_average_pooling(hidden, feature_dim)
     return _client_model(images, features, num_classes)
 
 
-# The authors' runs on raw digits (D8): ReLU after each layer, the last one
+# The reference's runs on raw digits (D8): ReLU after both layers, the last one
 # adaptively pooled to feature_dim.
 _register_mlp(64, 64, 128)
 _register_mlp(64, 128, 64)

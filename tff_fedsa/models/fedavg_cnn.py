@@ -9,7 +9,9 @@ from tff_fedsa.models import pooling
 
 
 @architectures.register_architecture('fedavg_cnn')
-def fedavg_cnn(input_shape, num_classes, feature_dim):
+def fedavg_cnn(
+  input_shape: tuple[int, int, int], num_classes: int, feature_dim: int
+) -> functional.KerasClientModel:
   """Conv 5x5x32, pool, conv 5x5x64, pool, dense 512, each with ReLU.
 
   Source: `FedAvgCNN` in `flcore/trainmodel/models.py`, lokinko/FedSA@75bf106.

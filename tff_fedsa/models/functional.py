@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
 
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import binding
@@ -260,8 +261,9 @@ class FunctionalModel:
         tape.watch(trainable)
         with self._bound(trainable, state, seed) as cells:
           extractor, head = self._keras_model
-          features = extractor(input_spec.preprocess(images), training=True)
-          logits = head(features, training=True)
+          images = input_spec.preprocess(images)
+          features = _call(extractor, images, training=True)
+          logits = _call(head, features, training=True)
           # Keras forgets them when the objective calls the head again.
           penalties = [*extractor.losses, *head.losses]
           losses = dict(
@@ -269,7 +271,7 @@ class FunctionalModel:
               features,
               logits,
               labels,
-              lambda inputs: head(inputs, training=True),
+              lambda inputs: _call(head, inputs, training=True),
               context,
             )
           )
@@ -317,8 +319,9 @@ class FunctionalModel:
       no_seed = tf.zeros([2], tf.int32)
       with self._bound(trainable, state, no_seed):
         extractor, head = self._keras_model
-        features = extractor(input_spec.preprocess(images), training=False)
-        return features, head(features, training=False)
+        images = input_spec.preprocess(images)
+        features = _call(extractor, images, training=False)
+        return features, _call(head, features, training=False)
 
     return self._trace(
       forward,
@@ -377,44 +380,43 @@ class FunctionalModel:
           f'tf.keras.Model, found {keras_model!r}.'
         )
       extractor, head = keras_model
-      self._build_half(extractor, self._declared_shape)
-      self._build_half(head, extractor.output_shape[1:])
+      features = self._build_half(
+        extractor, 'feature extractor', self._declared_shape
+      )
+      self._build_half(head, 'classifier head', features[1:])
     return KerasClientModel(extractor, head)
 
   def _build_half(
-    self, half: tf.keras.Model, input_shape: Optional[tuple[int, ...]]
-  ) -> None:
-    """Gives a subclassed or deferred model its weights and shapes."""
-    try:
-      half.output_shape
-      return
-    except (AttributeError, RuntimeError):
-      pass
-    called_with = half.save_spec()
-    if called_with is not None:
-      (spec, *_), _ = called_with
-      input_shape = tuple(spec.shape[1:])
-    if input_shape is None:
+    self,
+    half: tf.keras.Model,
+    what: str,
+    input_shape: Optional[tuple[int, ...]],
+  ) -> tuple[Optional[int], ...]:
+    """Makes sure that a model has its weights; returns its output shape."""
+    if not _has_shapes(half):
+      called_with = half.save_spec()
+      if called_with is not None:
+        (spec, *_), _ = called_with
+        input_shape = tuple(spec.shape[1:])
+      if input_shape is None:
+        raise ValueError(
+          f'Model {self.name!r}: the {what} has no defined input shape. Use '
+          'the functional API, start a Sequential model with an Input, or give '
+          '`input_shape` to FunctionalModel.'
+        )
+      half(tf.keras.Input(input_shape))
+    shapes = half.input_shape, half.output_shape
+    if not all(isinstance(shape, tuple) for shape in shapes):
       raise ValueError(
-        f'Model {self.name!r}: {half.name!r} has no defined input shape. Use '
-        'the functional API, start a Sequential model with an Input, or give '
-        '`input_shape` to FunctionalModel.'
+        f'Model {self.name!r}: the {what} must have one input and one output, '
+        f'found input shape {shapes[0]} and output shape {shapes[1]}.'
       )
-    half(tf.keras.Input(input_shape))
+    return half.output_shape
 
   def _check_shapes(self) -> tuple[tuple[int, ...], int, int]:
-    shapes = []
-    for half, what in zip(
-      self._keras_model, ('feature extractor', 'classifier head')
-    ):
-      inputs, outputs = half.input_shape, half.output_shape
-      if not isinstance(inputs, tuple) or not isinstance(outputs, tuple):
-        raise ValueError(
-          f'Model {self.name!r}: the {what} must have one input and one output, '
-          f'found input shape {inputs} and output shape {outputs}.'
-        )
-      shapes.append((inputs, outputs))
-    (image, features), (head_input, logits) = shapes
+    extractor, head = self._keras_model
+    image, features = extractor.input_shape, extractor.output_shape
+    head_input, logits = head.input_shape, head.output_shape
     if len(features) != 2 or features[1] is None:
       raise ValueError(
         f'Model {self.name!r}: the feature extractor must return '
@@ -428,8 +430,8 @@ class FunctionalModel:
       )
     if len(logits) != 2 or logits[1] is None:
       raise ValueError(
-        f'Model {self.name!r}: the head must return [batch, num_classes], found '
-        f'{list(logits)}.'
+        f'Model {self.name!r}: the head must return [batch, num_classes], '
+        f'found {list(logits)}.'
       )
     declared = self._declared_shape
     if declared is None:
@@ -504,6 +506,12 @@ class FunctionalModel:
       raise ValueError(f'Model {self.name!r}: {error}') from error
 
 
+def _call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:
+  """Calls Keras as `fit` does: layers' Python conditions become graph ones."""
+  with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
+    return half(inputs, training=training)
+
+
 def _copy(
   half: tf.keras.Model, weights: Sequence[np.ndarray], name: str
 ) -> tf.keras.Model:
@@ -529,6 +537,14 @@ def _copy(
       # Normalization computes what it uses from its weights.
       layer.finalize_state()
   return copy
+
+
+def _has_shapes(half: tf.keras.Model) -> bool:
+  """Whether a model's layers are connected, so that it has all weights."""
+  try:
+    return bool(half.output_shape)
+  except (AttributeError, RuntimeError):
+    return False
 
 
 def _specs(variables: Sequence[tf.Variable]) -> list[tf.TensorSpec]:

@@ -1,6 +1,7 @@
 """Adaptive average pooling: any number of features to feature_dim."""
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,16 +45,14 @@ class AdaptiveAveragePooling(tf.keras.layers.Layer):
       tf.matmul(groups, tf.constant(weights)), [-1, self.feature_dim]
     )
 
-  def compute_output_shape(self, input_shape):
+  def compute_output_shape(self, input_shape: Any) -> Any:
     return (*input_shape[:-1], self.feature_dim)
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), 'feature_dim': self.feature_dim}
 
 
-def adaptive_average_pooling(
-  inputs: tf.Tensor, feature_dim: int
-) -> tf.Tensor:
+def adaptive_average_pooling(inputs: tf.Tensor, feature_dim: int) -> tf.Tensor:
   """Flattens `inputs` and pools them to `[batch, feature_dim]`."""
   flat = tf.keras.layers.Flatten()(inputs)
   if flat.shape[-1] == feature_dim:

@@ -5,29 +5,31 @@ from typing import Any
 
 import tensorflow as tf
 
-_RANDOM_OPS = frozenset((
-  'Multinomial',
-  'NonDeterministicInts',
-  'ParameterizedTruncatedNormal',
-  'RandomCrop',
-  'RandomGamma',
-  'RandomPoisson',
-  'RandomPoissonV2',
-  'RandomShuffle',
-  'RandomStandardNormal',
-  'RandomUniform',
-  'RandomUniformInt',
-  'RngReadAndSkip',
-  'RngSkip',
-  'StatefulRandomBinomial',
-  'StatefulStandardNormal',
-  'StatefulStandardNormalV2',
-  'StatefulTruncatedNormal',
-  'StatefulUniform',
-  'StatefulUniformFullInt',
-  'StatefulUniformInt',
-  'TruncatedNormal',
-))
+_RANDOM_OPS = frozenset(
+  (
+    'Multinomial',
+    'NonDeterministicInts',
+    'ParameterizedTruncatedNormal',
+    'RandomCrop',
+    'RandomGamma',
+    'RandomPoisson',
+    'RandomPoissonV2',
+    'RandomShuffle',
+    'RandomStandardNormal',
+    'RandomUniform',
+    'RandomUniformInt',
+    'RngReadAndSkip',
+    'RngSkip',
+    'StatefulRandomBinomial',
+    'StatefulStandardNormal',
+    'StatefulStandardNormalV2',
+    'StatefulTruncatedNormal',
+    'StatefulUniform',
+    'StatefulUniformFullInt',
+    'StatefulUniformInt',
+    'TruncatedNormal',
+  )
+)
 _PYTHON_OPS = frozenset(('EagerPyFunc', 'PyFunc', 'PyFuncStateless'))
 
 

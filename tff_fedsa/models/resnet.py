@@ -2,9 +2,12 @@
 
 7x7/2 stem and 3x3/2 max pooling at any image size, BatchNorm momentum 0.9
 (Keras's convention; torch calls it 0.1) and epsilon 1e-5, He normal kernels by
-fan out, no biases. Keras moves BatchNorm's running variance by the biased
-variance of a batch, torch by the unbiased one: we follow Keras, whose layers
-users bring; inference differs by the factor 1 + momentum / n for n values.
+fan out, no biases. Outputs and running statistics equal torchvision's: for
+images Keras's BatchNorm is the fused kind, which moves the running variance by
+the unbiased variance of a batch, as torch does. (For inputs that are not
+images, Keras takes the biased one.)
+
+Source: `torchvision/models/resnet.py`, pytorch/vision.
 """
 
 import tensorflow as tf

@@ -11,12 +11,22 @@ import numpy as np
 
 # Okabe and Ito's palette: distinguishable for colour-blind readers.
 _COLORS = {
-  'prototype': '#0072B2', 'anchor': '#D55E00', 'head': '#009E73',
+  'prototype': '#0072B2',
+  'anchor': '#D55E00',
+  'head': '#009E73',
 }
 _LOSS_COLORS = ('#000000', '#0072B2', '#D55E00', '#009E73', '#CC79A7')
 _ARCHITECTURE_COLORS = (
-  '#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442',
-  '#000000', '#999999', '#882255',
+  '#0072B2',
+  '#E69F00',
+  '#009E73',
+  '#CC79A7',
+  '#56B4E9',
+  '#D55E00',
+  '#F0E442',
+  '#000000',
+  '#999999',
+  '#882255',
 )
 _CLASSIFIER_LABELS = {
   'prototype': 'nearest prototype',
@@ -73,7 +83,9 @@ def curves(
     label='prototype, 10th percentile of clients',
   )
   left.set(
-    xlabel='round', ylabel='accuracy on own test data', ylim=(0, 1.01),
+    xlabel='round',
+    ylabel='accuracy on own test data',
+    ylim=(0, 1.01),
     title='All clients',
   )
   left.legend(loc='lower right', frameon=False, fontsize=9)
@@ -86,10 +98,13 @@ def curves(
       color=color,
       linewidth=2.0 if name == 'loss' else 1.2,
       label=name.removeprefix('loss_').replace('_', ' ')
-      if name != 'loss' else 'objective (weighted sum)',
+      if name != 'loss'
+      else 'objective (weighted sum)',
     )
   right.set(
-    xlabel='round', ylabel='mean over training examples', yscale='log',
+    xlabel='round',
+    ylabel='mean over training examples',
+    yscale='log',
     title='Loss terms, unweighted',
   )
   if names:
@@ -130,7 +145,9 @@ def partition(
     colors = [palette[architectures[client]] for client in clients]
   axes.scatter(clients, classes, s=areas, c=colors, alpha=0.75, linewidths=0)
   axes.set(
-    xlabel='client', ylabel='class', xlim=(-0.8, num_clients - 0.2),
+    xlabel='client',
+    ylabel='class',
+    xlim=(-0.8, num_clients - 0.2),
     ylim=(num_classes - 0.2, -0.8),
     title=f'Training examples per client and class '
     f'({counts.sum()} in all, largest bubble {largest})',
@@ -150,8 +167,11 @@ def partition(
       for name in names
     ]
     axes.legend(
-      handles=handles, loc='upper left', bbox_to_anchor=(1.0, 1.0),
-      frameon=False, title='architecture',
+      handles=handles,
+      loc='upper left',
+      bbox_to_anchor=(1.0, 1.0),
+      frameon=False,
+      title='architecture',
     )
   return figure
 
@@ -184,11 +204,16 @@ def per_client_accuracy(
   micro = correct.sum() / sizes.sum()
   axes.axhline(micro, color='black', linewidth=1, linestyle='--')
   axes.annotate(
-    f'all examples {micro:.3f}', (0, micro), xytext=(0, 3),
-    textcoords='offset points', fontsize=9,
+    f'all examples {micro:.3f}',
+    (0, micro),
+    xytext=(0, 3),
+    textcoords='offset points',
+    fontsize=9,
   )
   axes.set(
-    xlabel='client (sorted)', ylabel='accuracy on own test data', ylim=(0, 1.05),
+    xlabel='client (sorted)',
+    ylabel='accuracy on own test data',
+    ylim=(0, 1.05),
     title=f'Accuracy per client, {_CLASSIFIER_LABELS[classifier]}',
   )
   if len(order) <= 40:
@@ -200,8 +225,11 @@ def per_client_accuracy(
     for name in names
   ]
   axes.legend(
-    handles=handles, loc='upper left', bbox_to_anchor=(1.0, 1.0),
-    frameon=False, title='architecture',
+    handles=handles,
+    loc='upper left',
+    bbox_to_anchor=(1.0, 1.0),
+    frameon=False,
+    title='architecture',
   )
   _tidy(axes)
   axes.grid(axis='x', visible=False)
@@ -254,31 +282,57 @@ def anchors_and_prototypes(
     if present[label]:
       axes.plot(
         *np.stack([anchor_places[label], prototype_places[label]]).T,
-        color=colors[label], linewidth=1, alpha=0.7,
+        color=colors[label],
+        linewidth=1,
+        alpha=0.7,
       )
       axes.scatter(
-        *prototype_places[label], s=70, color=colors[label], marker='o',
-        edgecolors='black', linewidths=0.6, zorder=3,
+        *prototype_places[label],
+        s=70,
+        color=colors[label],
+        marker='o',
+        edgecolors='black',
+        linewidths=0.6,
+        zorder=3,
       )
     axes.scatter(
-      *anchor_places[label], s=170, color=colors[label], marker='*',
-      edgecolors='black', linewidths=0.6, zorder=4,
+      *anchor_places[label],
+      s=170,
+      color=colors[label],
+      marker='*',
+      edgecolors='black',
+      linewidths=0.6,
+      zorder=4,
     )
     if num_classes <= 30:
       axes.annotate(
-        class_names[label], anchor_places[label], xytext=(7, 6),
-        textcoords='offset points', fontsize=9,
+        class_names[label],
+        anchor_places[label],
+        xytext=(7, 6),
+        textcoords='offset points',
+        fontsize=9,
       )
-  marks = (('*', 13, 'anchor'), ('o', 8, 'global prototype'), ('o', 3, "client's prototype"))
+  marks = (
+    ('*', 13, 'anchor'),
+    ('o', 8, 'global prototype'),
+    ('o', 3, "client's prototype"),
+  )
   axes.legend(
     handles=[
       lines_lib.Line2D(
-        [], [], marker=marker, markersize=size, linestyle='', color='grey',
+        [],
+        [],
+        marker=marker,
+        markersize=size,
+        linestyle='',
+        color='grey',
         label=label,
       )
       for marker, size, label in marks[: 3 if client_prototypes else 2]
     ],
-    loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False,
+    loc='upper left',
+    bbox_to_anchor=(1.0, 1.0),
+    frameon=False,
   )
   axes.set(
     xlabel=f'first principal direction ({explained[0]:.0%} of variance)',

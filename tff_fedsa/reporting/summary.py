@@ -71,7 +71,8 @@ def to_text(summary: Mapping[str, Any]) -> str:
     )
   if 'bytes_up_per_client' in summary:
     lines.append(
-      f'per client and round: {summary["bytes_up_per_client"] / 1e3:.1f} kB up, '
+      f'per client and round: {summary["bytes_up_per_client"] / 1e3:.1f} kB '
+      'up, '
       f'{summary["bytes_down_per_client"] / 1e3:.1f} kB down'
     )
   return '\n'.join(lines)

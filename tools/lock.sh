@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Writes requirements.lock and requirements-gpu.lock; called by `make lock`.
+#
+#   tools/lock.sh UV        UV: the uv to resolve with
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+uv=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Releases after that day break this TensorFlow silently: pyarrow 19 wants
+# numpy 2, tensorflow-metadata 1.18 wants protobuf 5.
+newest=2024-11-15
+
+# Of one platform whatever machine resolves; TFF has wheels from glibc 2.31 on.
+platform=x86_64-manylinux_2_31
+
+resolve() {
+  "$uv" pip compile --quiet --no-header --no-annotate \
+    --python-version 3.11 --python-platform "$platform" \
+    --exclude-newer "$newest" --override overrides.txt "$@"
+}
+
+{
+  cat <<HEADER
+# Everything tff_fedsa needs, pinned: Linux x86_64, Python 3.11, packages as of
+# $newest. Made by \`make lock\` from requirements.in and overrides.txt.
+#
+# Install with --no-deps: tensorflow-federated 0.87.0 demands jaxlib 0.4.14,
+# which no longer exists, so that pip finds no solution of its own. The list is
+# complete without one.
+HEADER
+  resolve requirements.in
+} > "$work/requirements.lock"
+
+# The extra's own wheels are what it adds to the main lock.
+echo 'tensorflow[and-cuda]' > "$work/gpu.in"
+{
+  cat <<HEADER
+# CUDA 11.8 for the tensorflow of requirements.lock, in addition to that file.
+# Made by \`make lock\`: what tensorflow[and-cuda] names, without tensorrt.
+# Install with --no-deps, for requirements.lock's reason.
+HEADER
+  resolve --constraint "$work/requirements.lock" "$work/gpu.in" | grep '^nvidia-'
+} > "$work/requirements-gpu.lock"
+
+# Only when both are there.
+cp "$work/requirements.lock" "$work/requirements-gpu.lock" .
