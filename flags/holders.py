@@ -15,7 +15,12 @@ def refuse_vain(holders: Iterable[flags.FlagHolder], because: str) -> None:
   Raises:
     flags.IllegalFlagValueError: Naming the flags.
   """
-  vain = [f'--{holder.name}' for holder in holders if holder.present]
+  # A value equal to the default says nothing: a run's flags.txt lists all.
+  vain = [
+    f'--{holder.name}'
+    for holder in holders
+    if holder.present and holder.value != holder.default
+  ]
   if vain:
     raise flags.IllegalFlagValueError(
       f'{", ".join(vain)} would be ignored: {because}.'

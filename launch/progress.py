@@ -29,12 +29,12 @@ class Bar:
     """
     if not self._started:
       self._started = True
-      self._bar.initial = self._bar.n = round_num
+      self._bar.initial = self._bar.n = self._bar.last_print_n = round_num
     if row is not None:
       self._bar.set_postfix_str(
         'accuracy prototype {prototype_accuracy:.3f} anchor '
         '{anchor_accuracy:.3f} head {head_accuracy:.3f}'.format(**row),
         refresh=False,
       )
-    self._bar.n = round_num
-    self._bar.refresh()
+    # Not `refresh`: a log file would get a line for every round.
+    self._bar.update(round_num - self._bar.n)

@@ -35,7 +35,7 @@ class Checkpoint(NamedTuple):
 
   Attributes:
     round_num: Rounds done.
-    server_state: Of the structure given to `restore_latest`.
+    server_state: Of the structure given to `restore`.
     history: The rows recorded so far.
   """
 
@@ -109,26 +109,38 @@ class CheckpointManager:
     for old in self.rounds()[: -self._keep]:
       shutil.rmtree(self._path(old), ignore_errors=True)
 
-  def restore_latest(
-    self, structure: Any, store: client_store.ClientStateStore
+  def restore(
+    self,
+    structure: Any,
+    store: client_store.ClientStateStore,
+    round_num: Optional[int] = None,
   ) -> Optional[Checkpoint]:
-    """Restores the latest checkpoint that is whole, client states included.
+    """Restores a checkpoint, client states included.
 
-    A damaged one is reported (a warning that names file and reason) and the
-    one before it is taken.
+    By default the latest one that is whole: a damaged one is reported (a
+    warning that names file and reason) and the one before it is taken.
 
     Args:
       structure: A server state of the structure to restore, e.g. the result
         of `process.initialize()`.
       store: Gets the client states of the checkpoint.
+      round_num: Only this one will do.
 
     Returns:
       The checkpoint, or None if there is none.
 
     Raises:
-      CheckpointError: If there are checkpoints, but none is whole.
+      CheckpointError: If there are checkpoints, but none is whole, or not the
+        one that was asked for.
     """
     rounds = self.rounds()
+    if round_num is not None:
+      if round_num not in rounds:
+        raise CheckpointError(
+          f'There is no checkpoint of round {round_num} in '
+          f'{self._directory!r}; there are {rounds}.'
+        )
+      rounds = [round_num]
     for round_num in reversed(rounds):
       path = self._path(round_num)
       try:

@@ -149,7 +149,7 @@ def run(
   # Raises for an impossible number before anything is computed.
   sampling.sample_clients(0, 1, task.num_clients, clients_per_round)
   if checkpoint_manager is not None:
-    restored = checkpoint_manager.restore_latest(server_state, store)
+    restored = checkpoint_manager.restore(server_state, store)
     if restored is not None:
       start_round, server_state, history = restored
       logging.info('Resuming after round %d.', start_round)

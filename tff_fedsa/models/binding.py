@@ -29,6 +29,10 @@ _KERAS_BOOKKEEPING = frozenset(
 )
 
 
+# Own layers' calls are rewritten by AutoGraph, with all that they call.
+_as_written = tf.autograph.experimental.do_not_convert
+
+
 class _Slot(NamedTuple):
   """An attribute that holds something to bind.
 
@@ -69,6 +73,7 @@ class Cell:
       raise AttributeError(name)
     return getattr(self._value, name)
 
+  @_as_written
   def assign(self, value: Any, **unused_options: Any) -> tf.Tensor:
     if tf.compat.v1.get_default_graph() is not self._graph:
       raise ValueError(
@@ -82,9 +87,11 @@ class Cell:
     self._value = tf.ensure_shape(value, self._value.shape)
     return self._value
 
+  @_as_written
   def assign_add(self, delta: Any, **unused_options: Any) -> tf.Tensor:
     return self.assign(self._value + delta)
 
+  @_as_written
   def assign_sub(self, delta: Any, **unused_options: Any) -> tf.Tensor:
     return self.assign(self._value - delta)
 
@@ -104,7 +111,8 @@ class StatelessGenerator:
   """The part of `tf.random.Generator` that layers use, without a state.
 
   Every call draws from a seed of its own: a function of the given seed, the
-  generator's index and the number of calls traced so far.
+  generator's index and the number of calls traced so far. (So the rounds of a
+  loop inside of one layer draw the same numbers.)
   """
 
   def __init__(self, seed: tf.Tensor, index: int):
@@ -115,28 +123,59 @@ class StatelessGenerator:
     self._num_calls += 1
     return _fold_in(self._seed, self._num_calls)
 
+  @_as_written
   def make_seeds(self, count: int = 1) -> tf.Tensor:
     """Returns int32[2, count]."""
     return tf.stack([self._next_seed() for _ in range(count)], axis=1)
 
-  def uniform(self, shape, minval=0, maxval=None, dtype=tf.float32, name=None):
+  @_as_written
+  def uniform(
+    self,
+    shape: Any,
+    minval: Any = 0,
+    maxval: Any = None,
+    dtype: Any = tf.float32,
+    name: Any = None,
+  ) -> tf.Tensor:
     return tf.random.stateless_uniform(
       shape, self._next_seed(), minval, maxval, dtype, name=name
     )
 
-  def normal(self, shape, mean=0.0, stddev=1.0, dtype=tf.float32, name=None):
+  @_as_written
+  def normal(
+    self,
+    shape: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = tf.float32,
+    name: Any = None,
+  ) -> tf.Tensor:
     return tf.random.stateless_normal(
       shape, self._next_seed(), mean, stddev, dtype, name=name
     )
 
+  @_as_written
   def truncated_normal(
-    self, shape, mean=0.0, stddev=1.0, dtype=tf.float32, name=None
-  ):
+    self,
+    shape: Any,
+    mean: Any = 0.0,
+    stddev: Any = 1.0,
+    dtype: Any = tf.float32,
+    name: Any = None,
+  ) -> tf.Tensor:
     return tf.random.stateless_truncated_normal(
       shape, self._next_seed(), mean, stddev, dtype, name=name
     )
 
-  def binomial(self, shape, counts, probs, dtype=tf.int32, name=None):
+  @_as_written
+  def binomial(
+    self,
+    shape: Any,
+    counts: Any,
+    probs: Any,
+    dtype: Any = tf.int32,
+    name: Any = None,
+  ) -> tf.Tensor:
     return tf.random.stateless_binomial(
       shape, self._next_seed(), counts, probs, dtype, name=name
     )

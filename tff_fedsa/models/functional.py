@@ -390,7 +390,7 @@ class FunctionalModel:
     self,
     half: tf.keras.Model,
     what: str,
-    input_shape: Optional[tuple[int, ...]],
+    input_shape: Optional[tuple[Optional[int], ...]],
   ) -> tuple[Optional[int], ...]:
     """Makes sure that a model has its weights; returns its output shape."""
     if not _has_shapes(half):
@@ -481,7 +481,8 @@ class FunctionalModel:
     self, keras_model: KerasClientModel
   ) -> tuple[list[tf.Variable], list[tf.Variable]]:
     """Returns trainable weights and state, each once, extractor first."""
-    trainable, state = {}, {}
+    trainable: dict[int, tf.Variable] = {}
+    state: dict[int, tf.Variable] = {}
     for half in keras_model:
       trainable.update((id(v), v) for v in half.trainable_weights)
       state.update(

@@ -26,7 +26,7 @@ class AdaptiveAveragePooling(tf.keras.layers.Layer):
   overlapping windows, 64 -> 512 repeats each feature 8 times. No weights.
   """
 
-  def __init__(self, feature_dim: int, **kwargs):
+  def __init__(self, feature_dim: int, **kwargs: Any):
     super().__init__(**kwargs)
     if feature_dim < 1:
       raise ValueError(f'Expected feature_dim >= 1, found {feature_dim}.')

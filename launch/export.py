@@ -1,0 +1,82 @@
+"""Writes a client's trained model as a Keras model.
+
+  python -m launch.export --run_dir=runs/fedsa.digits --client=3
+
+The model takes images as the data set stores them (pixel values not scaled)
+and returns a dict of scores: `head`, `prototype` and `anchor`, whose argmax is
+the predicted class, and the `features`. Elsewhere:
+
+  import tensorflow as tf
+  import tff_fedsa.models.pooling  # only if the architecture pools features
+  model = tf.keras.models.load_model('runs/fedsa.digits/client_3.keras')
+  classes = model(images)['prototype'].numpy().argmax(axis=1)
+"""
+
+from collections.abc import Sequence
+import os
+
+from absl import app
+from absl import flags
+
+from launch import errors
+from launch import loading
+from launch import run_dir
+from launch import runner
+
+_RUN_DIR = flags.DEFINE_string(
+  'run_dir', None, 'Directory of the run, as launch.train printed it.'
+)
+_ROUND = flags.DEFINE_integer(
+  'round', None, 'Round of the checkpoint. Default: the latest.', lower_bound=0
+)
+_CLIENT = flags.DEFINE_integer(
+  'client', None, 'Which client, counted from 0.', lower_bound=0
+)
+_OUTPUT = flags.DEFINE_string(
+  'output',
+  None,
+  'File to write, ending in .keras. Default: client_<i>.keras in the run '
+  'directory.',
+)
+flags.mark_flags_as_required(['run_dir', 'client'])
+
+
+def main(argv: Sequence[str]) -> None:
+  """Exports."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  with errors.reported():
+    export()
+
+
+def export() -> None:
+  """Writes the model that the flags name."""
+  from tff_fedsa import exporting  # Slow to import: not for --help.
+
+  client = _CLIENT.value
+  path = _OUTPUT.value or os.path.join(_RUN_DIR.value, f'client_{client}.keras')
+  if not path.endswith('.keras'):
+    raise ValueError(f'Expected --output to end in .keras, found {path!r}.')
+  loaded = loading.load(_RUN_DIR.value, _ROUND.value)
+  task = loaded.experiment.task
+  if client >= task.num_clients:
+    raise run_dir.RunDirError(
+      f'Expected --client in [0, {task.num_clients}), found {client}.'
+    )
+  state = loaded.store.get(client)
+  keras_model = exporting.to_keras(
+    loaded.experiment.models[int(state.architecture)],
+    state,
+    loaded.server_state.model,
+    task.input_spec,
+  )
+  keras_model.save(path)
+  print(
+    f'wrote {path}: client {client} ({keras_model.name}) after round '
+    f'{loaded.round_num}, classes {", ".join(task.class_names[:10])}'
+    + (', …' if task.num_classes > 10 else '')
+  )
+
+
+if __name__ == '__main__':
+  runner.run(main)

@@ -1,0 +1,57 @@
+"""A run of `launch.train`, loaded from its directory."""
+
+from typing import Any, NamedTuple, Optional
+
+from absl import flags
+
+from launch import experiment
+from launch import run_dir
+
+
+class LoadedRun(NamedTuple):
+  """What a checkpoint of a run holds, ready for use.
+
+  Attributes:
+    experiment: The `ExperimentFlags` with the run's flags.
+    run: Its `RunDir`.
+    round_num: Rounds done in the checkpoint.
+    server_state: Its `composer.ServerState`.
+    store: Its client states.
+  """
+
+  experiment: experiment.ExperimentFlags
+  run: run_dir.RunDir
+  round_num: int
+  server_state: Any
+  store: Any
+
+
+def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
+  """Loads a checkpoint of a run; starts the runtime.
+
+  Args:
+    path: The run's directory.
+    round_num: Which checkpoint; the latest by default.
+
+  Raises:
+    run_dir.RunDirError: If there is no run at `path`, or it has no checkpoint.
+    checkpoints.CheckpointError: If the checkpoint is damaged.
+  """
+  # Slow to import.
+  from tff_fedsa import checkpoints
+  from tff_fedsa import client_store
+
+  run = run_dir.open_existing(path)
+  run_flags = experiment.ExperimentFlags()
+  flags.FLAGS([path, f'--flagfile={run.flags_file}'])
+  run_flags.runtime_flags.build()
+  process, _ = run_flags.process_and_anchors
+  store = client_store.MemoryStore(run_flags.initial_state_fn)
+  checkpoint = checkpoints.CheckpointManager(run.checkpoints).restore(
+    process.initialize(), store, round_num
+  )
+  if checkpoint is None:
+    raise run_dir.RunDirError(f'The run at {path!r} has no checkpoint yet.')
+  return LoadedRun(
+    run_flags, run, checkpoint.round_num, checkpoint.server_state, store
+  )

@@ -1,0 +1,75 @@
+"""A client's trained model as an ordinary Keras model, to be used elsewhere."""
+
+import numpy as np
+import tensorflow as tf
+
+from tff_fedsa import client_state as client_state_lib
+from tff_fedsa import server_model as server_model_lib
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+# Added to the score of a class without a prototype: it never wins.
+_NEVER = -1e30
+
+
+def to_keras(
+  model: functional.FunctionalModel,
+  client_state: client_state_lib.ClientState,
+  server_model: server_model_lib.ServerModel,
+  input_spec: input_spec_lib.InputSpec,
+) -> tf.keras.Model:
+  """Returns a Keras model from stored images to the scores of all classifiers.
+
+  Preprocessing, prototypes and anchors are part of it, as layers of Keras
+  itself, so that `tf.keras.models.load_model` needs nothing of this project
+  (but an import of `tff_fedsa.models.pooling` where the architecture pools
+  its features).
+
+  Args:
+    model: The client's architecture.
+    client_state: The client's state.
+    server_model: Anchors and global prototypes.
+    input_spec: Of the client's images.
+
+  Returns:
+    A model that maps images `[batch, *input_spec.shape]`, pixel values as
+    stored, to a dict: `features` `[batch, feature_dim]`, and `[batch,
+    num_classes]` scores `head` (logits), `prototype` and `anchor` (the nearer,
+    the larger). The predicted class is the argmax of any of the three.
+  """
+  keras_model = model.to_keras(np.asarray(client_state.weights))
+  images = tf.keras.Input(input_spec.shape, name='images')
+  features = keras_model.feature_extractor(_preprocessed(images, input_spec))
+  outputs = {'features': features, 'head': keras_model.head(features)}
+  everywhere = np.ones(model.num_classes, bool)
+  for name, centers, present in (
+    ('prototype', server_model.prototypes, np.asarray(server_model.present)),
+    ('anchor', server_model.anchors, everywhere),
+  ):
+    outputs[name] = _nearness(name, np.asarray(centers), present)(features)
+  return tf.keras.Model(images, outputs, name=model.name)
+
+
+def _preprocessed(
+  images: tf.Tensor, input_spec: input_spec_lib.InputSpec
+) -> tf.Tensor:
+  layers = tf.keras.layers
+  images = layers.Rescaling(input_spec.scale, input_spec.offset)(images)
+  if input_spec.size is not None:
+    images = layers.Resizing(*input_spec.size)(images)
+  if input_spec.channels is not None:
+    repeats = input_spec.channels // input_spec.shape[2]
+    if repeats > 1:
+      images = layers.Concatenate()([images] * repeats)
+  return images
+
+
+def _nearness(
+  name: str, centers: np.ndarray, present: np.ndarray
+) -> tf.keras.layers.Layer:
+  """A dense layer: `2 f.c - |c|^2`, i.e. |f|^2 minus the squared distance."""
+  bias = np.where(present, -np.square(centers).sum(axis=1), _NEVER)
+  layer = tf.keras.layers.Dense(len(centers), trainable=False, name=name)
+  layer.build((None, centers.shape[1]))
+  layer.set_weights([2.0 * centers.T, bias])
+  return layer
