@@ -3,6 +3,8 @@
 import functools
 import typing
 
+from absl import flags
+
 from flags import fedsa_flags
 from flags import model_flags
 from flags import optimizer_flags
@@ -20,11 +22,14 @@ if typing.TYPE_CHECKING:
   from tff_fedsa.data import tasks
   from tff_fedsa.models import functional
 
+flags.disclaim_key_flags()
+
 
 class ExperimentFlags:
   """Defines the flags of an experiment; its properties are built on demand."""
 
   def __init__(self):
+    others = set(flags.FLAGS)
     self.run_dir_flags = run_flags.RunDirFlags()
     self.simulation_flags = run_flags.SimulationFlags()
     self.runtime_flags = run_flags.RuntimeFlags()
@@ -32,6 +37,11 @@ class ExperimentFlags:
     self._model_flags = model_flags.ModelFlags()
     self._optimizer_flags = optimizer_flags.OptimizerFlags('client')
     self.method_flags = fedsa_flags.FedSAFlags()
+    self._names = sorted(set(flags.FLAGS) - others)
+
+  def values(self) -> dict[str, typing.Any]:
+    """Returns the values of all flags of an experiment, by name."""
+    return {name: flags.FLAGS[name].value for name in self._names}
 
   @functools.cached_property
   def task(self) -> 'tasks.FederatedTask':

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 import os
 from typing import Any
 
-from absl import flags
-
 from flags import run_flags
 from tff_fedsa import files
 
@@ -33,24 +31,13 @@ class RunDir:
     self.figures = os.path.join(path, 'figures')
 
 
-def experiment_flags(flag_values: flags.FlagValues) -> dict[str, Any]:
-  """Returns the values of the flags that the launchers define, by name."""
-  names = {
-    flag.name
-    for module, defined in flag_values.flags_by_module_dict().items()
-    if module.startswith('flags.')
-    for flag in defined
-  }
-  return {name: flag_values[name].value for name in sorted(names)}
-
-
-def open_or_resume(path: str, flag_values: flags.FlagValues) -> RunDir:
+def open_or_resume(path: str, values: Mapping[str, Any]) -> RunDir:
   """Opens the directory of a run and records its flags.
 
   Args:
     path: Created if missing.
-    flag_values: Parsed flags. If the directory holds a run already, they must
-      be the ones it was started with, apart from those that do not change its
+    values: Flags by name. If the directory holds a run already, they must be
+      the ones it was started with, apart from those that do not change its
       rounds (`run_flags.FREE_WHEN_RESUMING`).
 
   Raises:
@@ -58,7 +45,6 @@ def open_or_resume(path: str, flag_values: flags.FlagValues) -> RunDir:
       flags; they are named.
   """
   run = RunDir(path)
-  values = experiment_flags(flag_values)
   try:
     for directory in (path, run.figures):
       os.makedirs(directory, exist_ok=True)

@@ -24,7 +24,6 @@ import io
 import os
 
 from absl import app
-from absl import flags
 from absl import logging
 
 from launch import errors
@@ -60,7 +59,9 @@ def train() -> None:
   config = _EXPERIMENT.simulation_flags.build()
   task, models = _EXPERIMENT.task, _EXPERIMENT.models
   process, anchors = _EXPERIMENT.process_and_anchors
-  run = run_dir.open_or_resume(_EXPERIMENT.run_dir_flags.build(), flags.FLAGS)
+  run = run_dir.open_or_resume(
+    _EXPERIMENT.run_dir_flags.build(), _EXPERIMENT.values()
+  )
   _keep_inputs(run, task, anchors)
   batch_size = _EXPERIMENT.method_flags.batch_size
   print(tasks.report(task, batch_size=batch_size))

@@ -1,0 +1,213 @@
+"""The launchers, as a user calls them: run, resume, evaluate, export."""
+
+import csv
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tff_fedsa import metrics
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_FLAGS = (
+  '--feature_dim=16',
+  '--num_clients=6',
+  '--max_examples=600',
+  '--client_learning_rate=0.05',
+  '--noprogress',
+)
+
+
+def _start(module, *arguments, **options):
+  return subprocess.Popen(
+    [sys.executable, '-m', f'launch.{module}', *arguments],
+    cwd=_ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+    **options,
+  )
+
+
+def _launch(module, *arguments, expect=0):
+  process = _start(module, *arguments)
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == expect, output
+  return output
+
+
+def _train(root, name, *arguments, **options):
+  return _launch(
+    'train',
+    *_FLAGS,
+    f'--root_output_dir={root}',
+    f'--experiment_name={name}',
+    *arguments,
+    **options,
+  )
+
+
+def _rows(path):
+  """Rows of metrics.csv without what differs between equal runs."""
+  with open(path, newline='') as file:
+    return [
+      {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
+      for row in csv.DictReader(file)
+    ]
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A finished run of four rounds."""
+  root = tmp_path_factory.mktemp('runs')
+  output = _train(root, 'run', '--total_rounds=4', '--rounds_per_checkpoint=2')
+  return root, output
+
+
+def test_a_run_leaves_what_it_promises(run):
+  root, output = run
+  path = root / 'run'
+  for name in (
+    'flags.txt',
+    'partition.npz',
+    'initial_anchors.npy',
+    'metrics.csv',
+    'per_client.csv',
+    'summary.json',
+    'checkpoints/round_000004/manifest.json',
+    'figures/curves.png',
+    'figures/partition.png',
+    'figures/per_client_accuracy.png',
+    'figures/anchors_and_prototypes.png',
+  ):
+    assert (path / name).stat().st_size > 0, name
+  assert list((path / 'tensorboard').iterdir())
+  assert 'accuracy after 4 rounds' in output
+  rows = metrics.read_csv(str(path / 'metrics.csv'))
+  assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
+  assert rows[4]['loss'] < rows[1]['loss']
+  assert set(rows[4]) == set(metrics.COLUMNS)
+  # 10 anchors of 16 floats and the round; prototypes and 10 weights.
+  assert rows[4]['bytes_down_per_client'] == 10 * 16 * 4 + 4
+  assert rows[4]['bytes_up_per_client'] == 10 * 16 * 4 + 10 * 4
+  summary = json.loads((path / 'summary.json').read_text())
+  assert summary['prototype']['last'] == rows[4]['prototype_accuracy']
+
+
+def test_flags_file_repeats_the_run(run, tmp_path):
+  root, _ = run
+  _launch(
+    'train',
+    f'--flagfile={root}/run/flags.txt',
+    f'--root_output_dir={tmp_path}',
+  )
+  assert _rows(root / 'run/metrics.csv') == _rows(tmp_path / 'run/metrics.csv')
+
+
+def test_other_flags_are_refused_and_named(run):
+  root, _ = run
+  output = _train(
+    root,
+    'run',
+    '--total_rounds=4',
+    '--anchor_decay=0.5',
+    '--lambda_reg=1',
+    expect=1,
+  )
+  assert '--anchor_decay: 0.9999 there, 0.5 now' in output
+  assert '--lambda_reg: 10.0 there, 1.0 now' in output
+  assert 'Traceback' not in output
+
+
+def test_evaluate_and_export(run, tmp_path):
+  root, _ = run
+  output = _launch('evaluate', f'--run_dir={root}/run')
+  (last,) = [r for r in _rows(root / 'run/metrics.csv') if r['round'] == '4']
+  assert f'{float(last["prototype_accuracy"]):.4f}' in output.splitlines()[-1]
+  path = tmp_path / 'client.keras'
+  _launch('export', f'--run_dir={root}/run', '--client=1', f'--output={path}')
+  import tensorflow as tf
+
+  from tff_fedsa.data import tasks
+
+  model = tf.keras.models.load_model(path)
+  task = tasks.load_task(tasks.TaskSpec(num_clients=6, max_examples=600))
+  test = task.clients[1].test
+  scores = model(test['x'])
+  with open(root / 'run/per_client.csv', newline='') as file:
+    counts = list(csv.DictReader(file))[1]
+  for name in ('prototype', 'anchor', 'head'):
+    predicted = scores[name].numpy().argmax(axis=1)
+    assert np.sum(predicted == test['y']) == int(counts[name])
+
+
+def test_killed_three_times_equals_uninterrupted(tmp_path):
+  options = (
+    '--total_rounds=40',
+    '--rounds_per_checkpoint=3',
+    '--clients_per_round=4',
+    '--client_states=disk',
+  )
+  _train(tmp_path, 'whole', *options)
+  rng = random.Random(0)
+  path = tmp_path / 'killed'
+  for _ in range(3):
+    process = _start(
+      'train',
+      *_FLAGS,
+      f'--root_output_dir={tmp_path}',
+      '--experiment_name=killed',
+      *options,
+    )
+    before = _last_round(path)
+    deadline = time.monotonic() + 120
+    while _last_round(path) == before and time.monotonic() < deadline:
+      time.sleep(0.01)
+    time.sleep(rng.random() * 0.7)
+    assert process.poll() is None, process.communicate()[0]
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+  _train(tmp_path, 'killed', *options)
+  assert _rows(path / 'metrics.csv') == _rows(tmp_path / 'whole/metrics.csv')
+
+
+def _last_round(path):
+  if not (path / 'metrics.csv').exists():
+    return -1
+  return len(_rows(path / 'metrics.csv'))
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--dataset=imagenet'], "Unknown dataset 'imagenet'; known: digits"),
+    (['--family=vgg'], 'known families: '),
+    (['--partition=natural'], 'known: iid, dirichlet, pathological'),
+    (['--dataset=cifar10', '--data_dir=nowhere'], 'No data directory'),
+    (['--partition=iid', '--alpha=0.5'], '--alpha would be ignored'),
+    (['--client_momentum=0.5'], '--client_momentum would be ignored'),
+    (['--clients_per_round=7'], 'clients_per_round in [1, 6], found 7'),
+    (['--root_output_dir=/proc/nothing'], 'Cannot write to'),
+  ],
+)
+def test_wrong_flags_are_one_line(tmp_path, arguments, message):
+  output = _train(tmp_path, 'wrong', *arguments, expect=1)
+  assert message in output
+  assert 'Traceback' not in output
+
+
+def test_help_teaches_without_tensorflow():
+  started = time.monotonic()
+  for module in ('train', 'evaluate', 'export'):
+    output = _launch(module, '--help', expect=1)
+    assert f'python -m launch.{module}' in output
+  assert '--run_dir' in output
+  assert time.monotonic() - started < 30
