@@ -56,6 +56,7 @@ def train() -> None:
   from tff_fedsa.data import tasks
   from tff_fedsa.reporting import summary as summary_lib
 
+  _EXPERIMENT.runtime_flags.build()
   config = _EXPERIMENT.simulation_flags.build()
   task, models = _EXPERIMENT.task, _EXPERIMENT.models
   process, anchors = _EXPERIMENT.process_and_anchors
@@ -70,7 +71,6 @@ def train() -> None:
     + ', '.join(f'{model.name} ({model.num_trainable:,})' for model in models)
   )
   print(f'run directory: {run.path}', flush=True)
-  _EXPERIMENT.runtime_flags.build()
   if _EXPERIMENT.simulation_flags.client_states.value == 'disk':
     store = client_store.DiskStore(
       _EXPERIMENT.initial_state_fn, run.client_states

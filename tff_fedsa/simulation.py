@@ -186,13 +186,13 @@ def run(
     if checkpoint_manager is not None:
       checkpoint_manager.save(round_num, server_state, store, history)
 
-  if start_round == 0:
+  if not history:
     row = take_row(0, {})
     # A run that dies before its first checkpoint is rolled back to this one.
     save(0)
     on_round(0, row)
   else:
-    on_round(start_round, history[-1] if history else None)
+    on_round(start_round, history[-1])
   stopped_early = _should_stop(history, config.patience)
   saved_round = finished_round = start_round
   try:
