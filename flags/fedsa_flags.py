@@ -150,7 +150,7 @@ class FedSAFlags:
     )
     return process, anchors
 
-  def _anchors(self, num_classes: int, feature_dim: int):
+  def _anchors(self, num_classes: int, feature_dim: int) -> 'np.ndarray':
     import numpy as np
 
     from tff_fedsa import anchors

@@ -18,10 +18,11 @@ Starting the same command again resumes after the latest checkpoint, with the
 result of an uninterrupted run; with other flags it is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import csv
 import io
 import os
+import typing
 
 from absl import app
 from absl import logging
@@ -31,6 +32,13 @@ from launch import experiment
 from launch import progress
 from launch import run_dir
 from launch import runner
+
+if typing.TYPE_CHECKING:
+  import numpy as np
+
+  from tff_fedsa import client_store
+  from tff_fedsa import simulation
+  from tff_fedsa.data import tasks
 
 _EXPERIMENT = experiment.ExperimentFlags()
 
@@ -71,13 +79,14 @@ def train() -> None:
     + ', '.join(f'{model.name} ({model.num_trainable:,})' for model in models)
   )
   print(f'run directory: {run.path}', flush=True)
+  store: client_store.ClientStateStore
   if _EXPERIMENT.simulation_flags.client_states.value == 'disk':
     store = client_store.DiskStore(
       _EXPERIMENT.initial_state_fn, run.client_states
     )
   else:
     store = client_store.MemoryStore(_EXPERIMENT.initial_state_fn)
-  recorders = [
+  recorders: list[metrics.Recorder] = [
     metrics.CsvWriter(run.metrics_csv),
     metrics.TensorBoardWriter(run.tensorboard),
   ]
@@ -111,12 +120,15 @@ def train() -> None:
   print(f'figures: {os.path.join(run.figures, "*.png")}')
 
 
-def _keep_inputs(run, task, anchors) -> None:
+def _keep_inputs(
+  run: run_dir.RunDir, task: 'tasks.FederatedTask', anchors: 'np.ndarray'
+) -> None:
   """Writes partition and anchors, or checks them against those of the run."""
   import numpy as np
 
   from tff_fedsa.data import partition
 
+  assert task.partition is not None, 'A task from flags has a partition.'
   if os.path.exists(run.partition_npz):
     kept = partition.load(run.partition_npz)
     pairs = zip(
@@ -136,7 +148,11 @@ def _keep_inputs(run, task, anchors) -> None:
   np.save(run.anchors_npy, anchors, allow_pickle=False)
 
 
-def _write_per_client(path, per_client, architectures) -> None:
+def _write_per_client(
+  path: str,
+  per_client: Sequence[Mapping[str, typing.Any]],
+  architectures: Sequence[str],
+) -> None:
   from tff_fedsa import files
 
   text = io.StringIO(newline='')
@@ -147,11 +163,17 @@ def _write_per_client(path, per_client, architectures) -> None:
   files.write_bytes(path, text.getvalue().encode())
 
 
-def _draw(run, task, store, result, architectures) -> None:
+def _draw(
+  run: run_dir.RunDir,
+  task: 'tasks.FederatedTask',
+  store: 'client_store.ClientStateStore',
+  result: 'simulation.SimulationResult',
+  architectures: Sequence[str],
+) -> None:
   from tff_fedsa.reporting import figures
 
   model = result.server_state.model
-  states = [store.get(client_id) for client_id in range(task.num_clients)]
+  states = (store.get(client_id) for client_id in range(task.num_clients))
   drawn = {
     'curves': figures.curves(result.history, f'FedSA on {task.name}'),
     'partition': figures.partition(

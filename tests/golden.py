@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+# BUILD: //tests/testdata
 TESTDATA = pathlib.Path(__file__).parent / 'testdata'
 
 

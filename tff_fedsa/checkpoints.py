@@ -162,7 +162,13 @@ class CheckpointManager:
       )
     return None
 
-  def _restore(self, path, round_num, structure, store) -> Checkpoint:
+  def _restore(
+    self,
+    path: str,
+    round_num: int,
+    structure: Any,
+    store: client_store.ClientStateStore,
+  ) -> Checkpoint:
     manifest = files.read_json(os.path.join(path, _MANIFEST))
     if manifest['version'] != _VERSION:
       raise CheckpointError(

@@ -65,7 +65,7 @@ class SimulationResult(NamedTuple):
 
   server_state: composer.ServerState
   history: list[metrics.Row]
-  per_client: list[Mapping[str, Any]]
+  per_client: Sequence[Mapping[str, Any]]
   stopped_early: bool
 
 
@@ -156,7 +156,7 @@ def run(
   for recorder in recorders:
     recorder.rewind(history)
   communication = metrics.communication_columns(process)
-  per_client: list[Mapping[str, Any]] = []
+  per_client: Sequence[Mapping[str, Any]] = []
 
   def take_row(round_num: int, training: metrics.Row) -> metrics.Row:
     nonlocal per_client
@@ -187,10 +187,10 @@ def run(
       checkpoint_manager.save(round_num, server_state, store, history)
 
   if not history:
-    row = take_row(0, {})
+    first_row = take_row(0, {})
     # A run that dies before its first checkpoint is rolled back to this one.
     save(0)
-    on_round(0, row)
+    on_round(0, first_row)
   else:
     on_round(start_round, history[-1])
   stopped_early = _should_stop(history, config.patience)
@@ -214,7 +214,7 @@ def run(
       server_state = output.state
       for client_id, state in zip(client_ids, new_states):
         store.put(client_id, state)
-      row = None
+      row: Optional[metrics.Row] = None
       if is_last or round_num % config.rounds_per_evaluation == 0:
         training = {
           **metrics.training_columns(output.measurements),

@@ -15,6 +15,7 @@ import pytest
 
 from tff_fedsa import metrics
 
+# BUILD: //launch:train //launch:evaluate //launch:export //flags:presets
 _ROOT = pathlib.Path(__file__).parents[2]
 _FLAGS = (
   '--feature_dim=16',
@@ -130,7 +131,7 @@ def test_other_flags_are_refused_and_named(run):
 def test_evaluate_and_export(run, tmp_path):
   root, _ = run
   output = _launch('evaluate', f'--run_dir={root}/run')
-  (last,) = [r for r in _rows(root / 'run/metrics.csv') if r['round'] == '4']
+  (last,) = (r for r in _rows(root / 'run/metrics.csv') if r['round'] == '4')
   assert f'{float(last["prototype_accuracy"]):.4f}' in output.splitlines()[-1]
   path = tmp_path / 'client.keras'
   _launch('export', f'--run_dir={root}/run', '--client=1', f'--output={path}')

@@ -102,16 +102,16 @@ def load(path: str) -> Partition:
   try:
     with np.load(path) as arrays:
       num_clients = sum(name.startswith('train_') for name in arrays.files)
-      parts = [
-        [arrays[f'{name}_{client}'] for client in range(num_clients)]
+      train, test = (
+        tuple(arrays[f'{name}_{client}'] for client in range(num_clients))
         for name in ('train', 'test')
-      ]
+      )
   except (KeyError, OSError, ValueError, EOFError) as error:
     raise ValueError(
       f'{path!r} is not a partition file: expected an .npz file with arrays '
       f'train_0, test_0, train_1, …; {error}'
     ) from error
-  return Partition(*parts)
+  return Partition(train, test)
 
 
 def iid(
@@ -150,7 +150,7 @@ def dirichlet(
   """
   num_examples = len(labels)
   for _ in range(_MAX_DRAWS):
-    shares = [[] for _ in range(num_clients)]
+    shares: list[list[int]] = [[] for _ in range(num_clients)]
     for label in range(int(labels.max()) + 1):
       indices = np.where(labels == label)[0]
       rng.shuffle(indices)
@@ -210,7 +210,7 @@ def pathological(
       f'{classes_per_client}.'
     )
   budgets = [classes_per_client] * num_clients
-  shares = [[] for _ in range(num_clients)]
+  shares: list[list[int]] = [[] for _ in range(num_clients)]
   clients_per_class = int(
     np.ceil(num_clients / num_classes * classes_per_client)
   )
@@ -228,8 +228,8 @@ def pathological(
     if balanced:
       sizes = [int(size)] * (len(takers) - 1)
     else:
-      smallest = max(size / 10, least_samples / num_classes)
-      sizes = rng.randint(smallest, size, len(takers) - 1).tolist()
+      smallest = int(max(size / 10, least_samples / num_classes))
+      sizes = rng.randint(smallest, int(size), len(takers) - 1).tolist()
     for taker, part in zip(
       takers, np.split(indices, np.cumsum(sizes)), strict=False
     ):

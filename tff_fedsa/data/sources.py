@@ -1,6 +1,5 @@
 """Sources: where images and labels come from, before any partition."""
 
-from collections.abc import Callable
 import dataclasses
 import os
 from typing import Optional
@@ -56,8 +55,9 @@ class Source:
   @property
   def input_spec(self) -> input_spec.InputSpec:
     """How a model sees the images, without resizing."""
+    _, height, width, channels = self.images.shape
     return input_spec.InputSpec(
-      shape=self.images.shape[1:],
+      shape=(height, width, channels),
       dtype=self.images.dtype.name,
       scale=self.scale,
       offset=self.offset,
@@ -324,22 +324,19 @@ def load(
     ValueError: For an unknown name, or if `data_dir` is needed and missing.
     FileNotFoundError: If the data are not there.
   """
-  loaders: dict[str, Callable[[], Source]] = {
-    'digits': digits,
-    'image_folder': lambda: image_folder(data_dir, image_size=image_size or 32),
-    'npz': lambda: npz_file(data_dir),
-  }
-  for name in _TFDS_NAMES:
-    loaders[name] = lambda name=name: tfds(
-      name, data_dir=data_dir, download=download
-    )
-  if dataset not in loaders:
+  if dataset == 'digits':
+    return digits()
+  if dataset in _TFDS_NAMES:
+    return tfds(dataset, data_dir=data_dir, download=download)
+  if dataset not in DATASETS:
     raise ValueError(
       f'Unknown dataset {dataset!r}; known: {", ".join(DATASETS)}.'
     )
-  if dataset in ('image_folder', 'npz') and not data_dir:
+  if not data_dir:
     raise ValueError(
       f'The dataset {dataset!r} needs data_dir, the path of the '
       f'{"folder" if dataset == "image_folder" else "file"}.'
     )
-  return loaders[dataset]()
+  if dataset == 'npz':
+    return npz_file(data_dir)
+  return image_folder(data_dir, image_size=image_size or 32)

@@ -138,7 +138,7 @@ def partition(
   # The largest bubble just touches its neighbours.
   cell = min(14.0, 700.0 / max(num_clients, num_classes))
   areas = values / largest * cell**2
-  colors = _COLORS['prototype']
+  colors: str | list[str] = _COLORS['prototype']
   if architectures is not None:
     names = list(dict.fromkeys(architectures))
     palette = dict(zip(names, np.resize(_ARCHITECTURE_COLORS, len(names))))
@@ -273,21 +273,27 @@ def anchors_and_prototypes(
   for vectors, counts in client_prototypes:
     held = np.flatnonzero(counts > 0)
     if held.size:
-      places = project(vectors[held])
+      x, y = project(vectors[held]).T
       axes.scatter(
-        *places.T, s=9, c=[colors[c] for c in held], alpha=0.45, linewidths=0
+        x, y, s=9, c=[colors[c] for c in held], alpha=0.45, linewidths=0
       )
   anchor_places, prototype_places = project(anchors), project(prototypes)
   for label in range(num_classes):
+    (x, y), (prototype_x, prototype_y) = (
+      anchor_places[label],
+      prototype_places[label],
+    )
     if present[label]:
       axes.plot(
-        *np.stack([anchor_places[label], prototype_places[label]]).T,
+        [x, prototype_x],
+        [y, prototype_y],
         color=colors[label],
         linewidth=1,
         alpha=0.7,
       )
       axes.scatter(
-        *prototype_places[label],
+        prototype_x,
+        prototype_y,
         s=70,
         color=colors[label],
         marker='o',
@@ -296,7 +302,8 @@ def anchors_and_prototypes(
         zorder=3,
       )
     axes.scatter(
-      *anchor_places[label],
+      x,
+      y,
       s=170,
       color=colors[label],
       marker='*',
