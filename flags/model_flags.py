@@ -1,5 +1,6 @@
 """Flags of the client models."""
 
+import importlib
 import typing
 
 from absl import flags
@@ -22,6 +23,12 @@ class ModelFlags:
       '(digits3, reference_mlp2, cnn_resnet8, cnn_resnet10), an architecture '
       '(digits_mlp, digits_cnn, digits_cnn_bn, fedavg_cnn, resnet8, resnet10, '
       'mlp_64_64_128, mlp_64_128_64), or several separated by commas.',
+    )
+    self._modules = flags.DEFINE_list(
+      'architecture_modules',
+      [],
+      'Python modules to import first, which register architectures of your '
+      'own (tff_fedsa/models/architectures.py shows how).',
     )
     self._feature_dim = flags.DEFINE_integer(
       'feature_dim',
@@ -53,6 +60,14 @@ class ModelFlags:
     """
     from tff_fedsa.models import families  # Imports TensorFlow.
 
+    for name in self._modules.value:
+      try:
+        importlib.import_module(name)
+      except ModuleNotFoundError as error:
+        raise ValueError(
+          f'--{self._modules.name}: there is no module {error.name!r} on the '
+          'path (PYTHONPATH, or the folder you are in).'
+        ) from error
     return families.build_family(
       self._family.value,
       task.input_spec.model_shape,

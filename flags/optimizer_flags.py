@@ -148,7 +148,7 @@ class OptimizerFlags:
     rate, factor = self._learning_rate.value, self._schedule_factor.value
 
     def learning_rate_fn(round_num):
-      progress = tf.cast(round_num, tf.float32) / rounds
+      progress = round_num / rounds
       if kind == 'cosine':
         return rate * 0.5 * (1 + tf.cos(math.pi * tf.minimum(progress, 1.0)))
       if kind == 'step':

@@ -31,9 +31,10 @@ class LocalOptimizer:
 
     Args:
       optimizer: Any of `tff.learning.optimizers` (sgdm, adam, yogi, ...).
-      learning_rate_fn: Maps the round, an int32 scalar tensor counted from 0,
-        to the learning rate of all steps of the round. By default the
-        optimizer's own.
+      learning_rate_fn: Maps the round, a float32 scalar tensor counted from
+        0, to the learning rate of all steps of the round (so a schedule of
+        `tf.keras.optimizers.schedules` will do). By default the optimizer's
+        own.
       state: `reset` (reference): every round starts from a new optimizer;
         `keep`: momentum and the like last over rounds.
 
@@ -91,8 +92,9 @@ class LocalOptimizer:
       )
     if self._learning_rate_fn is not None:
       hparams = self._optimizer.get_hparams(state)
-      rate = tf.convert_to_tensor(self._learning_rate_fn(round_num), tf.float32)
-      hparams[_LEARNING_RATE] = tf.reshape(rate, [])
+      # A float, or `0.1 / (1 + round_num)` would be an error.
+      rate = self._learning_rate_fn(tf.cast(round_num, tf.float32))
+      hparams[_LEARNING_RATE] = tf.reshape(tf.cast(rate, tf.float32), [])
       state = self._optimizer.set_hparams(state, hparams)
     return state
 

@@ -15,11 +15,13 @@ import tensorflow_federated as tff
 from tff_fedsa.execution import native
 
 _PROGRAM = textwrap.dedent("""
-  import sys, time
+  import signal, sys, time
   from tff_fedsa.execution import native
   import numpy as np
   import tensorflow_federated as tff
 
+  # Jobs in the background of a shell ignore it.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   native.set_native_context(max_concurrent_clients=1)
 
   @tff.tensorflow.computation(np.int32)

@@ -91,6 +91,7 @@ def curves(
   left.legend(loc='lower right', frameon=False, fontsize=9)
   trained = [row for row in history if 'loss' in row]
   names = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
+  names.sort(key=lambda name: name != 'loss')  # The objective first.
   for name, color in zip(names, _LOSS_COLORS):
     right.plot(
       [row['round'] for row in trained],

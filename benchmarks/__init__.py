@@ -1,0 +1,1 @@
+"""Measurements whose numbers the documents quote, each with its command."""

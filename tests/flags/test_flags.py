@@ -1,0 +1,276 @@
+"""Flags: they teach, they agree with the library, and refuse what is vain."""
+
+import dataclasses
+import inspect
+import pathlib
+
+from absl import flags
+import numpy as np
+import pytest
+
+from launch import experiment
+from tff_fedsa import anchors
+from tff_fedsa import client_state
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import prototypes
+from tff_fedsa import simulation
+from tff_fedsa.algorithms import fedsa
+from tff_fedsa.data import partition
+from tff_fedsa.data import sources
+from tff_fedsa.data import tasks
+from tff_fedsa.models import architectures
+from tff_fedsa.models import families
+
+# BUILD: //flags:presets //tests/testdata
+_ROOT = pathlib.Path(__file__).parents[2]
+_PRESETS = sorted(path.name for path in (_ROOT / 'flags').glob('*.flags'))
+
+
+@pytest.fixture
+def parse(monkeypatch):
+  """Returns `parse(*arguments) -> ExperimentFlags`, on flags of its own."""
+  monkeypatch.chdir(_ROOT)
+  before = set(flags.FLAGS)
+  defined = experiment.ExperimentFlags()
+
+  def parse_arguments(*arguments):
+    flags.FLAGS(['program', *arguments])
+    return defined
+
+  yield parse_arguments
+  flags.FLAGS.unparse_flags()
+  for name in set(flags.FLAGS) - before:
+    delattr(flags.FLAGS, name)
+
+
+def _flag(name):
+  return flags.FLAGS[name]
+
+
+def test_help_names_everything_known(parse):
+  parse()
+  for name, known in (
+    ('dataset', sources.DATASETS),
+    ('partition', partition.NAMES),
+    ('family', families.names() + architectures.names()),
+  ):
+    missing = [k for k in known if k not in _flag(name).help]
+    # Architectures that other tests register are not ours.
+    missing = [k for k in missing if not k.startswith('test_')]
+    assert not missing, f'--{name}'
+
+
+def test_choices_are_those_of_the_library(parse):
+  parse()
+  for name, known in (
+    ('remainder', local_training.REMAINDERS),
+    ('prototypes', local_training.PROTOTYPE_KINDS),
+    ('prototype_weighting', prototypes.WEIGHTINGS),
+    ('anchor_init', anchors.INITIALIZER_NAMES),
+    ('client_init', client_state.CLIENT_INITS),
+    ('client_optimizer_state', local_optimizer.OPTIMIZER_STATES),
+    ('test_set', tasks.TEST_SETS),
+  ):
+    found = _flag(name).parser
+    values = getattr(found, 'enum_values', None)
+    if values is None:
+      assert all(k in _flag(name).help for k in known), name
+    else:
+      assert set(values) == set(known), name
+
+
+def test_defaults_are_those_of_the_library(parse):
+  defined = parse()
+  assert defined._task_flags.build() == tasks.TaskSpec()
+  assert defined.simulation_flags.build() == simulation.SimulationConfig()
+  weights = fedsa.LossWeights()
+  assert _flag('lambda_reg').value == weights.regularization
+  assert _flag('lambda_mcl').value == weights.contrastive
+  assert _flag('lambda_cc').value == weights.calibration
+  local = local_training.LocalTrainingConfig()
+  for name, value in dataclasses.asdict(local).items():
+    flag = {
+      'batch_size': 'client_batch_size',
+      'num_epochs': 'client_epochs_per_round',
+    }.get(name, name)
+    assert _flag(flag).value == value, name
+  parameters = inspect.signature(fedsa.build_fedsa).parameters
+  for name in ('anchor_decay', 'keep_missing'):
+    assert _flag(name).value == parameters[name].default, name
+
+
+@pytest.mark.parametrize('preset', _PRESETS)
+def test_presets_parse_and_hold_only_differences(parse, preset):
+  lines = (_ROOT / 'flags' / preset).read_text().splitlines()
+  included = [line for line in lines if line.startswith('--flagfile=')]
+  parse(*included)
+  before = {name: flags.FLAGS[name].value for name in flags.FLAGS}
+  flags.FLAGS.unparse_flags()
+  defined = parse(f'--flagfile=flags/{preset}')
+  for line in lines:
+    if line.startswith('--') and line not in included:
+      name = line[2:].partition('=')[0]
+      if name not in before:
+        assert name.startswith('no')
+        name = name[2:]
+      assert flags.FLAGS[name].value != before[name], line
+  assert _flag('experiment_name').value == preset.removesuffix('.flags')
+  defined._task_flags.build()
+  defined._optimizer_flags.build()
+  defined.simulation_flags.build()
+  families.members(_flag('family').value)
+
+
+def test_reference_preset_is_the_reference_in_every_choice(parse):
+  parse('--flagfile=flags/fedsa.reference.flags')
+  expected = {
+    'remainder': 'drop',
+    'shuffle': False,
+    'prototypes': 'running',
+    'prototype_weighting': 'clients',
+    'keep_missing': False,
+    'client_init': 'shared',
+    'client_optimizer': 'sgd',
+    'client_optimizer_state': 'reset',
+    'client_learning_rate': 0.01,
+    'client_batch_size': 10,
+    'client_epochs_per_round': 1,
+    'feature_dim': 512,
+    'lambda_reg': 10.0,
+    'lambda_mcl': 1.0,
+    'lambda_cc': 1.0,
+    'anchor_decay': 0.9999,
+    'anchor_init': 'random_projection',
+    'test_set': 'split',
+    'train_fraction': 0.75,
+  }
+  assert {name: _flag(name).value for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--client_momentum=0.5'], '--client_momentum would be ignored'),
+    (['--client_optimizer=adam', '--client_decay=0.5'], '--client_decay'),
+    (
+      ['--client_learning_rate_schedule=step'],
+      'needs --client_learning_rate_schedule_rounds',
+    ),
+    (
+      [
+        '--client_learning_rate_schedule=cosine',
+        '--client_learning_rate_schedule_rounds=5',
+        '--client_learning_rate_decay_factor=0.5',
+      ],
+      'cosine falls to 0',
+    ),
+  ],
+)
+def test_vain_optimizer_flags_are_refused(parse, arguments, message):
+  defined = parse(*arguments)
+  with pytest.raises(flags.IllegalFlagValueError, match=message):
+    defined._optimizer_flags.build()
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--partition=iid', '--alpha=0.5'], '--alpha would be ignored'),
+    (['--classes_per_client=3'], '--classes_per_client would be ignored'),
+    (['--data_dir=somewhere'], '--data_dir would be ignored: digits come'),
+    (
+      ['--partition_file=x.npz', '--num_clients=5', '--partition_seed=3'],
+      '--num_clients, --partition_seed would be ignored',
+    ),
+    (
+      ['--test_set=original', '--train_fraction=0.5'],
+      '--train_fraction would be ignored',
+    ),
+  ],
+)
+def test_vain_task_flags_are_refused(parse, arguments, message):
+  defined = parse(*arguments)
+  with pytest.raises(flags.IllegalFlagValueError, match=message):
+    defined._task_flags.build()
+
+
+@pytest.mark.parametrize(
+  'argument',
+  [
+    '--num_clients=0',
+    '--alpha=0',
+    '--train_fraction=1',
+    '--lambda_reg=-1',
+    '--anchor_decay=1.5',
+    '--client_learning_rate=-0.1',
+    '--remainder=cut',
+    '--experiment_name=a/b',
+    '--total_rounds=0',
+  ],
+)
+def test_values_out_of_range_are_refused(parse, argument):
+  with pytest.raises(
+    flags.IllegalFlagValueError, match=argument[2:].split('=')[0]
+  ):
+    parse(argument)
+
+
+@pytest.mark.parametrize(
+  'name', ['sgd', 'momentum', 'adagrad', 'rmsprop', 'adam', 'adamw', 'yogi']
+)
+def test_every_optimizer_is_built(parse, name):
+  optimizer = parse(f'--client_optimizer={name}')._optimizer_flags.build()
+  assert isinstance(optimizer, local_optimizer.LocalOptimizer)
+
+
+@pytest.mark.parametrize(
+  'kind, expected',
+  [
+    ('step', [1.0, 1.0, 0.5, 0.25]),
+    ('exponential', [1.0, 0.5**0.5, 0.5, 0.25]),
+    ('cosine', [1.0, 0.5, 0.0, 0.0]),
+  ],
+)
+def test_schedules_by_hand(parse, kind, expected):
+  arguments = [
+    '--client_learning_rate=1',
+    f'--client_learning_rate_schedule={kind}',
+    '--client_learning_rate_schedule_rounds=2',
+  ]
+  if kind != 'cosine':
+    arguments.append('--client_learning_rate_decay_factor=0.5')
+  learning_rate_fn = parse(*arguments)._optimizer_flags._learning_rate_fn()
+  found = [float(learning_rate_fn(np.float32(r))) for r in (0, 1, 2, 4)]
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+_OWN_ARCHITECTURE = """
+import tensorflow as tf
+from tff_fedsa.models import architectures, functional, initializers
+
+@architectures.register_architecture('test_own')
+def own(input_shape, num_classes, feature_dim):
+  images = tf.keras.Input(input_shape)
+  features = tf.keras.layers.Dense(feature_dim)(
+    tf.keras.layers.Flatten()(images)
+  )
+  return functional.KerasClientModel(
+    feature_extractor=tf.keras.Model(images, features),
+    head=initializers.linear_head(feature_dim, num_classes),
+  )
+"""
+
+
+def test_own_architectures_are_imported(parse, tmp_path, monkeypatch):
+  (tmp_path / 'own_architectures.py').write_text(_OWN_ARCHITECTURE)
+  monkeypatch.syspath_prepend(tmp_path)
+  defined = parse(
+    '--architecture_modules=own_architectures',
+    '--family=test_own,digits_mlp',
+    '--feature_dim=4',
+  )
+  assert [model.name for model in defined.models] == ['test_own', 'digits_mlp']
+  defined = parse('--architecture_modules=not_there')
+  with pytest.raises(ValueError, match="no module 'not_there'"):
+    defined._model_flags.build(defined.task)

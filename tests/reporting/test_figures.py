@@ -1,0 +1,118 @@
+"""Figures hold what they are given; odd runs do not break them."""
+
+import collections
+
+import matplotlib.colors
+import numpy as np
+import pytest
+
+from tff_fedsa import evaluation
+from tff_fedsa.reporting import figures
+
+
+def _history(rounds, losses=True):
+  history = []
+  for round_num in rounds:
+    row = {'round': round_num}
+    for classifier in evaluation.CLASSIFIERS:
+      row[f'{classifier}_accuracy'] = 1 - 1 / (round_num + 2)
+      row[f'{classifier}_accuracy_p10'] = 0.1
+    if losses and round_num:
+      row |= {'loss_contrastive': 1.0 / round_num, 'loss': 3.0 / round_num}
+    history.append(row)
+  return history
+
+
+def test_curves_show_every_row():
+  figure = figures.curves(_history([0, 5, 10]), 'a title')
+  left, right = figure.axes
+  assert len(left.lines) == 4
+  np.testing.assert_array_equal(left.lines[0].get_xdata(), [0, 5, 10])
+  np.testing.assert_allclose(left.lines[0].get_ydata(), [1 / 2, 6 / 7, 11 / 12])
+  # Before training there is no loss; the objective comes first.
+  np.testing.assert_array_equal(right.lines[0].get_xdata(), [5, 10])
+  labels = [text.get_text() for text in right.get_legend().get_texts()]
+  assert labels == ['objective (weighted sum)', 'contrastive']
+
+
+def test_bubbles_are_where_examples_are():
+  counts = np.array([[3, 0, 12], [0, 0, 0], [0, 5, 0]])
+  figure = figures.partition(counts, ['a', 'b', 'c'], ['m', 'n', 'm'])
+  (bubbles,) = figure.axes[0].collections
+  places = {tuple(place) for place in bubbles.get_offsets().tolist()}
+  assert places == {(0, 0), (0, 2), (2, 1)}
+  areas = dict(
+    zip(map(tuple, bubbles.get_offsets().tolist()), bubbles.get_sizes())
+  )
+  assert areas[0, 2] == pytest.approx(4 * areas[0, 0])
+
+
+def test_per_client_bars():
+  per_client = [
+    collections.OrderedDict(num_examples=10, prototype=p, anchor=5, head=9)
+    for p in (2, 8, 5)
+  ]
+  figure = figures.per_client_accuracy(per_client, ['m', 'n', 'm'])
+  heights = sorted(
+    round(patch.get_height(), 3)
+    for axes in figure.axes
+    for patch in axes.patches
+  )
+  dots = [
+    value
+    for axes in figure.axes
+    for line in axes.lines
+    for value in np.atleast_1d(line.get_ydata())
+  ]
+  dots += [
+    y
+    for axes in figure.axes
+    for c in axes.collections
+    for _, y in c.get_offsets()
+  ]
+  found = np.round(heights + dots, 3)
+  for accuracy in (0.2, 0.8, 0.5):
+    assert accuracy in found
+
+
+def _space(num_classes=4, dim=6, present=None):
+  rng = np.random.default_rng(0)
+  anchors = rng.normal(size=(num_classes, dim)).astype(np.float32)
+  present = np.ones(num_classes, bool) if present is None else present
+  prototypes = np.where(present[:, None], anchors + 0.1, 0).astype(np.float32)
+  clients = [(prototypes, present.astype(np.float32))] * 2
+  names = [str(i) for i in range(num_classes)]
+  return anchors, prototypes, present, names, clients
+
+
+@pytest.mark.parametrize(
+  'present', [[True] * 4, [True, False, False, True], [False] * 4]
+)
+def test_anchors_and_prototypes(present):
+  figure = figures.anchors_and_prototypes(*_space(present=np.array(present)))
+  stars = [c for c in figure.axes[0].collections if c.get_sizes()[0] == 170]
+  circles = [c for c in figure.axes[0].collections if c.get_sizes()[0] == 70]
+  assert (len(stars), len(circles)) == (4, sum(present))
+  colors = {matplotlib.colors.to_hex(star.get_facecolor()[0]) for star in stars}
+  assert len(colors) == 4
+
+
+@pytest.mark.parametrize(
+  'history', [_history([0], losses=False), _history([0, 1])]
+)
+def test_short_runs_are_drawn(tmp_path, history):
+  path = tmp_path / 'x.png'
+  figures.save(figures.curves(history), str(path))
+  assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_many_clients_and_classes_are_drawn(tmp_path):
+  rng = np.random.default_rng(0)
+  counts = rng.integers(0, 3, (200, 100))
+  names = [str(i) for i in range(100)]
+  figure = figures.partition(counts, names)
+  figures.save(figure, str(tmp_path / 'p.png'))
+  assert max(figure.get_size_inches()) <= 18
+  figures.save(
+    figures.anchors_and_prototypes(*_space(100, 16)), str(tmp_path / 'a.png')
+  )

@@ -1,0 +1,55 @@
+"""The summary of a run, by hand."""
+
+import pytest
+
+from tff_fedsa import evaluation
+from tff_fedsa.reporting import summary
+
+
+def _row(round_num, accuracy, **more):
+  row = {'round': round_num, **more}
+  for classifier in evaluation.CLASSIFIERS:
+    column = f'{classifier}_accuracy'
+    row[column] = accuracy
+    for statistic in ('mean', 'std', 'min', 'p10'):
+      row[f'{column}_{statistic}'] = accuracy / 2
+  return row
+
+
+def test_last_best_and_mean_of_the_last_rows():
+  # 12 trained rows: 0.12 … 0.01, so the best is the first.
+  history = [_row(0, 0.99)]
+  history += [
+    _row(
+      r,
+      (13 - r) / 100,
+      seconds_training=r,
+      bytes_up_per_client=2000,
+      bytes_down_per_client=1000,
+    )
+    for r in range(1, 13)
+  ]
+  found = summary.summarize(history)
+  head = found['head']
+  assert found['rounds'] == 12
+  assert head['last'] == 0.01
+  # Before training does not count.
+  assert (head['best'], head['best_round']) == (0.12, 1)
+  assert head['mean_of_last_10'] == pytest.approx(0.055)
+  assert head['clients_min'] == 0.005
+  assert found['seconds_per_round_median'] == 6.5
+  text = summary.to_text(found)
+  assert 'accuracy after 12 rounds' in text
+  assert '0.0100     0.1200 (1)        0.0550' in text
+  assert '2.0 kB up, 1.0 kB down' in text
+
+
+def test_a_run_of_no_rounds():
+  found = summary.summarize([_row(0, 0.25)])
+  assert found['prototype']['last'] == 0.25
+  assert summary.to_text(found)
+
+
+def test_nothing_to_summarize():
+  with pytest.raises(ValueError, match='at least one row'):
+    summary.summarize([])

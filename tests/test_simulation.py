@@ -1,0 +1,259 @@
+"""The round loop with a real process: sampling, evaluation, resuming."""
+
+import random
+
+import numpy as np
+import pytest
+import tensorflow_federated as tff
+
+from tff_fedsa import checkpoints
+from tff_fedsa import client_state
+from tff_fedsa import client_store
+from tff_fedsa import evaluation
+from tff_fedsa import local_optimizer
+from tff_fedsa import metrics
+from tff_fedsa import simulation
+from tff_fedsa.algorithms import fedsa
+from tff_fedsa.data import tasks
+from tff_fedsa.models import families
+
+pytestmark = pytest.mark.usefixtures('native_context')
+
+
+class _Experiment:
+  """A small run on digits whose parts a test can take apart."""
+
+  def __init__(self):
+    self.task = tasks.load_task(
+      tasks.TaskSpec(num_clients=4, max_examples=240, alpha=1.0)
+    )
+    self.models = families.build_family(
+      'digits_mlp', self.task.input_spec.model_shape, 10, feature_dim=8
+    )
+    # Momentum is kept, so a state that is not restored would show.
+    self.optimizer = local_optimizer.LocalOptimizer(
+      tff.learning.optimizers.build_sgdm(0.05, 0.5), state='keep'
+    )
+    self.process = fedsa.build_fedsa(
+      self.models, input_spec=self.task.input_spec, optimizer=self.optimizer
+    )
+    self.evaluate = evaluation.build_evaluation(
+      self.models, self.task.input_spec
+    )
+
+  def store(self, path=None):
+    state_fn = client_state.build_initial_state_fn(
+      self.models, optimizer=self.optimizer
+    )
+    if path is None:
+      return client_store.MemoryStore(state_fn)
+    return client_store.DiskStore(state_fn, str(path))
+
+  def run(self, store, process=None, **options):
+    config = {
+      name: options.pop(name)
+      for name in list(options)
+      if name in simulation.SimulationConfig.__dataclass_fields__
+    }
+    return simulation.run(
+      process or self.process,
+      self.evaluate,
+      self.task,
+      store,
+      simulation.SimulationConfig(**config),
+      **options,
+    )
+
+
+@pytest.fixture(scope='module')
+def experiment():
+  return _Experiment()
+
+
+class _Interrupted(Exception):
+  pass
+
+
+class _FailingProcess:
+  """A process whose `next` fails once, in a given call."""
+
+  def __init__(self, process, failing_call, error):
+    self._process = process
+    self._calls_left = failing_call
+    self._error = error
+    self.broadcast_type = process.broadcast_type
+    self.update_type = process.update_type
+    self.initialize = process.initialize
+
+  def next(self, *arguments):
+    self._calls_left -= 1
+    if self._calls_left == 0:
+      raise self._error
+    return self._process.next(*arguments)
+
+
+def _stable(history):
+  return [
+    {n: v for n, v in row.items() if n not in metrics.VOLATILE_COLUMNS}
+    for row in history
+  ]
+
+
+def _assert_same_states(found, expected):
+  assert found.client_ids() == expected.client_ids()
+  for client_id in expected.client_ids():
+    pairs = zip(found.get(client_id), expected.get(client_id))
+    for a, b in pairs:
+      np.testing.assert_array_equal(a, b)
+
+
+_OPTIONS = {
+  'total_rounds': 9,
+  'clients_per_round': 2,
+  'rounds_per_evaluation': 2,
+  'rounds_per_checkpoint': 3,
+}
+
+
+@pytest.mark.parametrize('where', ['memory', 'disk'])
+def test_a_resumed_run_equals_an_uninterrupted_one(experiment, tmp_path, where):
+  def store(name):
+    return experiment.store(tmp_path / name if where == 'disk' else None)
+
+  whole_store = store('whole')
+  whole = experiment.run(whole_store, **_OPTIONS)
+  manager = checkpoints.CheckpointManager(str(tmp_path / 'checkpoints'))
+  csv_path = str(tmp_path / 'metrics.csv')
+  rng = random.Random(0)
+  resumed = None
+  while resumed is None:
+    failing = _FailingProcess(
+      experiment.process, rng.randint(1, 6), _Interrupted()
+    )
+    resumed_store = store('resumed')
+    try:
+      resumed = experiment.run(
+        resumed_store,
+        process=failing,
+        checkpoint_manager=manager,
+        recorders=[metrics.CsvWriter(csv_path)],
+        **_OPTIONS,
+      )
+    except _Interrupted:
+      pass
+  assert _stable(resumed.history) == _stable(whole.history)
+  assert _stable(metrics.read_csv(csv_path)) == _stable(whole.history)
+  assert resumed.per_client == whole.per_client
+  _assert_same_states(resumed_store, whole_store)
+  np.testing.assert_array_equal(
+    resumed.server_state.model.anchors, whole.server_state.model.anchors
+  )
+
+
+def test_rows_are_of_the_rounds_asked_for(experiment):
+  seen = []
+  result = experiment.run(
+    experiment.store(),
+    total_rounds=5,
+    rounds_per_evaluation=2,
+    on_round=lambda r, row: seen.append((r, row is not None)),
+  )
+  assert [row['round'] for row in result.history] == [0, 2, 4, 5]
+  assert seen == [
+    (0, True),
+    (1, False),
+    (2, True),
+    (3, False),
+    (4, True),
+    (5, True),
+  ]
+  last = result.history[-1]
+  assert last['clients_sampled'] == last['clients_trained'] == 4
+  assert last['examples'] == experiment.task.class_counts().sum()
+
+
+def test_absent_clients_keep_their_state(experiment):
+  store = experiment.store()
+  experiment.run(store, total_rounds=1, clients_per_round=1)
+  (present,) = store.client_ids()
+  assert np.any(store.get(present).counts > 0)
+  absent = next(i for i in range(4) if i != present)
+  np.testing.assert_array_equal(
+    store.get(absent).weights, experiment.store().get(absent).weights
+  )
+
+
+def test_ctrl_c_saves_the_rounds_that_are_done(experiment, tmp_path):
+  manager = checkpoints.CheckpointManager(str(tmp_path))
+  failing = _FailingProcess(experiment.process, 5, KeyboardInterrupt())
+  with pytest.raises(KeyboardInterrupt):
+    experiment.run(
+      experiment.store(),
+      process=failing,
+      checkpoint_manager=manager,
+      total_rounds=9,
+      rounds_per_checkpoint=100,
+    )
+  assert manager.rounds()[-1] == 4
+
+
+def test_a_finished_run_is_not_trained_again(experiment, tmp_path):
+  manager = checkpoints.CheckpointManager(str(tmp_path))
+  first = experiment.run(
+    experiment.store(), checkpoint_manager=manager, total_rounds=2
+  )
+  failing = _FailingProcess(experiment.process, 1, _Interrupted())
+  again = experiment.run(
+    experiment.store(),
+    process=failing,
+    checkpoint_manager=manager,
+    total_rounds=2,
+  )
+  assert again.history == first.history
+  assert again.per_client == first.per_client
+
+
+def test_a_longer_run_goes_on_where_the_shorter_ended(experiment, tmp_path):
+  manager = checkpoints.CheckpointManager(str(tmp_path))
+  experiment.run(experiment.store(), checkpoint_manager=manager, total_rounds=2)
+  longer = experiment.run(
+    experiment.store(), checkpoint_manager=manager, total_rounds=4
+  )
+  whole = experiment.run(experiment.store(), total_rounds=4)
+  assert _stable(longer.history) == _stable(whole.history)
+
+
+def test_patience_ends_a_run_without_progress(experiment):
+  # The anchors are no help without a step: nothing ever improves.
+  stuck = fedsa.build_fedsa(
+    experiment.models,
+    input_spec=experiment.task.input_spec,
+    optimizer=local_optimizer.LocalOptimizer(
+      tff.learning.optimizers.build_sgdm(0.0, 0.5), state='keep'
+    ),
+  )
+  result = experiment.run(
+    experiment.store(), process=stuck, total_rounds=30, patience=3
+  )
+  assert result.stopped_early
+  accuracies = [row['prototype_accuracy'] for row in result.history]
+  best = int(np.argmax(accuracies))
+  assert result.history[-1]['round'] == best + 3 < 30
+
+
+def test_evaluation_in_parts_is_the_same(experiment):
+  store = experiment.store()
+  model = experiment.run(store, total_rounds=1).server_state.model
+  arguments = (experiment.evaluate, experiment.task, store, model)
+  whole = simulation.evaluate_clients(*arguments)
+  parts = simulation.evaluate_clients(*arguments, clients_per_evaluation=3)
+  assert whole == parts and len(whole) == 4
+
+
+def test_impossible_numbers_are_named_before_anything_runs(experiment):
+  failing = _FailingProcess(experiment.process, 1, _Interrupted())
+  with pytest.raises(ValueError, match=r'\[1, 4\], found 5'):
+    experiment.run(experiment.store(), process=failing, clients_per_round=5)
+  for name in ('total_rounds', 'rounds_per_evaluation', 'patience'):
+    with pytest.raises(ValueError, match=f'{name} >= 1, found 0'):
+      simulation.SimulationConfig(**{name: 0})
