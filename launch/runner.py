@@ -1,6 +1,7 @@
 """`app.run` for launchers: quick `--help`, TensorFlow imported in time."""
 
 from collections.abc import Callable, Sequence
+import os
 
 from absl import app
 from absl import flags
@@ -15,6 +16,8 @@ def _parse_and_import(argv: Sequence[str]) -> list[str]:
   # Parsing ends the program for --help, before the slow import.
   arguments = app.parse_flags_with_usage(list(argv))
   flags.FLAGS.mark_as_parsed()
+  # Its notes on CPU features would bury everything else; its worker's, too.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # TensorFlow 2.14 is half in its TF1 mode if it is imported for the first
   # time after `app.run` has started: a callback that it registers with absl
   # then runs in the middle of its import.
