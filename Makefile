@@ -23,7 +23,7 @@ PIP_INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,\
 ARGS ?=
 
 # TensorFlow's notes on CUDA and CPU features would bury everything else.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 help:  ## Shows this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \

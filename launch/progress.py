@@ -30,6 +30,8 @@ class Bar:
     if not self._started:
       self._started = True
       self._bar.initial = self._bar.n = self._bar.last_print_n = round_num
+      if round_num:
+        tqdm.tqdm.write(f'resuming after round {round_num}')
     if row is not None:
       self._bar.set_postfix_str(
         'accuracy prototype {prototype_accuracy:.3f} anchor '

@@ -5,6 +5,7 @@ import os
 
 from absl import app
 from absl import flags
+from absl import logging
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -17,10 +18,13 @@ def _parse_and_import(argv: Sequence[str]) -> list[str]:
   arguments = app.parse_flags_with_usage(list(argv))
   flags.FLAGS.mark_as_parsed()
   # Its notes on CPU features would bury everything else; its worker's, too.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   # TensorFlow 2.14 is half in its TF1 mode if it is imported for the first
   # time after `app.run` has started: a callback that it registers with absl
   # then runs in the middle of its import.
   import tensorflow  # noqa: F401
 
+  # Libraries tell in detail how they read files.
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
   return arguments

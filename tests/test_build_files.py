@@ -44,7 +44,7 @@ def test_every_module_has_one_rule_and_every_dependency_exists():
     )
   modules = {
     path.relative_to(_ROOT)
-    for folder in ('tff_fedsa', 'flags', 'launch', 'tests', 'tools')
+    for folder in (*_LAYERS, 'tests', 'tools')
     for path in (_ROOT / folder).rglob('*.py')
   }
   assert set(sources) == modules
@@ -74,6 +74,7 @@ _LAYERS = {
   'tff_fedsa': {'tff_fedsa'},
   'flags': {'tff_fedsa', 'flags'},
   'launch': {'tff_fedsa', 'flags', 'launch'},
+  'benchmarks': {'tff_fedsa', 'flags', 'launch', 'benchmarks'},
 }
 
 

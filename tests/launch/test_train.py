@@ -176,7 +176,8 @@ def test_killed_three_times_equals_uninterrupted(tmp_path):
     assert process.poll() is None, process.communicate()[0]
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-  _train(tmp_path, 'killed', *options)
+  output = _train(tmp_path, 'killed', *options)
+  assert 'resuming after round' in output
   assert _rows(path / 'metrics.csv') == _rows(tmp_path / 'whole/metrics.csv')
 
 

@@ -15,7 +15,14 @@ _COLORS = {
   'anchor': '#D55E00',
   'head': '#009E73',
 }
-_LOSS_COLORS = ('#000000', '#0072B2', '#D55E00', '#009E73', '#CC79A7')
+# A term has the same place and colour in every figure.
+_LOSS_COLORS = {
+  'loss': '#000000',
+  'loss_cross_entropy': '#0072B2',
+  'loss_regularization': '#D55E00',
+  'loss_contrastive': '#009E73',
+  'loss_calibration': '#CC79A7',
+}
 _ARCHITECTURE_COLORS = (
   '#0072B2',
   '#E69F00',
@@ -61,7 +68,7 @@ def curves(
     history: Rows with `metrics.COLUMNS`.
     title: Above the figure.
   """
-  figure = _new_figure(11, 4.2)
+  figure = _new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
   rounds = np.array([row['round'] for row in history])
   for name, color in _COLORS.items():
@@ -90,13 +97,14 @@ def curves(
   )
   left.legend(loc='lower right', frameon=False, fontsize=9)
   trained = [row for row in history if 'loss' in row]
-  names = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
-  names.sort(key=lambda name: name != 'loss')  # The objective first.
-  for name, color in zip(names, _LOSS_COLORS):
+  found = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
+  names = [n for n in _LOSS_COLORS if n in found]
+  names += [n for n in found if n not in _LOSS_COLORS]
+  for name in names:
     right.plot(
       [row['round'] for row in trained],
       [row[name] for row in trained],
-      color=color,
+      color=_LOSS_COLORS.get(name, '#999999'),
       linewidth=2.0 if name == 'loss' else 1.2,
       label=name.removeprefix('loss_').replace('_', ' ')
       if name != 'loss'
@@ -109,7 +117,12 @@ def curves(
     title='Loss terms, unweighted',
   )
   if names:
-    right.legend(frameon=False, fontsize=9)
+    right.legend(
+      loc='upper left',
+      bbox_to_anchor=(1.0, 1.0),
+      frameon=False,
+      fontsize=9,
+    )
   for axes in (left, right):
     _tidy(axes)
   if title:
@@ -346,8 +359,8 @@ def anchors_and_prototypes(
     xlabel=f'first principal direction ({explained[0]:.0%} of variance)',
     ylabel=f'second ({explained[1]:.0%})',
     title='Anchors and prototypes, feature space in 2-D (PCA)',
-    aspect='equal',
   )
-  axes.set_anchor('C')
+  # Distances mean something, so both axes have one scale.
+  axes.set_aspect('equal', adjustable='datalim')
   _tidy(axes)
   return figure
