@@ -3,7 +3,7 @@
   python -m benchmarks.reference_curves
 
 trains `flags/fedsa.reference_digits32.flags` once per seed (of initial weights
-and anchors) with `launch.train`, into --root_output_dir, where finished runs
+and anchors) with `launch.train`, into --output_dir, where finished runs
 are taken as they are; prints the mean over seeds beside the authors' curve and
 draws both. Initial weights differ between frameworks, so curves are compared,
 not digits: within 0.10 in rounds 1-4, 0.05 in 5-29 and 0.02 at 30. About two
@@ -23,8 +23,8 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 _SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2'], 'One run for each.')
-_ROOT_OUTPUT_DIR = flags.DEFINE_string(
-  'root_output_dir', 'runs/reference_curves', 'Directory of the runs.'
+_OUTPUT_DIR = flags.DEFINE_string(
+  'output_dir', 'runs/reference_curves', 'Directory of the runs.'
 )
 
 # BUILD: //launch:train //flags:presets //tests/testdata
@@ -49,14 +49,14 @@ def tolerance() -> np.ndarray:
   )
 
 
-def train(seed: str, root_output_dir: str) -> np.ndarray:
+def train(seed: str, output_dir: str) -> np.ndarray:
   """Trains one seed, or takes its finished run; returns its accuracies.
 
   Raises:
     subprocess.CalledProcessError: If training fails.
   """
   name = f'seed_{seed}'
-  root = os.path.abspath(root_output_dir)
+  root = os.path.abspath(output_dir)
   subprocess.run(
     [
       sys.executable,
@@ -120,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
   """Trains, prints, draws; fails where the tolerance is exceeded."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
-  root = _ROOT_OUTPUT_DIR.value
+  root = _OUTPUT_DIR.value
   runs = np.stack([train(seed, root) for seed in _SEEDS.value])
   mean, reference, allowed = (
     runs.mean(axis=0),

@@ -90,6 +90,8 @@ def _write_flags(path: str, values: Mapping[str, Any]) -> None:
 
 
 def _text(value: Any) -> str:
+  if isinstance(value, list):
+    return ','.join(value)
   return str(value).lower() if isinstance(value, bool) else str(value)
 
 
