@@ -1,14 +1,67 @@
 """Fixtures shared by all tests."""
 
+import contextlib
+
 import pytest
 
 
-@pytest.fixture(scope='session')
-def native_context():
-  """TFF's stock runtime, started once for all tests that need one."""
-  # Imported here: tests of pure maths do without TFF's slow import.
+class _Runtimes:
+  """Runtimes by name, started once for all tests; each is used for a while."""
+
+  def __init__(self):
+    self._contexts = {}
+
+  @contextlib.contextmanager
+  def default(self, name):
+    """Makes a runtime TFF's default within a `with` statement."""
+    # Imported here: tests of pure maths do without TFF's slow import.
+    import tensorflow_federated as tff
+
+    stack = tff.framework.get_context_stack()
+    before = stack.current
+    if name not in self._contexts:
+      _START[name]()
+      self._contexts[name] = stack.current
+    stack.set_default_context(self._contexts[name])
+    try:
+      yield self._contexts[name]
+    finally:
+      stack.set_default_context(before)
+
+
+def _start_native():
   from tff_fedsa.execution import native
 
   native.set_native_context()
-  yield
+
+
+def _start_in_process():
+  from tff_fedsa.execution.in_process import contexts
+
+  contexts.set_in_process_context()
+
+
+_START = {'native': _start_native, 'in_process': _start_in_process}
+
+
+@pytest.fixture(scope='session')
+def runtimes():
+  """TFF's runtimes, for tests that compare them."""
+  from tff_fedsa.execution import native
+
+  yield _Runtimes()
   native.stop_workers()
+
+
+@pytest.fixture
+def native_context(runtimes):
+  """TFF's stock runtime."""
+  with runtimes.default('native') as context:
+    yield context
+
+
+@pytest.fixture
+def in_process_context(runtimes):
+  """The runtime that is the default of the launchers."""
+  with runtimes.default('in_process') as context:
+    yield context

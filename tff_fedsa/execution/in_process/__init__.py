@@ -1,0 +1,15 @@
+"""TFF's execution contexts with an executor that lives in this process.
+
+Values are tensors of this process, TensorFlow runs on its devices (GPUs
+included), clients run side by side on a bounded pool of threads. From the
+outside in:
+
+  contexts      what users set: `set_in_process_context`
+  executor      TFF's `Executor` interface
+  values        Python values -> tensors, strictly, and back
+  interpreter   building blocks -> Python closures
+  intrinsics    what `federated_map` and so on do
+  client_pool   which client runs where and when; cancellation
+  tensorflow_functions   a TensorFlow computation as a callable; their cache
+  graph_rewriting, dataset_loops   what a TFF graph needs to run here
+"""

@@ -1,0 +1,201 @@
+"""TFF execution contexts whose runtime is this process."""
+
+from collections.abc import Sequence
+import os
+from typing import Any, Optional
+
+from absl import logging
+import tensorflow as tf
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.backends.native import (
+  compiler as native_compiler,
+)
+from tensorflow_federated.python.core.backends.test import (
+  compiler as test_compiler,
+)
+
+from tff_fedsa.execution.in_process import client_pool
+from tff_fedsa.execution.in_process import executor
+from tff_fedsa.execution.in_process import values
+
+# One client keeps a GPU busy only while its steps are not waiting for Python's
+# or the CPU's part: a second one fills the gaps.
+_CLIENTS_PER_GPU = 2
+
+
+class InProcessContext(tff.framework.SyncExecutionContext):
+  """A synchronous context; Ctrl-C stops what it computes at once.
+
+  Attributes:
+    runtime: The `executor.Runtime`.
+  """
+
+  def __init__(self, runtime: executor.Runtime, **options: Any):
+    super().__init__(**_arguments(runtime, **options))
+    self.runtime = runtime
+
+  def invoke(self, comp: Any, arg: Any) -> Any:
+    try:
+      return super().invoke(comp, arg)
+    except KeyboardInterrupt:
+      # TFF computes in another thread, which the interrupt does not reach.
+      self.runtime.cancel()
+      raise
+
+
+def set_in_process_context(**options: Any) -> InProcessContext:
+  """Makes this process TFF's runtime; takes `create_in_process_context`'s."""
+  context = create_in_process_context(**options)
+  tff.framework.set_default_context(context)
+  return context
+
+
+def create_in_process_context(
+  *,
+  devices: Optional[Sequence[Any]] = None,
+  max_concurrent_clients: Optional[int] = None,
+  intra_op_threads: Optional[int] = None,
+  default_num_clients: int = 0,
+  secure_in_the_clear: bool = False,
+  numpy_results: bool = True,
+) -> InProcessContext:
+  """Returns a synchronous context.
+
+  Args:
+    devices: `tf.config.LogicalDevice`s or names of them, for clients in turn;
+      by default all GPUs, or else the CPU. The server's work is done on the
+      first.
+    max_concurrent_clients: Clients computed at a time on each device; by
+      default one per core on the CPU, 2 on a GPU.
+    intra_op_threads: Threads of one operation on the CPU, a setting of
+      TensorFlow for the whole process. By default the cores are divided among
+      the clients that run at a time, if TensorFlow has not started yet:
+      operations of small models gain little from a second thread, rounds gain
+      all from a second client. Results depend on it in the last digits, and on
+      nothing else here.
+    default_num_clients: Clients of a computation that takes no client's value.
+    secure_in_the_clear: Runs secure sums as plain ones, nothing being secret:
+      a simulation.
+    numpy_results: Whether results are NumPy arrays (read-only views where
+      possible), as from TFF's own contexts, or tensors.
+
+  Raises:
+    ValueError: If a number is less than 1 or a device is unknown.
+    RuntimeError: If `intra_op_threads` is asked for too late.
+  """
+  runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
+  return InProcessContext(
+    runtime,
+    default_num_clients=default_num_clients,
+    secure_in_the_clear=secure_in_the_clear,
+    numpy_results=numpy_results,
+  )
+
+
+def create_async_in_process_context(
+  *,
+  devices: Optional[Sequence[Any]] = None,
+  max_concurrent_clients: Optional[int] = None,
+  intra_op_threads: Optional[int] = None,
+  default_num_clients: int = 0,
+  secure_in_the_clear: bool = False,
+  numpy_results: bool = True,
+) -> tff.framework.AsyncExecutionContext:
+  """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
+
+  Args:
+    devices: These and all others: see `create_in_process_context`.
+    max_concurrent_clients: See there.
+    intra_op_threads: See there.
+    default_num_clients: See there.
+    secure_in_the_clear: See there.
+    numpy_results: See there.
+  """
+  return tff.framework.AsyncExecutionContext(
+    **_arguments(
+      _create_runtime(devices, max_concurrent_clients, intra_op_threads),
+      default_num_clients=default_num_clients,
+      secure_in_the_clear=secure_in_the_clear,
+      numpy_results=numpy_results,
+    )
+  )
+
+
+def _create_runtime(
+  devices: Optional[Sequence[Any]],
+  max_concurrent_clients: Optional[int],
+  intra_op_threads: Optional[int],
+) -> executor.Runtime:
+  for name, number in (
+    ('max_concurrent_clients', max_concurrent_clients),
+    ('intra_op_threads', intra_op_threads),
+  ):
+    if number is not None and number < 1:
+      raise ValueError(f'Expected {name} >= 1, found {number}.')
+  cores = len(os.sched_getaffinity(0))
+  on_cpu = devices is None and not tf.config.list_physical_devices('GPU')
+  if max_concurrent_clients is None:
+    max_concurrent_clients = cores if on_cpu else _CLIENTS_PER_GPU
+  if intra_op_threads is not None:
+    tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+  elif on_cpu:
+    _divide_cores(max(1, cores // max_concurrent_clients))
+  return executor.Runtime(
+    client_pool.ClientPool(_device_names(devices), max_concurrent_clients)
+  )
+
+
+def _divide_cores(threads: int) -> None:
+  if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+    return
+  try:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+  except RuntimeError:
+    logging.info(
+      'TensorFlow has started already: its operations keep their number of '
+      'threads. Set the context first to have the cores divided among clients.'
+    )
+
+
+def _device_names(devices: Optional[Sequence[Any]]) -> list[str]:
+  known = {device.name for device in tf.config.list_logical_devices()}
+  if devices is None:
+    gpus = tf.config.list_logical_devices('GPU')
+    devices = gpus or tf.config.list_logical_devices('CPU')[:1]
+  names = [
+    tf.DeviceSpec.from_string(getattr(device, 'name', device)).to_string()
+    for device in devices
+  ]
+  unknown = [name for name in names if name not in known]
+  if unknown or not names:
+    raise ValueError(
+      f'Expected some of the devices {sorted(known)}, found {names}.'
+    )
+  return names
+
+
+def _arguments(
+  runtime: executor.Runtime,
+  *,
+  default_num_clients: int,
+  secure_in_the_clear: bool,
+  numpy_results: bool,
+) -> dict[str, Any]:
+  def create_executor(cardinalities):
+    num_clients = cardinalities.get(tff.CLIENTS, default_num_clients)
+    return executor.InProcessExecutor(runtime, num_clients)
+
+  def compile_computation(computation):
+    if secure_in_the_clear:
+      computation = test_compiler.replace_secure_intrinsics_with_bodies(
+        computation
+      )
+    return native_compiler.desugar_and_transform_to_native(computation)
+
+  return {
+    'executor_fn': tff.framework.ResourceManagingExecutorFactory(
+      create_executor
+    ),
+    'compiler_fn': compile_computation,
+    'transform_result': values.to_numpy if numpy_results else None,
+  }

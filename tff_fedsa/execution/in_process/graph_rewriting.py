@@ -1,0 +1,133 @@
+"""What a TFF graph needs to run in an eager process, again and again.
+
+TFF's graphs are made for a `tf.compat.v1.Session` of their own: variables and
+tables are the session's, an initializer runs first, and names are nobody
+else's. Here functions share one registry, and two clients run one graph at the
+same time.
+"""
+
+from collections.abc import Iterator
+import itertools
+from typing import Any, Optional
+
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.core.framework import node_def_pb2
+
+from tff_fedsa.execution.in_process import dataset_loops
+
+# ResourceHandle::ANONYMOUS_NAME: each execution makes a variable of its own.
+_ANONYMOUS = b'cd2c89b7-88b7-44c8-ad83-06c2a9158347'
+_ANONYMOUS_TABLES = {
+  'HashTableV2': 'AnonymousHashTable',
+  'MutableHashTableV2': 'AnonymousMutableHashTable',
+  'MutableHashTableOfTensorsV2': 'AnonymousMutableHashTableOfTensors',
+  'MutableDenseHashTableV2': 'AnonymousMutableDenseHashTable',
+}
+_SHARING_ATTRIBUTES = ('container', 'shared_name', 'use_node_name_sharing')
+
+_import_numbers = itertools.count()
+
+
+def rewrite(
+  graph_def: graph_pb2.GraphDef,
+  *,
+  initialize_op: Optional[str] = None,
+  session_token: Optional[str] = None,
+) -> None:
+  """Rewrites a graph in place.
+
+  Args:
+    graph_def: Of a TFF computation.
+    initialize_op: Name of the operation that must run before variables and
+      tables are used.
+    session_token: Name of the placeholder that TFF's runtime feeds with a
+      token of the session.
+  """
+  dataset_loops.replace_reductions(graph_def)
+  # Unique in this process, or one computation would get another's functions.
+  _rename_functions(graph_def, f'_import{next(_import_numbers)}')
+  for node in _all_nodes(graph_def):
+    if node.op == 'VarHandleOp':
+      node.attr['shared_name'].s = _ANONYMOUS
+      node.attr['container'].s = b''
+    elif node.op in _ANONYMOUS_TABLES:
+      node.op = _ANONYMOUS_TABLES[node.op]
+      for name in _SHARING_ATTRIBUTES:
+        node.attr.pop(name, None)
+  for node in graph_def.node:
+    if session_token and node.name == _node_name(session_token):
+      _make_constant(node, b'in_process')
+  if initialize_op:
+    _initialize_first(graph_def, _node_name(initialize_op))
+
+
+def _all_nodes(
+  graph_def: graph_pb2.GraphDef,
+) -> Iterator[node_def_pb2.NodeDef]:
+  yield from graph_def.node
+  for function in graph_def.library.function:
+    yield from function.node_def
+
+
+def _node_name(name: str) -> str:
+  return name.lstrip('^').partition(':')[0]
+
+
+def _make_constant(node: node_def_pb2.NodeDef, value: bytes) -> None:
+  node.op = 'Const'
+  node.ClearField('attr')
+  node.ClearField('input')
+  node.attr['dtype'].type = tf.string.as_datatype_enum
+  node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(value))
+
+
+def _rename_functions(graph_def: graph_pb2.GraphDef, suffix: str) -> None:
+  library = graph_def.library
+  names = {
+    f.signature.name: f.signature.name + suffix for f in library.function
+  }
+
+  def rename_in(attributes: Any) -> None:
+    for attribute in attributes.values():
+      functions = list(attribute.list.func)
+      if attribute.HasField('func'):
+        functions.append(attribute.func)
+      for function in functions:
+        function.name = names.get(function.name, function.name)
+        rename_in(function.attr)
+      if attribute.HasField('s'):
+        # Functions point at their gradients by a string.
+        text = attribute.s.decode('utf-8', 'ignore')
+        if text in names:
+          attribute.s = names[text].encode()
+
+  for node in _all_nodes(graph_def):
+    node.op = names.get(node.op, node.op)
+    rename_in(node.attr)
+  for function in library.function:
+    function.signature.name = names[function.signature.name]
+    rename_in(function.attr)
+  for gradient in library.gradient:
+    for field in ('function_name', 'gradient_func'):
+      name = getattr(gradient, field)
+      setattr(gradient, field, names.get(name, name))
+
+
+def _initialize_first(
+  graph_def: graph_pb2.GraphDef, initialize_op: str
+) -> None:
+  """Makes all that uses the initializer's resources wait for it."""
+  nodes = {node.name: node for node in graph_def.node}
+  initializing: set[str] = set()
+  pending = [initialize_op]
+  while pending:
+    name = pending.pop()
+    if name not in initializing:
+      initializing.add(name)
+      pending += map(_node_name, nodes[name].input)
+  for node in graph_def.node:
+    if node.name not in initializing and any(
+      _node_name(name) in initializing for name in node.input
+    ):
+      node.input.append(f'^{initialize_op}')

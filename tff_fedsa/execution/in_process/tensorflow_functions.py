@@ -1,0 +1,192 @@
+"""A TensorFlow computation as a Python callable, imported once."""
+
+import collections
+import hashlib
+import itertools
+import re
+import threading
+from typing import Any, Optional
+
+import tensorflow as tf
+from tensorflow.python.eager import context
+from tensorflow.python.eager import execute
+import tensorflow_federated as tff
+from tensorflow_federated.proto.v0 import computation_pb2
+from tensorflow_federated.python.core.impl.utils import tensorflow_utils
+from tensorflow_federated.python.tensorflow_libs import serialization_utils
+
+from tff_fedsa.execution.in_process import cancellation
+from tff_fedsa.execution.in_process import graph_rewriting
+from tff_fedsa.execution.in_process import values
+
+
+class TensorFlowFunction:
+  """Callable of TFF values: `fn(argument) -> result`, or `fn() -> result`.
+
+  Can be called by several threads at once, each on the device of its
+  `tf.device`: variables, tables and iterators belong to one call.
+  """
+
+  def __init__(
+    self,
+    proto: computation_pb2.TensorFlow,
+    parameter_type: Optional[tff.Type],
+    result_type: tff.Type,
+  ):
+    """Imports the graph."""
+    inputs, outputs = (
+      [],
+      tensorflow_utils.extract_tensor_names_from_binding(proto.result),
+    )
+    self._parameter_leaves: list[tff.Type] = []
+    if parameter_type is not None:
+      inputs = tensorflow_utils.extract_tensor_names_from_binding(
+        proto.parameter
+      )
+      self._parameter_leaves = tff.structure.flatten(parameter_type)
+    self._result_type = result_type
+    self._result_leaves = tff.structure.flatten(result_type)
+    self._num_outputs = len(outputs)
+    graph_def = serialization_utils.unpack_graph_def(proto.graph_def)
+    graph_rewriting.rewrite(
+      graph_def,
+      initialize_op=proto.initialize_op,
+      session_token=proto.session_token_tensor_name,
+    )
+    imported = tf.compat.v1.wrap_function(
+      lambda: tf.graph_util.import_graph_def(graph_def, name=''), signature=[]
+    )
+    graph = imported.graph
+    # Handles of variables come out, too: to be destroyed after the call.
+    handles = [
+      operation.outputs[0]
+      for operation in graph.get_operations()
+      if operation.type == 'VarHandleOp'
+    ]
+    # Kept: with it goes the function from TensorFlow's registry.
+    self._function = imported.prune(
+      [graph.as_graph_element(name) for name in inputs],
+      [graph.as_graph_element(name) for name in outputs] + handles,
+    )
+    name = self._function.name
+    self._name = name.decode() if isinstance(name, bytes) else name
+    self._num_fetches = len(outputs) + len(handles)
+    # The iterator of a data set that comes out lives on the CPU.
+    self._on_cpu = any(
+      isinstance(leaf, tff.SequenceType) for leaf in self._result_leaves
+    )
+
+  def __call__(self, argument: Any = None) -> Any:
+    """Runs the function on the current device.
+
+    Args:
+      argument: Structure of tensors and data sets, of the parameter's type.
+
+    Raises:
+      tf.errors.OpError: Naming the operation that failed.
+    """
+    leaves = tff.structure.flatten(argument) if self._parameter_leaves else []
+    inputs = [
+      _to_input(leaf, leaf_type)
+      for leaf, leaf_type in zip(leaves, self._parameter_leaves)
+    ]
+    if self._on_cpu:
+      with tf.device('CPU:0'):
+        fetched = self._execute(inputs)
+    else:
+      fetched = self._execute(inputs)
+    for handle in fetched[self._num_outputs :]:
+      tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
+    outputs = [
+      _from_output(output, leaf_type)
+      for output, leaf_type in zip(fetched, self._result_leaves)
+    ]
+    return tff.structure.pack_sequence_as(self._result_type, outputs)
+
+  def _execute(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+    # The way of `Context.call_function`, with the cancellation of this thread:
+    # TensorFlow's own is one for the whole process. (Calling the function
+    # itself would also check a signature that pruned functions don't have.)
+    eager_context = context.context()
+    attributes = tuple(
+      itertools.chain.from_iterable(
+        eager_context.function_call_options.as_attrs().items()
+      )
+    )
+    try:
+      with cancellation.current().manager() as manager:
+        return execute.execute_with_cancellation(
+          self._name,
+          num_outputs=self._num_fetches,
+          inputs=inputs,
+          attrs=attributes,
+          ctx=eager_context,
+          cancellation_manager=manager,
+        )
+    except tf.errors.OpError as error:
+      raise _without_noise(error) from None
+
+
+def _to_input(leaf: Any, leaf_type: tff.Type) -> tf.Tensor:
+  if isinstance(leaf_type, tff.SequenceType):
+    return tf.data.experimental.to_variant(leaf)
+  return tf.convert_to_tensor(leaf)
+
+
+def _from_output(output: tf.Tensor, leaf_type: tff.Type) -> Any:
+  if isinstance(leaf_type, tff.SequenceType):
+    return tf.data.experimental.from_variant(
+      output, values.element_spec(leaf_type)
+    )
+  return output
+
+
+_DEFINED_AT = re.compile(
+  r'Detected at node .*?\nNode: (?P<node>\'[^\n]*\')\n', re.DOTALL
+)
+
+
+def _without_noise(error: tf.errors.OpError) -> tf.errors.OpError:
+  """Leaves out where the graph was imported; says which operation failed."""
+  message = error.message.removeprefix('Graph execution error:').strip()
+  nodes = [match['node'] for match in _DEFINED_AT.finditer(message)]
+  message = _DEFINED_AT.sub('', message)
+  message = re.sub(r'\s*\[Op:[^\]]*\]\s*$', '', message).strip()
+  operations = re.findall(r'\{\{node ([^}]*)\}\}', message) or nodes
+  message = re.sub(r'\s*\[\[\{\{node [^}]*\}\}\]\]', '', message)
+  if operations:
+    message += f' (operation {operations[-1].strip(chr(39))})'
+  return type(error)(error.node_def, error.op, message)
+
+
+class FunctionCache:
+  """Imports each computation once; forgets the least recently used."""
+
+  def __init__(self, max_functions: int = 1000):
+    self._max_functions = max_functions
+    self._functions: collections.OrderedDict[Any, TensorFlowFunction] = (
+      collections.OrderedDict()
+    )
+    self._lock = threading.Lock()
+
+  def get(
+    self, proto: computation_pb2.Computation, type_signature: tff.FunctionType
+  ) -> TensorFlowFunction:
+    """Returns the function of a TensorFlow computation."""
+    content = proto.tensorflow.SerializeToString(deterministic=True)
+    key = (hashlib.sha256(content).digest(), str(type_signature))
+    with self._lock:
+      function = self._functions.get(key)
+      if function is None:
+        function = TensorFlowFunction(
+          proto.tensorflow, type_signature.parameter, type_signature.result
+        )
+        self._functions[key] = function
+        if len(self._functions) > self._max_functions:
+          self._functions.popitem(last=False)
+      else:
+        self._functions.move_to_end(key)
+      return function
+
+  def __len__(self) -> int:
+    return len(self._functions)
