@@ -12,4 +12,5 @@ outside in:
   client_pool   which client runs where and when; cancellation
   tensorflow_functions   a TensorFlow computation as a callable; their cache
   graph_rewriting, dataset_loops   what a TFF graph needs to run here
+  eager_tensors   a leak of TensorFlow's, mended
 """

@@ -2,11 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from tff_fedsa.execution.in_process import cancellation
+
+
+class Pool(Protocol):
+  """What computes clients, here or elsewhere: see `ClientPool`."""
+
+  devices: list[str]
+
+  def map(
+    self, fn: Callable[..., Any], arguments: Sequence[tuple]
+  ) -> list[Any]: ...
+
+  def close(self) -> None: ...
 
 
 class ClientPool:

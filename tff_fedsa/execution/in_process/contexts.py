@@ -14,7 +14,9 @@ from tensorflow_federated.python.core.backends.test import (
   compiler as test_compiler,
 )
 
+from tff_fedsa.execution import devices as devices_lib
 from tff_fedsa.execution.in_process import client_pool
+from tff_fedsa.execution.in_process import eager_tensors
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import values
 
@@ -31,7 +33,7 @@ class InProcessContext(tff.framework.SyncExecutionContext):
   """
 
   def __init__(self, runtime: executor.Runtime, **options: Any):
-    super().__init__(**_arguments(runtime, **options))
+    super().__init__(**context_arguments(runtime, **options))
     self.runtime = runtime
 
   def invoke(self, comp: Any, arg: Any) -> Any:
@@ -112,7 +114,7 @@ def create_async_in_process_context(
     numpy_results: See there.
   """
   return tff.framework.AsyncExecutionContext(
-    **_arguments(
+    **context_arguments(
       _create_runtime(devices, max_concurrent_clients, intra_op_threads),
       default_num_clients=default_num_clients,
       secure_in_the_clear=secure_in_the_clear,
@@ -132,6 +134,8 @@ def _create_runtime(
   ):
     if number is not None and number < 1:
       raise ValueError(f'Expected {name} >= 1, found {number}.')
+  devices_lib.enable_memory_growth()
+  eager_tensors.mend_leak()
   cores = len(os.sched_getaffinity(0))
   on_cpu = devices is None and not tf.config.list_physical_devices('GPU')
   if max_concurrent_clients is None:
@@ -174,13 +178,15 @@ def _device_names(devices: Optional[Sequence[Any]]) -> list[str]:
   return names
 
 
-def _arguments(
+def context_arguments(
   runtime: executor.Runtime,
   *,
   default_num_clients: int,
   secure_in_the_clear: bool,
   numpy_results: bool,
 ) -> dict[str, Any]:
+  """Returns the arguments of TFF's execution contexts for a runtime."""
+
   def create_executor(cardinalities):
     num_clients = cardinalities.get(tff.CLIENTS, default_num_clients)
     return executor.InProcessExecutor(runtime, num_clients)

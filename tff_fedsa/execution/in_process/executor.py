@@ -26,7 +26,7 @@ _MAX_COMPUTATIONS = 200
 class Runtime:
   """What all executors of a context share."""
 
-  def __init__(self, pool: client_pool.ClientPool):
+  def __init__(self, pool: client_pool.Pool):
     self.pool = pool
     self.functions = tensorflow_functions.FunctionCache()
     self._calls: set[cancellation.Cancellation] = set()

@@ -6,7 +6,7 @@ else's. Here functions share one registry, and two clients run one graph at the
 same time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import itertools
 from typing import Any, Optional
 
@@ -32,17 +32,25 @@ _import_numbers = itertools.count()
 def rewrite(
   graph_def: graph_pb2.GraphDef,
   *,
+  inputs: Sequence[str] = (),
+  outputs: Sequence[str] = (),
   initialize_op: Optional[str] = None,
   session_token: Optional[str] = None,
-) -> None:
+) -> list[str]:
   """Rewrites a graph in place.
 
   Args:
     graph_def: Of a TFF computation.
+    inputs: Names of the tensors that are fed.
+    outputs: Names of the tensors that are fetched.
     initialize_op: Name of the operation that must run before variables and
       tables are used.
     session_token: Name of the placeholder that TFF's runtime feeds with a
       token of the session.
+
+  Returns:
+    Names of operations to be run with the outputs: they free what belongs to
+    one execution.
   """
   dataset_loops.replace_reductions(graph_def)
   # Unique in this process, or one computation would get another's functions.
@@ -60,6 +68,7 @@ def rewrite(
       _make_constant(node, b'in_process')
   if initialize_op:
     _initialize_first(graph_def, _node_name(initialize_op))
+  return _destroy_variables(graph_def, inputs, outputs)
 
 
 def _all_nodes(
@@ -131,3 +140,19 @@ def _initialize_first(
       _node_name(name) in initializing for name in node.input
     ):
       node.input.append(f'^{initialize_op}')
+
+
+def _destroy_variables(
+  graph_def: graph_pb2.GraphDef, inputs: Sequence[str], outputs: Sequence[str]
+) -> list[str]:
+  """Frees each variable when all outputs have been computed."""
+  fed = {_node_name(name) for name in inputs}
+  computed = sorted({_node_name(name) for name in outputs} - fed)
+  destroyed = []
+  for variable in [n.name for n in graph_def.node if n.op == 'VarHandleOp']:
+    node = graph_def.node.add()
+    node.op, node.name = 'DestroyResourceOp', f'{variable}_destroyed'
+    node.input.extend([variable, *(f'^{name}' for name in computed)])
+    node.attr['ignore_lookup_error'].b = True
+    destroyed.append(node.name)
+  return destroyed

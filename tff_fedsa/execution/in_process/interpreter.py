@@ -75,6 +75,8 @@ class Interpreter:
           return body(dict(known))
         return body({**known, parameter: argument[0]})
 
+      # For whoever would rather have it computed elsewhere.
+      fn.block = block
       return fn
 
     return closure

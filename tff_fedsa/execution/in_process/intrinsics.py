@@ -18,7 +18,7 @@ from tff_fedsa.execution.in_process import values
 class Intrinsics:
   """The intrinsics for a number of clients on a pool."""
 
-  def __init__(self, pool: client_pool.ClientPool, num_clients: int):
+  def __init__(self, pool: client_pool.Pool, num_clients: int):
     self._pool = pool
     self._num_clients = num_clients
 

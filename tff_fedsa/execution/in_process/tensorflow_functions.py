@@ -1,11 +1,12 @@
 """A TensorFlow computation as a Python callable, imported once."""
 
 import collections
+from collections.abc import Callable, Iterator
 import hashlib
 import itertools
 import re
 import threading
-from typing import Any, Optional
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -25,15 +26,23 @@ class TensorFlowFunction:
 
   Can be called by several threads at once, each on the device of its
   `tf.device`: variables, tables and iterators belong to one call.
+
+  Attributes:
+    computation: The computation, as TFF's other runtimes take it.
+    type_signature: Its type.
   """
 
   def __init__(
     self,
-    proto: computation_pb2.TensorFlow,
-    parameter_type: Optional[tff.Type],
-    result_type: tff.Type,
+    computation: computation_pb2.Computation,
+    type_signature: tff.FunctionType,
   ):
     """Imports the graph."""
+    self.computation = computation
+    self.type_signature = type_signature
+    proto = computation.tensorflow
+    parameter_type = type_signature.parameter
+    result_type = type_signature.result
     inputs, outputs = (
       [],
       tensorflow_utils.extract_tensor_names_from_binding(proto.result),
@@ -44,12 +53,13 @@ class TensorFlowFunction:
         proto.parameter
       )
       self._parameter_leaves = tff.structure.flatten(parameter_type)
-    self._result_type = result_type
     self._result_leaves = tff.structure.flatten(result_type)
-    self._num_outputs = len(outputs)
+    self._pack = _packer(result_type)
     graph_def = serialization_utils.unpack_graph_def(proto.graph_def)
-    graph_rewriting.rewrite(
+    cleaning = graph_rewriting.rewrite(
       graph_def,
+      inputs=inputs,
+      outputs=outputs,
       initialize_op=proto.initialize_op,
       session_token=proto.session_token_tensor_name,
     )
@@ -57,20 +67,14 @@ class TensorFlowFunction:
       lambda: tf.graph_util.import_graph_def(graph_def, name=''), signature=[]
     )
     graph = imported.graph
-    # Handles of variables come out, too: to be destroyed after the call.
-    handles = [
-      operation.outputs[0]
-      for operation in graph.get_operations()
-      if operation.type == 'VarHandleOp'
-    ]
     # Kept: with it goes the function from TensorFlow's registry.
     self._function = imported.prune(
       [graph.as_graph_element(name) for name in inputs],
-      [graph.as_graph_element(name) for name in outputs] + handles,
+      [graph.as_graph_element(name) for name in (*outputs, *cleaning)],
     )
     name = self._function.name
     self._name = name.decode() if isinstance(name, bytes) else name
-    self._num_fetches = len(outputs) + len(handles)
+    self._num_outputs = len(outputs)
     # The iterator of a data set that comes out lives on the CPU.
     self._on_cpu = any(
       isinstance(leaf, tff.SequenceType) for leaf in self._result_leaves
@@ -85,23 +89,16 @@ class TensorFlowFunction:
     Raises:
       tf.errors.OpError: Naming the operation that failed.
     """
-    leaves = tff.structure.flatten(argument) if self._parameter_leaves else []
     inputs = [
       _to_input(leaf, leaf_type)
-      for leaf, leaf_type in zip(leaves, self._parameter_leaves)
+      for leaf, leaf_type in zip(_leaves(argument), self._parameter_leaves)
     ]
     if self._on_cpu:
       with tf.device('CPU:0'):
-        fetched = self._execute(inputs)
+        outputs = self._execute(inputs)
     else:
-      fetched = self._execute(inputs)
-    for handle in fetched[self._num_outputs :]:
-      tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
-    outputs = [
-      _from_output(output, leaf_type)
-      for output, leaf_type in zip(fetched, self._result_leaves)
-    ]
-    return tff.structure.pack_sequence_as(self._result_type, outputs)
+      outputs = self._execute(inputs)
+    return self._pack(map(_from_output, outputs, self._result_leaves))
 
   def _execute(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
     # The way of `Context.call_function`, with the cancellation of this thread:
@@ -117,17 +114,42 @@ class TensorFlowFunction:
       with cancellation.current().manager() as manager:
         return execute.execute_with_cancellation(
           self._name,
-          num_outputs=self._num_fetches,
+          num_outputs=self._num_outputs,
           inputs=inputs,
           attrs=attributes,
           ctx=eager_context,
           cancellation_manager=manager,
         )
     except tf.errors.OpError as error:
-      raise _without_noise(error) from None
+      raise without_noise(error) from None
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+  """Yields the leaves of a value, in order."""
+  if isinstance(value, values.Struct):
+    for part in value:
+      yield from _leaves(part)
+  else:
+    yield value
+
+
+def _packer(value_type: tff.Type) -> Callable[[Iterator[Any]], Any]:
+  """Returns a function that makes a value of its leaves."""
+  if not isinstance(value_type, tff.StructType):
+    return next
+  packers = [
+    (name, _packer(part_type))
+    for name, part_type in tff.structure.iter_elements(value_type)
+  ]
+  return lambda leaves: values.Struct(
+    [(name, pack(leaves)) for name, pack in packers]
+  )
 
 
 def _to_input(leaf: Any, leaf_type: tff.Type) -> tf.Tensor:
+  # By far the most frequent; TensorFlow's own check takes longer than the rest.
+  if type(leaf) is tf.__internal__.EagerTensor:
+    return leaf
   if isinstance(leaf_type, tff.SequenceType):
     return tf.data.experimental.to_variant(leaf)
   return tf.convert_to_tensor(leaf)
@@ -146,7 +168,7 @@ _DEFINED_AT = re.compile(
 )
 
 
-def _without_noise(error: tf.errors.OpError) -> tf.errors.OpError:
+def without_noise(error: tf.errors.OpError) -> tf.errors.OpError:
   """Leaves out where the graph was imported; says which operation failed."""
   message = error.message.removeprefix('Graph execution error:').strip()
   nodes = [match['node'] for match in _DEFINED_AT.finditer(message)]
@@ -178,9 +200,7 @@ class FunctionCache:
     with self._lock:
       function = self._functions.get(key)
       if function is None:
-        function = TensorFlowFunction(
-          proto.tensorflow, type_signature.parameter, type_signature.result
-        )
+        function = TensorFlowFunction(proto, type_signature)
         self._functions[key] = function
         if len(self._functions) > self._max_functions:
           self._functions.popitem(last=False)

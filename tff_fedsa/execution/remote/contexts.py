@@ -1,0 +1,122 @@
+"""TFF execution contexts whose clients are computed by workers elsewhere."""
+
+from collections.abc import Sequence
+import re
+from typing import Any, Optional
+
+import tensorflow_federated as tff
+
+from tff_fedsa.execution.in_process import contexts
+from tff_fedsa.execution.in_process import executor
+from tff_fedsa.execution.remote import client_pool
+
+_ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})')
+
+
+def set_remote_context(
+  workers: Sequence[str], **options: Any
+) -> contexts.InProcessContext:
+  """Makes workers TFF's runtime; takes `create_remote_context`'s arguments."""
+  context = create_remote_context(workers, **options)
+  tff.framework.set_default_context(context)
+  return context
+
+
+def create_remote_context(
+  workers: Sequence[str],
+  *,
+  max_concurrent_clients: Optional[int] = None,
+  deadline_seconds: float = 60.0,
+  default_num_clients: int = 0,
+  secure_in_the_clear: bool = False,
+  numpy_results: bool = True,
+) -> contexts.InProcessContext:
+  """Returns a synchronous context; connects to all workers.
+
+  Clients' TensorFlow functions run on the workers, all else in this process,
+  in the order of the clients: results are the same whichever worker computes a
+  client, and one that is lost in a round only makes the round longer.
+
+  Args:
+    workers: 'host:port' of each, where `python -m launch.worker` runs.
+    max_concurrent_clients: Clients sent to each worker before it has answered;
+      by default as many as its machine has cores.
+    deadline_seconds: Within it a worker that does not answer is given up and
+      its clients go to the others; if none is left, an error is raised. How
+      long clients take does not matter: workers answer while they compute.
+    default_num_clients: See `in_process.contexts.create_in_process_context`.
+    secure_in_the_clear: See there.
+    numpy_results: See there.
+
+  Raises:
+    ValueError: If an address is malformed or given twice, or a number is out
+      of range.
+    client_pool.WorkersLostError: If a worker does not answer within a sixth of
+      the deadline.
+  """
+  return contexts.InProcessContext(
+    _connect(workers, max_concurrent_clients, deadline_seconds),
+    default_num_clients=default_num_clients,
+    secure_in_the_clear=secure_in_the_clear,
+    numpy_results=numpy_results,
+  )
+
+
+def create_async_remote_context(
+  workers: Sequence[str],
+  *,
+  max_concurrent_clients: Optional[int] = None,
+  deadline_seconds: float = 60.0,
+  default_num_clients: int = 0,
+  secure_in_the_clear: bool = False,
+  numpy_results: bool = True,
+) -> tff.framework.AsyncExecutionContext:
+  """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
+
+  Args:
+    workers: This and all others: see `create_remote_context`.
+    max_concurrent_clients: See there.
+    deadline_seconds: See there.
+    default_num_clients: See there.
+    secure_in_the_clear: See there.
+    numpy_results: See there.
+  """
+  return tff.framework.AsyncExecutionContext(
+    **contexts.context_arguments(
+      _connect(workers, max_concurrent_clients, deadline_seconds),
+      default_num_clients=default_num_clients,
+      secure_in_the_clear=secure_in_the_clear,
+      numpy_results=numpy_results,
+    )
+  )
+
+
+def _connect(
+  workers: Sequence[str],
+  max_concurrent_clients: Optional[int],
+  deadline_seconds: float,
+) -> executor.Runtime:
+  if isinstance(workers, str) or not workers:
+    raise ValueError(
+      f"Expected a list of workers ['host:port', ...], found {workers!r}."
+    )
+  for address in workers:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match['port']) < 65536:
+      raise ValueError(
+        f"Expected 'host:port' of a worker, with a port of 1 to 65535, found "
+        f'{address!r}.'
+      )
+  if len(set(workers)) < len(workers):
+    raise ValueError(f'Expected each worker once, found {list(workers)}.')
+  for name, number, least in (
+    ('max_concurrent_clients', max_concurrent_clients, 1),
+    ('deadline_seconds', deadline_seconds, 1),
+  ):
+    if number is not None and number < least:
+      raise ValueError(f'Expected {name} >= {least}, found {number}.')
+  return executor.Runtime(
+    client_pool.RemoteClientPool(
+      workers, max_concurrent_clients, deadline_seconds
+    )
+  )
