@@ -159,9 +159,7 @@ def test_the_context_makes_memory_grow_before_gpus_start(monkeypatch):
     calls.append('started')
     return [] if kind == 'GPU' else listed(kind)
 
-  monkeypatch.setattr(
-    tf.config, 'list_physical_devices', list_physical_devices
-  )
+  monkeypatch.setattr(tf.config, 'list_physical_devices', list_physical_devices)
   monkeypatch.setattr(
     tf.config.experimental, 'set_memory_growth', set_memory_growth
   )

@@ -11,6 +11,6 @@ outside in:
   intrinsics    what `federated_map` and so on do
   client_pool   which client runs where and when; cancellation
   tensorflow_functions   a TensorFlow computation as a callable; their cache
-  graph_rewriting, dataset_loops   what a TFF graph needs to run here
+  graph_imports, graph_rewriting, dataset_loops   a TFF graph, made to run here
   eager_tensors   a leak of TensorFlow's, mended
 """

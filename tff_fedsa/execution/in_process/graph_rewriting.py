@@ -24,6 +24,9 @@ _ANONYMOUS_TABLES = {
   'MutableHashTableOfTensorsV2': 'AnonymousMutableHashTableOfTensors',
   'MutableDenseHashTableV2': 'AnonymousMutableDenseHashTable',
 }
+# BatchNormalization's and LayerNormalization's. oneDNN's kernels of these keep
+# pointers to the statistics of the batch that they are at.
+_NOT_REENTRANT = 'FusedBatchNorm'
 _SHARING_ATTRIBUTES = ('container', 'shared_name', 'use_node_name_sharing')
 
 _import_numbers = itertools.count()
@@ -69,6 +72,13 @@ def rewrite(
   if initialize_op:
     _initialize_first(graph_def, _node_name(initialize_op))
   return _destroy_variables(graph_def, inputs, outputs)
+
+
+def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
+  """Whether executions of a graph at the same time may share its kernels."""
+  return not any(
+    node.op.startswith(_NOT_REENTRANT) for node in _all_nodes(graph_def)
+  )
 
 
 def _all_nodes(

@@ -2,22 +2,18 @@
 
 import collections
 from collections.abc import Callable, Iterator
+import contextlib
 import hashlib
-import itertools
 import re
 import threading
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager import context
-from tensorflow.python.eager import execute
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import computation_pb2
-from tensorflow_federated.python.core.impl.utils import tensorflow_utils
-from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
 from tff_fedsa.execution.in_process import cancellation
-from tff_fedsa.execution.in_process import graph_rewriting
+from tff_fedsa.execution.in_process import graph_imports
 from tff_fedsa.execution.in_process import values
 
 
@@ -40,45 +36,20 @@ class TensorFlowFunction:
     """Imports the graph."""
     self.computation = computation
     self.type_signature = type_signature
-    proto = computation.tensorflow
     parameter_type = type_signature.parameter
-    result_type = type_signature.result
-    inputs, outputs = (
-      [],
-      tensorflow_utils.extract_tensor_names_from_binding(proto.result),
+    self._parameter_leaves: list[tff.Type] = (
+      [] if parameter_type is None else tff.structure.flatten(parameter_type)
     )
-    self._parameter_leaves: list[tff.Type] = []
-    if parameter_type is not None:
-      inputs = tensorflow_utils.extract_tensor_names_from_binding(
-        proto.parameter
-      )
-      self._parameter_leaves = tff.structure.flatten(parameter_type)
-    self._result_leaves = tff.structure.flatten(result_type)
-    self._pack = _packer(result_type)
-    graph_def = serialization_utils.unpack_graph_def(proto.graph_def)
-    cleaning = graph_rewriting.rewrite(
-      graph_def,
-      inputs=inputs,
-      outputs=outputs,
-      initialize_op=proto.initialize_op,
-      session_token=proto.session_token_tensor_name,
-    )
-    imported = tf.compat.v1.wrap_function(
-      lambda: tf.graph_util.import_graph_def(graph_def, name=''), signature=[]
-    )
-    graph = imported.graph
-    # Kept: with it goes the function from TensorFlow's registry.
-    self._function = imported.prune(
-      [graph.as_graph_element(name) for name in inputs],
-      [graph.as_graph_element(name) for name in (*outputs, *cleaning)],
-    )
-    name = self._function.name
-    self._name = name.decode() if isinstance(name, bytes) else name
-    self._num_outputs = len(outputs)
+    self._result_leaves = tff.structure.flatten(type_signature.result)
+    self._pack = _packer(type_signature.result)
     # The iterator of a data set that comes out lives on the CPU.
     self._on_cpu = any(
       isinstance(leaf, tff.SequenceType) for leaf in self._result_leaves
     )
+    self._first = graph_imports.GraphImport(computation.tensorflow)
+    # Of a graph that is not reentrant, those that are not in use; `append` and
+    # `pop` of a deque are atomic.
+    self._free = collections.deque([self._first])
 
   def __call__(self, argument: Any = None) -> Any:
     """Runs the function on the current device.
@@ -93,33 +64,35 @@ class TensorFlowFunction:
       _to_input(leaf, leaf_type)
       for leaf, leaf_type in zip(_leaves(argument), self._parameter_leaves)
     ]
-    if self._on_cpu:
-      with tf.device('CPU:0'):
-        outputs = self._execute(inputs)
-    else:
-      outputs = self._execute(inputs)
+    with self._imported() as imported:
+      if self._on_cpu:
+        with tf.device('CPU:0'):
+          outputs = self._execute(imported, inputs)
+      else:
+        outputs = self._execute(imported, inputs)
     return self._pack(map(_from_output, outputs, self._result_leaves))
 
-  def _execute(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
-    # The way of `Context.call_function`, with the cancellation of this thread:
-    # TensorFlow's own is one for the whole process. (Calling the function
-    # itself would also check a signature that pruned functions don't have.)
-    eager_context = context.context()
-    attributes = tuple(
-      itertools.chain.from_iterable(
-        eager_context.function_call_options.as_attrs().items()
-      )
-    )
+  @contextlib.contextmanager
+  def _imported(self) -> Iterator[graph_imports.GraphImport]:
+    """Yields an import, of a graph that is not reentrant to one call only."""
+    if self._first.is_reentrant:
+      yield self._first
+      return
+    try:
+      imported = self._free.pop()
+    except IndexError:
+      imported = graph_imports.GraphImport(self.computation.tensorflow)
+    try:
+      yield imported
+    finally:
+      self._free.append(imported)
+
+  def _execute(
+    self, imported: graph_imports.GraphImport, inputs: list[tf.Tensor]
+  ) -> list[tf.Tensor]:
     try:
       with cancellation.current().manager() as manager:
-        return execute.execute_with_cancellation(
-          self._name,
-          num_outputs=self._num_outputs,
-          inputs=inputs,
-          attrs=attributes,
-          ctx=eager_context,
-          cancellation_manager=manager,
-        )
+        return imported.execute(inputs, manager)
     except tf.errors.OpError as error:
       raise without_noise(error) from None
 

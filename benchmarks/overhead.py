@@ -1,0 +1,453 @@
+"""What federation costs: a FedSA round next to a plain loop of its steps.
+
+  python -m benchmarks.overhead
+  python -m benchmarks.overhead --models=fedavg_cnn,resnet8 --batch_sizes=10,50
+
+The plain loop is one `tf.function` per client without TFF, server or client
+state: the same training step, SGD and prototypes, in a `tf.while_loop` over the
+client's stacked examples, called by as many Python threads as clients run at a
+time. Both run alternately in one process, after a warm-up. Printed are the
+seconds of a round (minimum and median), the ratio of the medians, and the
+ratio of the CPU seconds, which other programs on the machine disturb less.
+
+  python -m benchmarks.overhead --splits=2x1,1x2,2x2 \
+      --models=fedavg_cnn,resnet8 --batch_sizes=10,50
+
+compares ways to divide the cores instead: clients at a time x threads of one
+operation. TensorFlow has one number of threads per process, so each way has a
+process of its own; they take turns. Printed are the seconds of a round, minimum
+/ median / minimum of the CPU seconds.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent import futures
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import time
+from typing import Any, NamedTuple
+
+from absl import app
+from absl import flags
+import numpy as np
+
+from launch import runner
+
+_MODELS = flags.DEFINE_list(
+  'models', ['fedavg_cnn'], 'Architectures, each measured on its own.'
+)
+_BATCH_SIZES = flags.DEFINE_list('batch_sizes', ['10'], 'Examples of one step.')
+_SPLITS = flags.DEFINE_list(
+  'splits',
+  [],
+  'Compares these ways to divide the cores, CLIENTSxTHREADS each.',
+)
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', 5, 'Measured rounds of each contender.', lower_bound=1
+)
+_CLIENTS = flags.DEFINE_integer(
+  'num_clients', 20, 'Clients of a round.', lower_bound=1
+)
+_EXAMPLES = flags.DEFINE_integer(
+  'num_examples', 500, 'Images, 32x32x3, of a client.', lower_bound=1
+)
+
+_IMAGE_SHAPE = (32, 32, 3)
+_NUM_CLASSES = 10
+_FEATURE_DIM = 512
+_LEARNING_RATE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """What a round consists of.
+
+  Attributes:
+    model: Name of the architecture of all clients.
+    batch_size: Examples of one step.
+    num_clients: Clients of a round.
+    num_examples: Of each client, a multiple of `batch_size`.
+    shuffle: Whether FedSA shuffles the examples, as it does by default; the
+      plain loop never does.
+  """
+
+  model: str
+  batch_size: int
+  num_clients: int = 20
+  num_examples: int = 500
+  shuffle: bool = True
+
+  def __post_init__(self):
+    if self.num_examples % self.batch_size:
+      raise ValueError(
+        'Expected full batches, found batch_size '
+        f'{self.batch_size} for {self.num_examples} examples.'
+      )
+
+
+class Contender(NamedTuple):
+  """A way to compute a round.
+
+  Attributes:
+    initial: The first state.
+    next: `next(state) -> state`: one round.
+    weights: `weights(state)`, a list of each client's float32[?].
+    cpu_time: CPU seconds so far of the process that computes.
+  """
+
+  initial: Any
+  next: Callable[[Any], Any]
+  weights: Callable[[Any], list[np.ndarray]]
+  cpu_time: Callable[[], float] = time.process_time
+
+
+class Timing(NamedTuple):
+  """Of one contender's rounds, the warm-up left out.
+
+  Attributes:
+    seconds: Wall-clock time of each.
+    cpu_seconds: CPU time of each, all threads of the process.
+  """
+
+  seconds: list[float]
+  cpu_seconds: list[float]
+
+
+def _input_spec() -> Any:
+  from tff_fedsa.data import input_spec
+
+  return input_spec.InputSpec(_IMAGE_SHAPE, 'uint8', 1 / 127.5, -1.0)
+
+
+def _build_models(workload: Workload) -> Any:
+  from tff_fedsa.models import families
+
+  return families.build_family(
+    workload.model, _IMAGE_SHAPE, _NUM_CLASSES, _FEATURE_DIM
+  )
+
+
+def _examples(workload: Workload) -> list[dict[str, np.ndarray]]:
+  rng = np.random.default_rng(0)
+  size = workload.num_examples
+  return [
+    {
+      'x': rng.integers(0, 256, [size, *_IMAGE_SHAPE]).astype(np.uint8),
+      'y': rng.integers(0, _NUM_CLASSES, size).astype(np.int32),
+    }
+    for _ in range(workload.num_clients)
+  ]
+
+
+def build_federated(workload: Workload) -> Contender:
+  """Returns FedSA's round in TFF's current context, no evaluation."""
+  import tensorflow_federated as tff
+
+  from tff_fedsa import client_state
+  from tff_fedsa import local_optimizer
+  from tff_fedsa import local_training
+  from tff_fedsa.algorithms import fedsa
+
+  models = _build_models(workload)
+  process = fedsa.build_fedsa(
+    models,
+    input_spec=_input_spec(),
+    optimizer=local_optimizer.LocalOptimizer(
+      tff.learning.optimizers.build_sgdm(_LEARNING_RATE)
+    ),
+    local=local_training.LocalTrainingConfig(
+      batch_size=workload.batch_size, shuffle=workload.shuffle
+    ),
+  )
+  initial_state = client_state.build_initial_state_fn(models)
+  examples = _examples(workload)
+
+  def run_round(state):
+    output = process.next(*state, examples)
+    return output.state, list(output.result)
+
+  return Contender(
+    initial=(
+      process.initialize(),
+      [initial_state(i) for i in range(workload.num_clients)],
+    ),
+    next=run_round,
+    weights=lambda state: [np.asarray(s.weights) for s in state[1]],
+  )
+
+
+def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
+  """Returns the same steps without TFF, by as many Python threads."""
+  import tensorflow as tf
+
+  from tff_fedsa import anchors as anchors_lib
+  from tff_fedsa import prototypes
+  from tff_fedsa.algorithms import fedsa
+
+  (model,) = _build_models(workload)
+  batch_size = workload.batch_size
+  objective = fedsa.build_objective(
+    _NUM_CLASSES, _FEATURE_DIM, fedsa.LossWeights()
+  )
+  step_fn = model.build_train_step(
+    objective.loss_fn,
+    batch_size=batch_size,
+    context_specs=objective.context_specs,
+    input_spec=_input_spec(),
+  )
+  # Inlined in a loop, oneDNN's rewriting may meet the gradient of a pooling
+  # layer before the layer, and leaves it a kernel 15 times as slow.
+  step = tf.function(
+    lambda *arguments: step_fn(*arguments),
+    autograph=False,
+    experimental_attributes={'_noinline': True},
+  )
+  anchors = tf.constant(anchors_lib.initial_anchors(_NUM_CLASSES, _FEATURE_DIM))
+  examples = tf.nest.map_structure(tf.constant, _examples(workload))
+  threads = futures.ThreadPoolExecutor(clients_at_a_time)
+
+  @tf.function(autograph=False)
+  def train(client, images, labels):
+    context = objective.context_fn(anchors, client)
+    trainable, state = model.split(client.weights)
+
+    def body(index, trainable, state, sums, counts, loss):
+      start = index * batch_size
+      batch_labels = labels[start : start + batch_size]
+      output = step(
+        trainable,
+        state,
+        tf.ensure_shape(
+          images[start : start + batch_size], [batch_size, *_IMAGE_SHAPE]
+        ),
+        tf.ensure_shape(batch_labels, [batch_size]),
+        context,
+        tf.zeros([2], tf.int32),
+      )
+      trainable = [
+        weight - _LEARNING_RATE * gradient
+        for weight, gradient in zip(trainable, output.gradients)
+      ]
+      batch_sums, batch_counts = prototypes.class_sums(
+        output.features, batch_labels, _NUM_CLASSES
+      )
+      return (
+        index + 1,
+        trainable,
+        output.state,
+        sums + batch_sums,
+        counts + batch_counts,
+        loss + output.losses['loss'],
+      )
+
+    _, trainable, state, sums, counts, _ = tf.while_loop(
+      lambda index, *_: index < tf.shape(labels)[0] // batch_size,
+      body,
+      (
+        tf.constant(0),
+        trainable,
+        state,
+        tf.zeros([_NUM_CLASSES, _FEATURE_DIM]),
+        tf.zeros([_NUM_CLASSES]),
+        tf.zeros([]),
+      ),
+    )
+    return _PlainClient(
+      weights=model.flatten(trainable, state),
+      prototypes=prototypes.class_means(sums, counts),
+      counts=counts,
+    )
+
+  def run_round(clients):
+    return list(
+      threads.map(
+        lambda client, data: train(client, data['x'], data['y']),
+        clients,
+        examples,
+      )
+    )
+
+  first = _PlainClient(
+    weights=tf.constant(model.initial_weights(0)),
+    prototypes=tf.zeros([_NUM_CLASSES, _FEATURE_DIM]),
+    counts=tf.zeros([_NUM_CLASSES]),
+  )
+  return Contender(
+    initial=[first] * workload.num_clients,
+    next=run_round,
+    weights=lambda clients: [client.weights.numpy() for client in clients],
+  )
+
+
+class _PlainClient(NamedTuple):
+  """What the plain loop keeps of a client."""
+
+  weights: Any
+  prototypes: Any
+  counts: Any
+
+
+def compare(
+  contenders: Sequence[Contender], rounds: int
+) -> tuple[list[Timing], list[Any]]:
+  """Runs contenders in turn; returns their timings and last states."""
+  states = [contender.initial for contender in contenders]
+  timings = [Timing([], []) for _ in contenders]
+  # The first round traces and compiles, the second finds cold caches.
+  for round_num in range(rounds + 2):
+    for i, contender in enumerate(contenders):
+      started, cpu_started = time.perf_counter(), contender.cpu_time()
+      states[i] = contender.next(states[i])
+      seconds = time.perf_counter() - started
+      cpu_seconds = contender.cpu_time() - cpu_started
+      if round_num >= 2:
+        timings[i].seconds.append(seconds)
+        timings[i].cpu_seconds.append(cpu_seconds)
+  return timings, states
+
+
+class _Remote:
+  """A federated round in a process with its own number of threads."""
+
+  def __init__(self, workload: Workload, split: tuple[int, int]):
+    spawn = multiprocessing.get_context('spawn')
+    self._pipe, other_end = spawn.Pipe()
+    self._process = spawn.Process(
+      target=_serve, args=(other_end, workload, split), daemon=True
+    )
+    self._process.start()
+
+  def next(self, unused_state: Any) -> None:
+    self._ask('round')
+
+  def cpu_time(self) -> float:
+    return self._ask('cpu_time')
+
+  def close(self) -> None:
+    self._ask('end')
+    self._process.join()
+
+  def _ask(self, what: str) -> Any:
+    self._pipe.send(what)
+    return self._pipe.recv()
+
+
+def _serve(pipe: Any, workload: Workload, split: tuple[int, int]) -> None:
+  """Computes a round whenever it is told to; answers with its CPU time."""
+  from tff_fedsa.execution.in_process import contexts
+
+  clients, threads = split
+  contexts.set_in_process_context(
+    max_concurrent_clients=clients, intra_op_threads=threads
+  )
+  contender = build_federated(workload)
+  state = contender.initial
+  while (what := pipe.recv()) != 'end':
+    if what == 'round':
+      state = contender.next(state)
+    pipe.send(time.process_time())
+  pipe.send(None)
+
+
+def compare_splits(
+  workload: Workload, splits: Sequence[tuple[int, int]], rounds: int
+) -> list[Timing]:
+  """Returns the timings of `(clients at a time, threads)`, taking turns."""
+  remotes = [_Remote(workload, split) for split in splits]
+  timings, _ = compare(
+    [
+      Contender(None, remote.next, lambda _: [], remote.cpu_time)
+      for remote in remotes
+    ],
+    rounds,
+  )
+  for remote in remotes:
+    remote.close()
+  return timings
+
+
+def parse_split(text: str) -> tuple[int, int]:
+  """Returns `(clients at a time, threads)` of e.g. `2x1`.
+
+  Raises:
+    ValueError: If it is not of this form.
+  """
+  clients, _, threads = text.partition('x')
+  if not (clients.isdecimal() and threads.isdecimal()):
+    raise ValueError(f'Expected CLIENTSxTHREADS, e.g. 2x1, found {text!r}.')
+  return int(clients), int(threads)
+
+
+def _workloads() -> list[Workload]:
+  return [
+    Workload(model, int(size), _CLIENTS.value, _EXAMPLES.value)
+    for model in _MODELS.value
+    for size in _BATCH_SIZES.value
+  ]
+
+
+def _print_overheads() -> None:
+  from tff_fedsa.execution.in_process import contexts
+
+  cores = len(os.sched_getaffinity(0))
+  contexts.set_in_process_context(
+    max_concurrent_clients=cores, intra_op_threads=1
+  )
+  print(
+    '| model | batch size | FedSA: min | median | plain loop: min | median | '
+    'ratio | of CPU seconds |\n|---|---|---|---|---|---|---|---|'
+  )
+  for workload in _workloads():
+    (ours, plain), _ = compare(
+      [build_federated(workload), build_plain(workload, cores)], _ROUNDS.value
+    )
+    median = statistics.median
+    print(
+      f'| {workload.model} | {workload.batch_size} | {min(ours.seconds):.2f} | '
+      f'{median(ours.seconds):.2f} | {min(plain.seconds):.2f} | '
+      f'{median(plain.seconds):.2f} | '
+      f'{median(ours.seconds) / median(plain.seconds):.2f} | '
+      f'{median(ours.cpu_seconds) / median(plain.cpu_seconds):.2f} |',
+      flush=True,
+    )
+
+
+def _print_splits() -> None:
+  splits = [parse_split(text) for text in _SPLITS.value]
+  columns = [f'{clients} x {threads}' for clients, threads in splits]
+  print(
+    f'| model | batch size | {" | ".join(columns)} |\n'
+    f'|---|---|{"---|" * len(splits)}'
+  )
+  for workload in _workloads():
+    timings = compare_splits(workload, splits, _ROUNDS.value)
+    cells = [
+      ' / '.join(
+        f'{x:.2f}'
+        for x in (
+          min(timing.seconds),
+          statistics.median(timing.seconds),
+          min(timing.cpu_seconds),
+        )
+      )
+      for timing in timings
+    ]
+    print(
+      f'| {workload.model} | {workload.batch_size} | {" | ".join(cells)} |',
+      flush=True,
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures and prints a table."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  if _SPLITS.value:
+    _print_splits()
+  else:
+    _print_overheads()
+
+
+if __name__ == '__main__':
+  runner.run(main)

@@ -1,0 +1,39 @@
+"""The benchmark compares two ways to the same weights."""
+
+import numpy as np
+import pytest
+
+from benchmarks import overhead
+
+
+@pytest.mark.usefixtures('in_process_context')
+def test_both_contenders_do_the_same_steps():
+  workload = overhead.Workload(
+    'fedavg_cnn', batch_size=5, num_clients=2, num_examples=10, shuffle=False
+  )
+  contenders = [
+    overhead.build_federated(workload),
+    overhead.build_plain(workload, 2),
+  ]
+  timings, _ = overhead.compare(contenders, 1)
+  for timing in timings:
+    assert len(timing.seconds) == len(timing.cpu_seconds) == 1
+    assert timing.seconds[0] > 0
+  # One round from the start: then the server's anchors begin to move.
+  ours, plain = (c.weights(c.next(c.initial)) for c in contenders)
+  first = contenders[1].weights(contenders[1].initial)[0]
+  assert len(ours) == len(plain) == 2
+  for one, other in zip(ours, plain):
+    step = np.max(np.abs(other - first))
+    assert step > 1e-3
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * step)
+  assert np.max(np.abs(ours[0] - ours[1])) > 1e-3
+
+
+def test_splits_and_workloads_are_checked():
+  assert overhead.parse_split('2x1') == (2, 1)
+  for text in ('2', '2x', 'x1', '2*1'):
+    with pytest.raises(ValueError, match='CLIENTSxTHREADS'):
+      overhead.parse_split(text)
+  with pytest.raises(ValueError, match='full batches'):
+    overhead.Workload('fedavg_cnn', batch_size=3, num_examples=10)

@@ -1,0 +1,62 @@
+"""Layers whose oneDNN kernels are not reentrant, several clients at a time."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+# Of its own, since it may crash.
+_PROGRAM = textwrap.dedent("""
+  import numpy as np
+  import tensorflow as tf
+  import tensorflow_federated as tff
+  from tff_fedsa.execution.in_process import contexts
+
+  images = tff.TensorType(np.float32, [None, 6, 6, 24])
+
+  @tff.tensorflow.computation(images)
+  def work(x):
+    layer = tf.keras.layers.LayerNormalization(gamma_initializer='ones')
+    def again(i, x):
+      # The number of examples is the number of channels of the kernel.
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(layer(x) ** 3)
+      return i + 1, x + tape.gradient(loss, x)
+    layer.build([None, 6, 6, 24])
+    return tf.while_loop(lambda i, x: i < 40, again, (0, x))[1]
+
+  @tff.federated_computation(tff.FederatedType(images, tff.CLIENTS))
+  def run(x):
+    return tff.federated_map(work, x)
+
+  rng = np.random.default_rng(0)
+  clients = [
+    rng.normal(size=[n, 6, 6, 24]).astype(np.float32)
+    for n in (1, 3, 10, 7, 2, 9, 5, 10)
+  ]
+  results = []
+  for count in (1, 4):
+    contexts.set_in_process_context(max_concurrent_clients=count)
+    for _ in range(1 if count == 1 else 20):
+      results.append(run(clients))
+  for found in results[1:]:
+    for a, b in zip(results[0], found):
+      np.testing.assert_array_equal(a, b)
+  print('equal')
+""")
+
+
+def test_layer_normalization_of_clients_at_a_time():
+  program = subprocess.run(
+    [sys.executable, '-c', _PROGRAM],
+    capture_output=True,
+    text=True,
+    env={
+      **os.environ,
+      'PYTHONPATH': os.getcwd(),
+      'TF_CPP_MIN_LOG_LEVEL': '3',
+    },
+    timeout=300,
+  )
+  assert program.stdout.strip() == 'equal', program.stderr[-2000:]

@@ -1,0 +1,72 @@
+"""`python -m launch.devices`, as a user calls it; GPU samples from a fake."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+from launch import devices
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _launch(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'launch.devices', *arguments],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
+
+
+def test_devices_and_both_speeds():
+  done = _launch('--seconds=0.2', '--max_concurrent_clients=2')
+  assert done.returncode == 0, done.stdout + done.stderr
+  first, *lines = done.stdout.splitlines()
+  assert re.fullmatch(r'devices: .*CPU with \d+ cores?; TensorFlow 2.*', first)
+  speeds = {}
+  for line in lines:
+    match = re.match(r'  (\S.*?) +([\d,]+) images/s, CPU +(\d+)% busy', line)
+    if match:
+      speeds[match[1]] = float(match[2].replace(',', ''))
+      # A process cannot be busier than all of its cores.
+      assert 0 < int(match[3]) <= 110, line
+  assert set(speeds) == {'FedSA in process', 'Keras fit'}
+  assert min(speeds.values()) > 0
+  ratio = float(re.search(r'  ratio +([\d.]+)', done.stdout)[1])
+  quotient = speeds['FedSA in process'] / speeds['Keras fit']
+  assert abs(ratio - quotient) < 0.02 * quotient + 0.01
+  assert '2 clients at a time' in done.stdout
+
+
+def test_a_mistake_is_said_in_one_line():
+  done = _launch('--seconds=0', '--model=vgg')
+  assert done.returncode == 1
+  assert "Unknown family or architecture 'vgg'" in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_help_teaches_without_tensorflow():
+  done = _launch('--help')
+  assert 'CIFAR-10' in done.stdout and '--batch_size' in done.stdout
+  assert 'Keras' in done.stdout
+
+
+def test_gpus_are_sampled_while_something_runs(tmp_path, monkeypatch):
+  program = tmp_path / 'nvidia-smi'
+  program.write_text(
+    '#!/bin/sh\necho 40; echo 60; echo "[N/A]"; exec sleep 60\n'
+  )
+  program.chmod(0o755)
+  monkeypatch.setenv('PATH', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
+  with devices.gpu_utilization() as samples:
+    time.sleep(0.5)
+  assert samples == [0.4, 0.6]
+  monkeypatch.setenv('PATH', str(tmp_path / 'nothing'))
+  with devices.gpu_utilization() as samples:
+    pass
+  assert samples == []
