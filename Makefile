@@ -3,7 +3,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint setup setup-gpu lock build-files clean
+.PHONY: help demo test test-slow lint setup setup-gpu lock build-files \
+  flags-reference clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +55,9 @@ lock: | $(BIN)/pip  ## Resolves requirements*.lock anew.
 build-files: $(INSTALLED)  ## Writes the BUILD files from the imports.
 	$(BIN)/python -m tools.build_files --write
 
+flags-reference: $(INSTALLED)  ## Writes docs/flags.md from the flags.
+	$(BIN)/python -m tools.flags_reference --write
+
 clean:  ## Removes .venv and caches; runs/ stays.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -70,13 +74,14 @@ $(BIN)/pip:
 # --no-deps: tensorflow-federated demands jaxlib 0.4.14, which the registry no
 # longer has. The lock is complete without pip's resolver (see its head).
 # --no-build-isolation: what has no wheel is built with the locked setuptools.
-$(INSTALLED): requirements.lock | $(BIN)/pip
+$(INSTALLED): requirements.lock requirements-notebook.lock | $(BIN)/pip
 	@$(BIN)/python $(IS_311) || { echo >&2 \
 	  "Expected Python 3.11 in $(VENV), found another:" \
 	  "'make clean' removes it."; exit 1; }
 	rm -f $@
 	$(PIP_INSTALL) --no-deps $$(grep -E '^(setuptools|wheel)==' $<)
-	$(PIP_INSTALL) --no-deps --no-build-isolation -r $<
+	$(PIP_INSTALL) --no-deps --no-build-isolation \
+	  $(foreach lock,$^,-r $(lock))
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -1,9 +1,9 @@
-"""Compares FedSA with the authors' own run on their partition of digits.
+"""Compares a method with the authors' own run on their partition of digits.
 
-  python -m benchmarks.reference_curves
+  python -m benchmarks.reference_curves --algorithm=fedproto
 
-trains `flags/fedsa.reference_digits32.flags` once per seed (of initial weights
-and anchors) with `launch.train`, into --output_dir, where finished runs
+trains `flags/<algorithm>.reference_digits32.flags` once per seed (of initial
+weights and anchors) with `launch.train`, into --output_dir, where finished runs
 are taken as they are; prints the mean over seeds beside the authors' curve and
 draws both. Initial weights differ between frameworks, so curves are compared,
 not digits: within 0.10 in rounds 1-4, 0.05 in 5-29 and 0.02 at 30. About two
@@ -16,40 +16,64 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import NamedTuple
 
 from absl import app
 from absl import flags
 from matplotlib import figure as figure_lib
 import numpy as np
 
+_ALGORITHM = flags.DEFINE_enum(
+  'algorithm',
+  'fedsa',
+  ['fedsa', 'fedproto', 'fedtgp', 'local'],
+  'The method; the authors ran these.',
+)
 _SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2'], 'One run for each.')
 _OUTPUT_DIR = flags.DEFINE_string(
-  'output_dir', 'runs/reference_curves', 'Directory of the runs.'
+  'output_dir',
+  None,
+  'Directory of the runs. Default: runs/reference_curves/<algorithm>.',
 )
 
 # BUILD: //launch:train //flags:presets //tests/testdata
 _REPOSITORY = pathlib.Path(__file__).parents[1]
-_PRESET = 'flags/fedsa.reference_digits32.flags'
 _REFERENCE = _REPOSITORY / 'tests/testdata/reference_runs/digits.json'
-_REFERENCE_RUN = 'FedSA_l10_D32_a0.1_s0'
 
 
-def reference_accuracy() -> np.ndarray:
+class _Method(NamedTuple):
+  """A method's name in the authors' runs, and the classifier they report."""
+
+  title: str
+  run: str
+  classifier: str = 'prototype'
+
+
+_METHODS = {
+  'fedsa': _Method('FedSA', 'FedSA_l10_D32_a0.1_s0'),
+  'fedproto': _Method('FedProto', 'FedProto_l10_D32_a0.1_s0'),
+  'fedtgp': _Method('FedTGP', 'FedTGP_l10_D32_a0.1_s0'),
+  'local': _Method('Local', 'Local_l0_D32_a0.1_s0', 'head'),
+}
+
+
+def reference_accuracy(algorithm: str) -> np.ndarray:
   """Returns the authors' accuracy after round r, float64[31], in [0, 1]."""
   runs = json.loads(_REFERENCE.read_text(encoding='utf-8'))
-  return np.array(runs[_REFERENCE_RUN]['official_acc'])
+  return np.array(runs[_METHODS[algorithm].run]['official_acc'])
 
 
-def tolerance() -> np.ndarray:
+def tolerance(algorithm: str) -> np.ndarray:
   """Returns how far the mean over seeds may be from it, by round."""
   rounds = np.arange(31)
-  # Nobody has a prototype before the first round.
+  # Nobody has a prototype before the first round; untrained heads guess.
+  untrained = 0.0 if _METHODS[algorithm].classifier == 'prototype' else 1.0
   return np.select(
-    [rounds < 1, rounds < 5, rounds < 30], [0.0, 0.10, 0.05], 0.02
+    [rounds < 1, rounds < 5, rounds < 30], [untrained, 0.10, 0.05], 0.02
   )
 
 
-def train(seed: str, output_dir: str) -> np.ndarray:
+def train(algorithm: str, seed: str, output_dir: str) -> np.ndarray:
   """Trains one seed, or takes its finished run; returns its accuracies.
 
   Raises:
@@ -62,11 +86,11 @@ def train(seed: str, output_dir: str) -> np.ndarray:
       sys.executable,
       '-m',
       'launch.train',
-      f'--flagfile={_PRESET}',
+      f'--flagfile=flags/{algorithm}.reference_digits32.flags',
       f'--root_output_dir={root}',
       f'--experiment_name={name}',
       f'--model_seed={seed}',
-      f'--anchor_seed={seed}',
+      *([f'--anchor_seed={seed}'] if algorithm == 'fedsa' else []),
     ],
     cwd=_REPOSITORY,
     check=True,
@@ -74,19 +98,21 @@ def train(seed: str, output_dir: str) -> np.ndarray:
   rows = np.genfromtxt(
     os.path.join(root, name, 'metrics.csv'), delimiter=',', names=True
   )
-  return rows['prototype_accuracy']
+  return rows[f'{_METHODS[algorithm].classifier}_accuracy']
 
 
-def draw(runs: np.ndarray) -> figure_lib.Figure:
+def draw(algorithm: str, runs: np.ndarray) -> figure_lib.Figure:
   """Draws all runs, their mean and the authors' curve with the tolerance.
 
   Args:
+    algorithm: The method.
     runs: float64[seeds, 31].
   """
   figure = figure_lib.Figure(figsize=(6.4, 4.2), layout='constrained')
   axes = figure.subplots()
   rounds = np.arange(31)
-  reference, allowed = reference_accuracy(), tolerance()
+  reference, allowed = reference_accuracy(algorithm), tolerance(algorithm)
+  method = _METHODS[algorithm]
   axes.fill_between(
     rounds,
     reference - allowed,
@@ -106,9 +132,9 @@ def draw(runs: np.ndarray) -> figure_lib.Figure:
   )
   axes.set(
     xlabel='round',
-    ylabel='nearest-prototype accuracy',
+    ylabel=f'{method.classifier} accuracy',
     ylim=(0, 1.01),
-    title='FedSA on digits, dirichlet 0.1, FedAvgCNN + ResNet-8',
+    title=f'{method.title} on digits, dirichlet 0.1, FedAvgCNN + ResNet-8',
   )
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25)
@@ -120,12 +146,13 @@ def main(argv: Sequence[str]) -> None:
   """Trains, prints, draws; fails where the tolerance is exceeded."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
-  root = _OUTPUT_DIR.value
-  runs = np.stack([train(seed, root) for seed in _SEEDS.value])
+  algorithm = _ALGORITHM.value
+  root = _OUTPUT_DIR.value or f'runs/reference_curves/{algorithm}'
+  runs = np.stack([train(algorithm, seed, root) for seed in _SEEDS.value])
   mean, reference, allowed = (
     runs.mean(axis=0),
-    reference_accuracy(),
-    tolerance(),
+    reference_accuracy(algorithm),
+    tolerance(algorithm),
   )
   print('round  authors  tff_fedsa  difference  allowed')
   for r in range(31):
@@ -134,7 +161,7 @@ def main(argv: Sequence[str]) -> None:
       f'{mean[r] - reference[r]:>+10.3f}  {allowed[r]:>7.2f}'
     )
   path = os.path.join(root, 'reference_curves.png')
-  draw(runs).savefig(path, dpi=130)
+  draw(algorithm, runs).savefig(path, dpi=130)
   print(f'figure: {path}')
   outside = np.flatnonzero(np.abs(mean - reference) > allowed)
   if outside.size:

@@ -1,8 +1,18 @@
-"""What flag groups share: the values that were set, and refusing vain ones."""
+"""What flag groups share: their flags, and refusing vain ones."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from absl import flags
+
+
+def of(group: Any) -> list[flags.FlagHolder]:
+  """Returns the flags that a group has as attributes."""
+  return [
+    value
+    for value in vars(group).values()
+    if isinstance(value, flags.FlagHolder)
+  ]
 
 
 def refuse_vain(holders: Iterable[flags.FlagHolder], because: str) -> None:

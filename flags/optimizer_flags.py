@@ -92,6 +92,10 @@ class OptimizerFlags:
       upper_bound=1.0,
     )
 
+  @property
+  def learning_rate(self) -> float:
+    return self._learning_rate.value
+
   def build(self) -> 'local_optimizer.LocalOptimizer':
     """Returns the `local_optimizer.LocalOptimizer`.
 

@@ -5,6 +5,8 @@ import typing
 
 from absl import flags
 
+from flags import holders
+
 if typing.TYPE_CHECKING:
   from tff_fedsa import simulation
 
@@ -13,6 +15,7 @@ flags.disclaim_key_flags()
 # Flags that may differ when a run is resumed: they do not change its rounds.
 FREE_WHEN_RESUMING = (
   'data_dir',
+  'directory_layout',
   'download',
   'experiment_name',
   'max_concurrent_clients',
@@ -21,7 +24,14 @@ FREE_WHEN_RESUMING = (
   'root_output_dir',
   'rounds_per_checkpoint',
   'total_rounds',
+  'workers',
 )
+
+
+# Where the parts of a run are. `run`: {root}/{name}/checkpoints, …;
+# `by_kind`: {root}/checkpoints/{name}, {root}/results/{name},
+# {root}/logdir/{name}, as in google-research/federated.
+DIRECTORY_LAYOUTS = ('run', 'by_kind')
 
 
 class RunDirFlags:
@@ -30,24 +40,42 @@ class RunDirFlags:
   def __init__(self):
     self._experiment_name = flags.DEFINE_string(
       'experiment_name',
-      'fedsa',
+      None,
       'Name of the run: its directory under --root_output_dir. A run of that '
-      'name is resumed.',
+      'name is resumed. Default: the name of the algorithm.',
     )
     self._root_output_dir = flags.DEFINE_string(
       'root_output_dir', 'runs', 'Directory of all runs.'
     )
+    self._directory_layout = flags.DEFINE_enum(
+      'directory_layout',
+      'run',
+      DIRECTORY_LAYOUTS,
+      'Where the parts of a run are: all in {root_output_dir}/'
+      '{experiment_name}; or, as in google-research/federated, in '
+      '{root_output_dir}/checkpoints, /results and /logdir, each with a '
+      'directory {experiment_name}.',
+    )
     flags.register_validator(
       self._experiment_name,
-      lambda name: bool(name) and os.sep not in name and name not in '..',
+      lambda name: name is None
+      or bool(name)
+      and os.sep not in name
+      and name not in '..',
       message='it must be the name of a directory, without a separator',
     )
 
-  def build(self) -> str:
-    """Returns the path of the run's directory."""
-    return os.path.join(
-      self._root_output_dir.value, self._experiment_name.value
-    )
+  def build(self, algorithm: str) -> str:
+    """Returns the path of the run's directory.
+
+    Args:
+      algorithm: Names the run where no flag does.
+    """
+    root = self._root_output_dir.value
+    name = self._experiment_name.value or algorithm
+    if self._directory_layout.value == 'by_kind':
+      return os.path.join(root, 'results', name)
+    return os.path.join(root, name)
 
 
 class SimulationFlags:
@@ -84,8 +112,9 @@ class SimulationFlags:
     self._patience = flags.DEFINE_integer(
       'patience',
       None,
-      'Stop after so many rounds without a new best prototype accuracy. '
-      'Default: never.',
+      "Stop after so many rounds without a new best accuracy of the method's "
+      'main classifier (prototype, else global_head, else head). Default: '
+      'never.',
       lower_bound=1,
     )
     self.client_states = flags.DEFINE_enum(
@@ -121,17 +150,74 @@ class RuntimeFlags:
   """Defines the flags of the runtime; `build()` starts it."""
 
   def __init__(self):
+    self._runtime = flags.DEFINE_enum(
+      'runtime',
+      'in_process',
+      ['in_process', 'native', 'remote'],
+      'Where clients are computed: in this process, on its GPUs if it has any; '
+      "in a child process, TFF's stock C++ runtime, on CPUs only; or on other "
+      'machines, by such processes, see --workers.',
+    )
+    self._workers = flags.DEFINE_list(
+      'workers',
+      [],
+      'With --runtime=remote: host:port of each worker, separated by commas. '
+      '`python -m launch.worker` starts one on its host (docs/machines.md).',
+    )
     self._max_concurrent_clients = flags.DEFINE_integer(
       'max_concurrent_clients',
       None,
-      'Clients computed at a time. Default: one per core.',
+      'Clients computed at a time (on each GPU or worker). Default: one per '
+      'core, 2 on a GPU.',
+      lower_bound=1,
+    )
+    self._intra_op_threads = flags.DEFINE_integer(
+      'intra_op_threads',
+      None,
+      'Threads of one operation with --runtime=in_process. Default: the cores '
+      'divided by the clients computed at a time. The last digits of results '
+      'depend on it.',
       lower_bound=1,
     )
 
-  def build(self) -> None:
-    """Makes TFF's runtime the default."""
-    from tff_fedsa.execution import native  # Imports TensorFlow and TFF.
+  def build(self, *, without_workers: bool = False) -> None:
+    """Makes the runtime TFF's default.
 
-    native.set_native_context(
-      max_concurrent_clients=self._max_concurrent_clients.value
-    )
+    Args:
+      without_workers: Computes in this process what `--runtime=remote` would
+        send to workers: the results are the same, and they may be gone.
+
+    Raises:
+      flags.IllegalFlagValueError: If a flag was set that would be ignored, or
+        `--workers` is missing.
+    """
+    runtime = self._runtime.value
+    because = f'--runtime={runtime}'
+    if runtime != 'in_process':
+      holders.refuse_vain([self._intra_op_threads], because)
+    if runtime != 'remote':
+      holders.refuse_vain([self._workers], because)
+    elif not self._workers.value:
+      raise flags.IllegalFlagValueError(
+        f'{because} needs --workers=host:port,…: where '
+        '`python -m launch.worker` runs.'
+      )
+    max_concurrent_clients = self._max_concurrent_clients.value
+    # Each imports TensorFlow and TFF.
+    if runtime == 'native':
+      from tff_fedsa.execution import native
+
+      native.set_native_context(max_concurrent_clients=max_concurrent_clients)
+    elif runtime == 'remote' and not without_workers:
+      from tff_fedsa.execution.remote import contexts as remote
+
+      remote.set_remote_context(
+        self._workers.value, max_concurrent_clients=max_concurrent_clients
+      )
+    else:
+      from tff_fedsa.execution.in_process import contexts
+
+      contexts.set_in_process_context(
+        max_concurrent_clients=max_concurrent_clients,
+        intra_op_threads=self._intra_op_threads.value,
+      )

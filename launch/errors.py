@@ -21,6 +21,7 @@ def reported() -> Iterator[None]:
     yield
   except (
     checkpoints.CheckpointError,
+    ConnectionError,
     FileNotFoundError,
     PermissionError,
     ValueError,

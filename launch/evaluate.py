@@ -41,28 +41,30 @@ def evaluate() -> None:
   loaded = loading.load(_RUN_DIR.value, _ROUND.value)
   task, models = loaded.experiment.task, loaded.experiment.models
   per_client = simulation.evaluate_clients(
-    evaluation.build_evaluation(models, task.input_spec),
+    evaluation.build_evaluation(
+      models, task.input_spec, loaded.experiment.process.server_model_type
+    ),
     task,
     loaded.store,
     loaded.server_state.model,
   )
-  names = evaluation.CLASSIFIERS
+  names = [name for name in evaluation.CLASSIFIERS if name in per_client[0]]
   print(f'{loaded.run.path}, round {loaded.round_num}')
   print(
     f'{"client":>6} {"architecture":<16} {"examples":>8} '
-    + ' '.join(f'{name:>9}' for name in names)
+    + ' '.join(f'{name:>11}' for name in names)
   )
   for client_id, counts in enumerate(per_client):
     accuracies = (counts[name] / counts['num_examples'] for name in names)
     print(
       f'{client_id:>6} {loaded.experiment.architecture_of(client_id):<16} '
       f'{counts["num_examples"]:>8} '
-      + ' '.join(f'{accuracy:>9.4f}' for accuracy in accuracies)
+      + ' '.join(f'{accuracy:>11.4f}' for accuracy in accuracies)
     )
   summary = evaluation.summarize(per_client)
   print(
     f'{"all examples":<32} '
-    + ' '.join(f'{summary[f"{name}_accuracy"]:>9.4f}' for name in names)
+    + ' '.join(f'{summary[f"{name}_accuracy"]:>11.4f}' for name in names)
   )
 
 

@@ -5,7 +5,7 @@ import typing
 
 from absl import flags
 
-from flags import fedsa_flags
+from flags import algorithm_flags
 from flags import model_flags
 from flags import optimizer_flags
 from flags import run_flags
@@ -13,8 +13,6 @@ from flags import task_flags
 
 if typing.TYPE_CHECKING:
   from collections.abc import Callable
-
-  import numpy as np
 
   from tff_fedsa import client_state
   from tff_fedsa import composer
@@ -36,7 +34,7 @@ class ExperimentFlags:
     self._task_flags = task_flags.TaskFlags()
     self._model_flags = model_flags.ModelFlags()
     self._optimizer_flags = optimizer_flags.OptimizerFlags('client')
-    self.method_flags = fedsa_flags.FedSAFlags()
+    self.algorithm_flags = algorithm_flags.AlgorithmFlags()
     self._names = sorted(set(flags.FLAGS) - others)
 
   def values(self) -> dict[str, typing.Any]:
@@ -61,12 +59,14 @@ class ExperimentFlags:
     return self._optimizer_flags.build()
 
   @functools.cached_property
-  def process_and_anchors(
-    self,
-  ) -> 'tuple[composer.StatefulProcess, np.ndarray]':
-    """The process and the anchors that it starts from."""
-    return self.method_flags.build(
-      self.models, self.task.input_spec, self.optimizer
+  def process(self) -> 'composer.StatefulProcess':
+    """The process of the method."""
+    return self.algorithm_flags.build(
+      self.models,
+      self.task.input_spec,
+      self.optimizer,
+      model_seed=self._model_flags.model_seed,
+      client_learning_rate=self._optimizer_flags.learning_rate,
     )
 
   @functools.cached_property

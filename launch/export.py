@@ -3,13 +3,14 @@
   python -m launch.export --run_dir=runs/fedsa.digits --client=3
 
 The model takes images as the data set stores them (pixel values not scaled)
-and returns a dict of scores: `head`, `prototype` and `anchor`, whose argmax is
-the predicted class, and the `features`. Elsewhere:
+and returns a dict of scores, whose argmax is the predicted class, for each
+classifier that the method has (`head`, `prototype`, `anchor`, `global_head`),
+and the `features`. Elsewhere:
 
   import tensorflow as tf
   import tff_fedsa.models.pooling  # only if the architecture pools features
   model = tf.keras.models.load_model('runs/fedsa.digits/client_3.keras')
-  classes = model(images)['prototype'].numpy().argmax(axis=1)
+  classes = model(images)['head'].numpy().argmax(axis=1)
 """
 
 from collections.abc import Sequence

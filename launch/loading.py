@@ -44,11 +44,10 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   run = run_dir.open_existing(path)
   run_flags = experiment.ExperimentFlags()
   flags.FLAGS([path, f'--flagfile={run.flags_file}'])
-  run_flags.runtime_flags.build()
-  process, _ = run_flags.process_and_anchors
+  run_flags.runtime_flags.build(without_workers=True)
   store = client_store.MemoryStore(run_flags.initial_state_fn)
   checkpoint = checkpoints.CheckpointManager(run.checkpoints).restore(
-    process.initialize(), store, round_num
+    run_flags.process.initialize(), store, round_num
   )
   if checkpoint is None:
     raise run_dir.RunDirError(f'The run at {path!r} has no checkpoint yet.')

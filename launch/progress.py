@@ -34,8 +34,16 @@ class Bar:
         tqdm.tqdm.write(f'resuming after round {round_num}')
     if row is not None:
       self._bar.set_postfix_str(
-        'accuracy prototype {prototype_accuracy:.3f} anchor '
-        '{anchor_accuracy:.3f} head {head_accuracy:.3f}'.format(**row),
+        ' '.join(
+          [
+            'accuracy',
+            *(
+              f'{name.removesuffix("_accuracy")} {value:.3f}'
+              for name, value in row.items()
+              if name.endswith('_accuracy')
+            ),
+          ]
+        ),
         refresh=False,
       )
     # Not `refresh`: a log file would get a line for every round.

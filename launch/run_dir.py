@@ -1,6 +1,8 @@
 """The directory of one run: opened new, or resumed with the same flags."""
 
 from collections.abc import Mapping
+import csv
+import io
 import os
 from typing import Any
 
@@ -8,6 +10,7 @@ from flags import run_flags
 from tff_fedsa import files
 
 _FLAGS_FILE = 'flags.txt'
+_LAYOUT = 'directory_layout'
 
 
 class RunDirError(Exception):
@@ -15,20 +18,38 @@ class RunDirError(Exception):
 
 
 class RunDir:
-  """Paths within the directory of a run."""
+  """Paths of the parts of a run.
 
-  def __init__(self, path: str):
+  Attributes:
+    path: The run's directory; with the layout `by_kind`, that of its results.
+  """
+
+  def __init__(self, path: str, layout: str = 'run'):
+    """Initializes `RunDir`.
+
+    Args:
+      path: See above.
+      layout: One of `run_flags.DIRECTORY_LAYOUTS`.
+    """
     self.path = path
     self.flags_file = os.path.join(path, _FLAGS_FILE)
+    self.hparams_csv = os.path.join(path, 'hparams.csv')
     self.metrics_csv = os.path.join(path, 'metrics.csv')
     self.per_client_csv = os.path.join(path, 'per_client.csv')
     self.partition_npz = os.path.join(path, 'partition.npz')
     self.anchors_npy = os.path.join(path, 'initial_anchors.npy')
     self.summary_json = os.path.join(path, 'summary.json')
-    self.checkpoints = os.path.join(path, 'checkpoints')
-    self.client_states = os.path.join(path, 'client_states')
-    self.tensorboard = os.path.join(path, 'tensorboard')
     self.figures = os.path.join(path, 'figures')
+    if layout == 'by_kind':
+      results, name = os.path.split(os.path.abspath(path))
+      root = os.path.dirname(results)
+      self.checkpoints = os.path.join(root, 'checkpoints', name)
+      self.client_states = os.path.join(root, 'client_states', name)
+      self.tensorboard = os.path.join(root, 'logdir', name)
+    else:
+      self.checkpoints = os.path.join(path, 'checkpoints')
+      self.client_states = os.path.join(path, 'client_states')
+      self.tensorboard = os.path.join(path, 'tensorboard')
 
 
 def open_or_resume(path: str, values: Mapping[str, Any]) -> RunDir:
@@ -44,13 +65,14 @@ def open_or_resume(path: str, values: Mapping[str, Any]) -> RunDir:
     RunDirError: If the directory can't be written, or holds a run with other
       flags; they are named.
   """
-  run = RunDir(path)
+  run = RunDir(path, values[_LAYOUT])
   try:
     for directory in (path, run.figures):
       os.makedirs(directory, exist_ok=True)
     if os.path.exists(run.flags_file):
       _check_same(path, read_flags(run.flags_file), values)
     _write_flags(run.flags_file, values)
+    _write_hparams(run.hparams_csv, values)
   except OSError as error:
     raise RunDirError(
       f'Cannot write to {path!r}: {error}. Choose another --root_output_dir.'
@@ -70,7 +92,7 @@ def open_existing(path: str) -> RunDir:
       f'There is no run at {path!r}: {_FLAGS_FILE} is missing. Give the '
       'directory that launch.train printed as --run_dir.'
     )
-  return run
+  return RunDir(path, read_flags(run.flags_file).get(_LAYOUT, 'run'))
 
 
 def read_flags(path: str) -> dict[str, str]:
@@ -87,6 +109,18 @@ def _write_flags(path: str, values: Mapping[str, Any]) -> None:
   ]
   header = '# Repeat this run: python -m launch.train --flagfile=<this file>'
   files.write_bytes(path, '\n'.join([header, *lines, '']).encode())
+
+
+def _write_hparams(path: str, values: Mapping[str, Any]) -> None:
+  """Writes flags as a table that `pandas.read_csv(path, index_col=0)` reads.
+
+  This is google-research/federated's format, a series with its index.
+  """
+  text = io.StringIO(newline='')
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['', '0'])
+  writer.writerows((n, _text(v)) for n, v in values.items() if v is not None)
+  files.write_bytes(path, text.getvalue().encode())
 
 
 def _text(value: Any) -> str:

@@ -1,18 +1,24 @@
-"""Trains FedSA on one partitioned data set.
+"""Trains FedSA, or another method, on one partitioned data set.
 
   python -m launch.train --flagfile=flags/fedsa.digits.flags
+  python -m launch.train --algorithm=fedproto --total_rounds=20
 
 A run's directory, {root_output_dir}/{experiment_name}, holds:
 
   flags.txt            every flag, to be used as a --flagfile
+  hparams.csv          the same as a table
   partition.npz        indices of every client's train and test examples
-  initial_anchors.npy  where the anchors started
+  initial_anchors.npy  where the anchors started, if the method has any
   metrics.csv          one row per evaluated round (docs/metrics.md)
   per_client.csv       the last evaluation, client by client
   checkpoints/         server state, all client states, history
   tensorboard/         the same numbers: tensorboard --logdir=...
-  figures/             curves, partition, clients, anchors and prototypes
+  figures/             curves, partition, clients, anchors or prototypes
   summary.json         last, best and mean of the last 10, per classifier
+
+With --directory_layout=by_kind checkpoints are in
+{root_output_dir}/checkpoints/{experiment_name}, TensorBoard's events in
+.../logdir/..., all else in .../results/..., as in google-research/federated.
 
 Starting the same command again resumes after the latest checkpoint, with the
 result of an uninterrupted run; with other flags it is refused.
@@ -59,20 +65,26 @@ def train() -> None:
   from tff_fedsa import evaluation
   from tff_fedsa import files
   from tff_fedsa import metrics
+  from tff_fedsa import server_model
   from tff_fedsa import simulation
-  from tff_fedsa.algorithms import fedsa
   from tff_fedsa.data import tasks
+  from tff_fedsa.execution import devices
   from tff_fedsa.reporting import summary as summary_lib
 
   _EXPERIMENT.runtime_flags.build()
   config = _EXPERIMENT.simulation_flags.build()
   task, models = _EXPERIMENT.task, _EXPERIMENT.models
-  process, anchors = _EXPERIMENT.process_and_anchors
+  process = _EXPERIMENT.process
+  initial_model = process.initialize().model
   run = run_dir.open_or_resume(
-    _EXPERIMENT.run_dir_flags.build(), _EXPERIMENT.values()
+    _EXPERIMENT.run_dir_flags.build(_EXPERIMENT.algorithm_flags.name),
+    _EXPERIMENT.values(),
   )
-  _keep_inputs(run, task, anchors)
-  batch_size = _EXPERIMENT.method_flags.batch_size
+  _keep_inputs(run, task, getattr(initial_model, 'anchors', None))
+  batch_size = _EXPERIMENT.algorithm_flags.batch_size
+  runtime = _EXPERIMENT.values()['runtime']
+  found = f'; {devices.detect()}' if runtime == 'in_process' else ''
+  print(f'runtime: {runtime}{found}')
   print(tasks.report(task, batch_size=batch_size))
   print(
     'models: '
@@ -95,11 +107,13 @@ def train() -> None:
   ) as bar:
     result = simulation.run(
       process,
-      evaluation.build_evaluation(models, task.input_spec),
+      evaluation.build_evaluation(
+        models, task.input_spec, process.server_model_type
+      ),
       task,
       store,
       config,
-      server_metrics_fn=fedsa.build_server_metrics_fn(anchors),
+      server_metrics_fn=server_model.build_server_metrics_fn(initial_model),
       checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
       recorders=recorders,
       on_round=bar.update,
@@ -108,6 +122,13 @@ def train() -> None:
     recorder.close()
   if result.stopped_early:
     print(f'stopped early: no new best for {config.patience} rounds')
+  diverged = sum(row.get('clients_nonfinite') or 0 for row in result.history)
+  if diverged:
+    print(
+      f'warning: training diverged {diverged} times and was left out '
+      '(clients_nonfinite in metrics.csv); try a smaller '
+      '--client_learning_rate'
+    )
   architectures = [
     _EXPERIMENT.architecture_of(client_id)
     for client_id in range(task.num_clients)
@@ -121,7 +142,9 @@ def train() -> None:
 
 
 def _keep_inputs(
-  run: run_dir.RunDir, task: 'tasks.FederatedTask', anchors: 'np.ndarray'
+  run: run_dir.RunDir,
+  task: 'tasks.FederatedTask',
+  anchors: 'typing.Optional[np.ndarray]',
 ) -> None:
   """Writes partition and anchors, or checks them against those of the run."""
   import numpy as np
@@ -145,7 +168,8 @@ def _keep_inputs(
       )
   else:
     task.partition.save(run.partition_npz)
-  np.save(run.anchors_npy, anchors, allow_pickle=False)
+  if anchors is not None:
+    np.save(run.anchors_npy, anchors, allow_pickle=False)
 
 
 def _write_per_client(
@@ -170,26 +194,32 @@ def _draw(
   result: 'simulation.SimulationResult',
   architectures: Sequence[str],
 ) -> None:
+  from tff_fedsa.algorithms import registry
   from tff_fedsa.reporting import figures
 
-  model = result.server_state.model
-  states = (store.get(client_id) for client_id in range(task.num_clients))
+  title = registry.get(_EXPERIMENT.algorithm_flags.name).title
   drawn = {
-    'curves': figures.curves(result.history, f'FedSA on {task.name}'),
+    'curves': figures.curves(result.history, f'{title} on {task.name}'),
     'partition': figures.partition(
       task.class_counts(), task.class_names, architectures
     ),
     'per_client_accuracy': figures.per_client_accuracy(
       result.per_client, architectures
     ),
-    'anchors_and_prototypes': figures.anchors_and_prototypes(
-      model.anchors,
+  }
+  model = result.server_state.model
+  # Two points at least, or there is nothing to see.
+  if hasattr(model, 'prototypes') and model.present.sum() > 1:
+    states = (store.get(client_id) for client_id in range(task.num_clients))
+    anchors = getattr(model, 'anchors', None)
+    name = 'prototypes' if anchors is None else 'anchors_and_prototypes'
+    drawn[name] = figures.anchors_and_prototypes(
+      anchors,
       model.prototypes,
       model.present,
       task.class_names,
       [(state.prototypes, state.counts) for state in states],
-    ),
-  }
+    )
   for name, figure in drawn.items():
     figures.save(figure, os.path.join(run.figures, f'{name}.png'))
   logging.debug('Drew %s.', list(drawn))

@@ -1,29 +1,58 @@
 """The Python examples of the documents run as they stand."""
 
+import asyncio
+import contextlib
 import pathlib
 import re
 
 import pytest
 
 from tff_fedsa.execution import native
+from tff_fedsa.execution.in_process import contexts
 
 # BUILD: //:documents
+# BUILD: //tff_fedsa/aggregation:class_mean
 # BUILD: //tff_fedsa:client_state //tff_fedsa:client_store
 # BUILD: //tff_fedsa:evaluation //tff_fedsa:exporting
 # BUILD: //tff_fedsa:local_optimizer //tff_fedsa:local_training
-# BUILD: //tff_fedsa:simulation //tff_fedsa/algorithms:fedsa
+# BUILD: //tff_fedsa:prototypes
+# BUILD: //tff_fedsa:simulation //tff_fedsa/algorithms:fedproto
+# BUILD: //tff_fedsa/algorithms:fedsa
 # BUILD: //tff_fedsa/data:partition //tff_fedsa/data:sources
 # BUILD: //tff_fedsa/data:tasks //tff_fedsa/models:architectures
 # BUILD: //tff_fedsa/models:families //tff_fedsa/models:functional
 # BUILD: //tff_fedsa/models:initializers //tff_fedsa/models:pooling
+# BUILD: //tff_fedsa/pipelines:checkpoint_state
+# BUILD: //tff_fedsa/pipelines:client_ids
+# BUILD: //tff_fedsa/pipelines:client_tasks
+# BUILD: //tff_fedsa/pipelines:dataset_computations
+# BUILD: //tff_fedsa/pipelines:evaluation_process
+# BUILD: //tff_fedsa/pipelines:federated_context
+# BUILD: //tff_fedsa/pipelines:population
+# BUILD: //tff_fedsa/pipelines:program
+# BUILD: //tff_fedsa/pipelines:training_process
 # BUILD: //tff_fedsa/reporting:summary
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _one_runtime(native_context, monkeypatch):
-  # The tests have a runtime already; all else is done as written.
-  monkeypatch.setattr(native, 'set_native_context', lambda: None)
+def _given_runtimes(runtimes, monkeypatch):
+  """The tests have runtimes already; all else is done as written."""
+  names = {
+    'native': (native, 'set_native_context'),
+    'in_process': (contexts, 'set_in_process_context'),
+  }
+  for name in names:
+    with runtimes.default(name):
+      pass
+  with contextlib.ExitStack() as stack:
+    for name, (module, function) in names.items():
+      monkeypatch.setattr(
+        module,
+        function,
+        lambda name=name: stack.enter_context(runtimes.default(name)),
+      )
+    yield
 
 
 def _examples(name):
@@ -51,3 +80,32 @@ def test_python_api(capsys):
   assert names['server_state'].round_num == 3
   assert names['scores']['prototype'].shape == (8, 4)
   assert '5 clients, 4 classes' in capsys.readouterr().out
+
+
+def test_pipelines(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  asyncio.set_event_loop(asyncio.new_event_loop())
+  names = _run('docs/pipelines.md')
+  assert names['state'].server_state.round_num == 5
+  assert names['program_state'].server_state.round_num == 5
+  for path in (
+    'loop/state/program_state_5',
+    'loop/metrics.csv',
+    'disk/state/round_000004/clients',
+    'program/state/program_state_5',
+    'program/model/release_training_checkpoint_round_5',
+    'program/evaluation.csv',
+  ):
+    assert (tmp_path / path).exists(), path
+
+
+def test_own_parts():
+  examples = _examples('docs/extending.md')
+  # The last one puts them together.
+  for example in examples[:-1]:
+    assert len(example.strip().splitlines()) <= 20, example
+  names = _run('docs/extending.md')
+  rows = names['result'].history
+  assert [row['round'] for row in rows] == [0, 1, 2, 3]
+  assert rows[3]['loss'] < rows[1]['loss']
+  assert rows[3]['feature_norm'] > 0.0

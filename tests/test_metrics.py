@@ -76,6 +76,18 @@ def test_training_columns():
   }
 
 
+def test_columns_of_training_at_the_server():
+  measurements = {
+    'client_work': {'loss': np.float32(2), 'distillation': np.float32(1)},
+    'finalizer': collections.OrderedDict(server_loss=np.float32(3)),
+  }
+  assert metrics.training_columns(measurements) == {
+    'loss': 2.0,
+    'loss_distillation': 1.0,
+    'server_loss': 3.0,
+  }
+
+
 def test_bytes_by_hand():
   value_type = tff.types.to_type(
     (tff.TensorType(np.float32, [10, 4]), tff.TensorType(np.int64, []))

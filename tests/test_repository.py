@@ -10,7 +10,11 @@ import subprocess
 import pytest
 
 _ROOT = pathlib.Path(__file__).parents[1]
-_LOCKS = ('requirements.lock', 'requirements-gpu.lock')
+_LOCKS = (
+  'requirements.lock',
+  'requirements-gpu.lock',
+  'requirements-notebook.lock',
+)
 
 
 def _tracked():

@@ -39,3 +39,12 @@ def test_the_global_random_state_is_left_alone():
 def test_impossible_numbers_are_named(clients_per_round):
   with pytest.raises(ValueError, match=r'\[1, 10\], found'):
     sampling.sample_clients(0, 1, 10, clients_per_round)
+
+
+def test_a_selection_function_is_sampling_of_its_round():
+  select = sampling.build_selection_fn(3, 50, 5)
+  assert [select(r) for r in (1, 7)] == [
+    sampling.sample_clients(3, r, 50, 5) for r in (1, 7)
+  ]
+  with pytest.raises(ValueError, match=r'\[1, 4\], found 5'):
+    sampling.build_selection_fn(3, 4, 5)

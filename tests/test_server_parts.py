@@ -9,7 +9,7 @@ from tff_fedsa import finalizers
 from tff_fedsa import prototypes
 from tff_fedsa import server_model
 
-pytestmark = pytest.mark.usefixtures('native_context')
+pytestmark = pytest.mark.usefixtures('in_process_context')
 
 _MODEL = '<anchors=float32[3,2],prototypes=float32[3,2],present=bool[3]>'
 

@@ -17,7 +17,7 @@ from tff_fedsa.algorithms import fedsa
 from tff_fedsa.data import tasks
 from tff_fedsa.models import families
 
-pytestmark = pytest.mark.usefixtures('native_context')
+pytestmark = pytest.mark.usefixtures('in_process_context')
 
 
 class _Experiment:

@@ -3,7 +3,8 @@
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import functools
-from typing import Any, NamedTuple
+import types
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,9 @@ import tensorflow_federated as tff
 from tff_fedsa import client_state as client_state_lib
 from tff_fedsa import local_optimizer
 from tff_fedsa import local_training
+from tff_fedsa import losses
 from tff_fedsa import prototypes
+from tff_fedsa import server_model
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
@@ -21,22 +24,31 @@ class ClientObjective(NamedTuple):
   """What a client minimizes; the only thing in which methods' steps differ.
 
   Attributes:
-    context_fn: `fn(broadcast, client_state) -> dict` of tensors, computed once
-      per round and fixed in all of its steps.
-    context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
     loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar
       tensors; the entry `loss` is differentiated, the others are reported.
     loss_names: The keys of what `loss_fn` returns.
+    context_fn: `fn(broadcast, client_state) -> dict` of tensors, computed once
+      per round and fixed in all of its steps.
+    context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
     gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars that
       are averaged over clients and reported; values that are not finite are
       left out of the average.
+    averages_logits: Whether training also leaves the mean logits of each class
+      (`LocalResult.class_logits`).
   """
 
-  context_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]]
-  context_specs: Mapping[str, tf.TensorSpec]
   loss_fn: Callable[..., Mapping[str, tf.Tensor]]
   loss_names: Sequence[str]
-  gauges_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]]
+  context_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
+  context_specs: Mapping[str, tf.TensorSpec] = types.MappingProxyType({})
+  gauges_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
+  averages_logits: bool = False
+
+
+UpdateFn = Callable[
+  [functional.FunctionalModel, local_training.LocalResult], Any
+]
+ReceiveFn = Callable[[functional.FunctionalModel, Any, tf.Tensor], tf.Tensor]
 
 
 class ClientMetrics(NamedTuple):
@@ -59,7 +71,7 @@ class ClientOutput(NamedTuple):
 
   Attributes:
     client_state: The `ClientState` after the round.
-    update: `ClassPrototypes`, all that the server's aggregation sees.
+    update: All that the server's aggregation sees.
     metrics: `ClientMetrics`.
   """
 
@@ -115,37 +127,100 @@ def check_models(
   return models[0].num_classes, models[0].feature_dim
 
 
+def check_heads(
+  models: Sequence[functional.FunctionalModel],
+) -> list[tf.TensorSpec]:
+  """Returns the `head_specs` that all models share, for methods of one head.
+
+  Raises:
+    ValueError: If the heads of two models differ in the shapes of weights.
+  """
+  first = models[0]
+  for model in models[1:]:
+    if model.head_specs != first.head_specs:
+      shapes = [[tuple(s.shape) for s in m.head_specs] for m in (first, model)]
+      raise ValueError(
+        'A method with a head for all needs the same head in all models, found '
+        f'weights of shapes {shapes[0]} in {first.name!r} and {shapes[1]} in '
+        f'{model.name!r}.'
+      )
+  return first.head_specs
+
+
+def cross_entropy_objective() -> ClientObjective:
+  """Returns the objective of methods that add nothing to the cross-entropy."""
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del features, head_fn, context  # Unused.
+    cross_entropy = losses.cross_entropy(logits, labels)
+    return {'loss': cross_entropy, 'cross_entropy': cross_entropy}
+
+  return ClientObjective(loss_fn, ('loss', 'cross_entropy'))
+
+
+def class_prototypes_update_fn(weighting: str = 'clients') -> UpdateFn:
+  """Returns the `update_fn` of clients that send their `ClassPrototypes`.
+
+  Args:
+    weighting: See `prototypes.upload_weights`.
+
+  Raises:
+    ValueError: For an unknown weighting.
+  """
+  prototypes.check_weighting(weighting)
+
+  def update_fn(unused_model, result):
+    return prototypes.ClassPrototypes(
+      result.prototypes, prototypes.upload_weights(result.counts, weighting)
+    )
+
+  return update_fn
+
+
+def receive_head(
+  model: functional.FunctionalModel,
+  broadcast: server_model.HeadModel,
+  weights: tf.Tensor,
+) -> tf.Tensor:
+  """The `receive_fn` of clients that begin a round with the server's head."""
+  return model.with_head(weights, broadcast.head)
+
+
 def build_client_work(
   models: Sequence[functional.FunctionalModel],
   objective: ClientObjective,
   broadcast_type: tff.Type,
   *,
+  update_fn: UpdateFn,
+  receive_fn: Optional[ReceiveFn] = None,
   optimizer: local_optimizer.LocalOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: local_training.LocalTrainingConfig,
-  weighting: str = 'clients',
 ) -> tff.Computation:
   """Returns the computation that a client executes in a round.
 
   Its type is
   `(<round_num=int32, broadcast=B, client_state=S, examples=E> ->
-  <client_state=S, update=P, metrics=M>)`, where `S` is
-  `client_state.client_state_type`, `E` is `examples_type`, `P` is
-  `prototypes.prototypes_type` and `M` a `ClientMetrics`. Every architecture is
-  one branch of a `tf.switch_case`.
+  <client_state=S, update=U, metrics=M>)`, where `S` is
+  `client_state.client_state_type`, `E` is `examples_type`, `U` is what
+  `update_fn` returns and `M` a `ClientMetrics`. Every architecture is one
+  branch of a `tf.switch_case`.
 
   A client whose training becomes non-finite keeps its state from before the
-  round, sends nothing (all weights zero) and is counted in the metric
-  `clients_nonfinite`.
+  round, sends nothing (zeros, so its weights in any mean are zero) and is
+  counted in the metric `clients_nonfinite`.
 
   Args:
     models: One per architecture, in the order of `ClientState.architecture`.
     objective: What a client minimizes.
     broadcast_type: Unplaced type of what the server sends.
+    update_fn: `fn(model, result) -> update`, what a client sends after
+      training, of its `LocalResult`; of the same type for all models.
+    receive_fn: `fn(model, broadcast, weights) -> weights`, the flat vector
+      with which training starts; by default the client's own.
     optimizer: Updates the trainable weights.
     input_spec: Of the examples' images.
     config: Batches, epochs and kind of prototypes.
-    weighting: See `prototypes.upload_weights`.
 
   Raises:
     ValueError: If the models disagree (see `check_models`).
@@ -161,26 +236,24 @@ def build_client_work(
   @tf.function(autograph=False)
   def work(round_num, broadcast, state, examples):
     context = objective.context_fn(broadcast, state)
+    structure = None
 
-    def branch(train_fn):
-      return tf.nest.flatten(
-        train_fn(
-          state.weights,
-          state.optimizer,
-          examples,
-          context,
-          state.seed,
-          round_num,
-        )
+    def branch(model, train_fn):
+      nonlocal structure
+      weights = state.weights
+      if receive_fn is not None:
+        weights = receive_fn(model, broadcast, weights)
+      result = train_fn(
+        weights, state.optimizer, examples, context, state.seed, round_num
       )
+      structure = result, update_fn(model, result)
+      return tf.nest.flatten(structure)
 
-    result = tf.nest.pack_sequence_as(
-      _local_result_structure(objective.loss_names),
-      tf.switch_case(
-        state.architecture,
-        [functools.partial(branch, train_fn) for train_fn in branches],
-      ),
+    outputs = tf.switch_case(
+      state.architecture,
+      [functools.partial(branch, *pair) for pair in zip(models, branches)],
     )
+    result, update = tf.nest.pack_sequence_as(structure, outputs)
     finite = _all_finite(result)
     new_state = client_state_lib.ClientState(
       architecture=state.architecture,
@@ -190,12 +263,8 @@ def build_client_work(
       counts=_choose(finite, result.counts, state.counts),
       seed=state.seed,
     )
-    sent = _choose(finite, result.counts, tf.zeros_like(result.counts))
-    update = prototypes.ClassPrototypes(
-      vectors=_choose(
-        finite, result.prototypes, tf.zeros_like(result.prototypes)
-      ),
-      weights=prototypes.upload_weights(sent, weighting),
+    update = tf.nest.map_structure(
+      lambda part: _choose(finite, part, tf.zeros_like(part)), update
     )
     gauges = objective.gauges_fn(broadcast, state)
     return ClientOutput(new_state, update, _metrics(result, gauges, finite))
@@ -212,12 +281,6 @@ def build_client_work(
     ),
   )
   return client_work
-
-
-def _local_result_structure(loss_names):
-  fields = dict.fromkeys(local_training.LocalResult._fields)
-  fields['losses'] = dict.fromkeys(loss_names)
-  return local_training.LocalResult(**fields)
 
 
 def _all_finite(result):

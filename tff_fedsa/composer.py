@@ -14,8 +14,7 @@ class ServerState(NamedTuple):
 
   Attributes:
     round_num: int32 scalar, rounds done.
-    model: What the method's server knows (`server_model.ServerModel` for
-      FedSA).
+    model: What the method's server knows (see `server_model`).
     distributor: State of the distribution process.
     aggregator: State of the aggregation process.
     finalizer: State of the finalizer.
@@ -34,6 +33,7 @@ class StatefulProcess(tff.templates.MeasuredProcess):
   Attributes:
     broadcast_type: Unplaced type of what a client receives in a round.
     update_type: Unplaced type of what a client sends in a round.
+    server_model_type: Unplaced type of `ServerState.model`.
   """
 
   def __init__(
@@ -47,6 +47,7 @@ class StatefulProcess(tff.templates.MeasuredProcess):
     super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
     self.broadcast_type = broadcast_type
     self.update_type = update_type
+    self.server_model_type = initialize_fn.type_signature.result.member.model
 
 
 def compose_process(
@@ -71,7 +72,7 @@ def compose_process(
   CLIENTS                │        ┌─────────────┐              │
                          └───────►│ client work │◄─────────────┘
                                   └┬─────┬─────┬┘
-              update (prototypes)  │     │     └──► new client states
+              update               │     │     └──► new client states
   ─────────────────────────────────┼─────┼──────────────────────────────────
   SERVER         ┌─────────────┐   │     │ metrics
                  │ aggregator  │◄──┘     └──► sums over clients

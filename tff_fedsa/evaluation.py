@@ -1,13 +1,14 @@
-"""Federated evaluation: every client, three classifiers, on its own test data.
+"""Federated evaluation: every client, on its own test data.
 
 Source: `clientSA.test_metrics`, lokinko/FedSA@75bf106 (`prototype`); the other
-two classifiers are ours.
+classifiers are ours.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import functools
-from typing import Any
+import itertools
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -21,56 +22,104 @@ from tff_fedsa import server_model
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
-CLASSIFIERS = ('prototype', 'anchor', 'head')
+CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head')
+
+# The one whose accuracy stands for a method: the first that it has.
+_MAIN = ('prototype', 'global_head', 'head')
+
+
+def classifiers_of(model_type: tff.Type) -> tuple[str, ...]:
+  """Returns the classifiers that a method has, in the order of `CLASSIFIERS`.
+
+  Args:
+    model_type: Unplaced type of the server's model, see `server_model`; every
+      method's clients have heads of their own.
+  """
+  fields = {
+    'prototype': 'prototypes',
+    'anchor': 'anchors',
+    'global_head': 'head',
+  }
+  return tuple(
+    name
+    for name in CLASSIFIERS
+    if name == 'head' or tff.structure.has_field(model_type, fields[name])
+  )
+
+
+def main_classifier(names: Collection[str]) -> str:
+  """Returns the classifier whose accuracy stands for a method.
+
+  Args:
+    names: The classifiers that it has; others in it do not matter.
+  """
+  return next(name for name in _MAIN if name in names)
 
 
 def build_evaluation(
   models: Sequence[functional.FunctionalModel],
   input_spec: input_spec_lib.InputSpec,
+  model_type: Optional[tff.Type] = None,
 ) -> tff.Computation:
   """Returns the computation that tests clients on their own examples.
 
   Its type is `(<M@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> {R}@CLIENTS)`, `M`
-  being `server_model.ServerModel`, `C` a `ClientState`, `E` stacked examples
-  and `R = <num_examples=int32, prototype=int32, anchor=int32, head=int32>`:
-  how many examples each classifier got right.
+  being the server's model, `C` a `ClientState`, `E` stacked examples and `R`
+  e.g. `<num_examples=int32, prototype=int32, anchor=int32, head=int32>`: how
+  many examples each classifier got right, of those that the method has
+  (`classifiers_of`):
 
   - `prototype` (the paper's): the nearest global prototype among those
     present, by mean squared distance of features;
   - `anchor`: the nearest anchor;
-  - `head`: the largest logit of the client's own head.
+  - `head`: the largest logit of the client's own head;
+  - `global_head`: that of the server's head on the client's features.
 
   Args:
     models: As given to the process.
     input_spec: Of the clients' images.
+    model_type: `StatefulProcess.server_model_type` of the process; FedSA's by
+      default.
 
   Raises:
     ValueError: If the models disagree (see `client_work.check_models`).
   """
   num_classes, feature_dim = client_work.check_models(models, input_spec)
-  model_type = server_model.server_model_type(num_classes, feature_dim)
+  if model_type is None:
+    model_type = server_model.server_model_type(num_classes, feature_dim)
+  names = classifiers_of(model_type)
   state_type = client_state_lib.client_state_type(num_classes, feature_dim)
   examples_type = client_work.examples_type(input_spec)
   forwards = [model.build_forward(input_spec) for model in models]
+  if 'global_head' in names:
+    client_work.check_heads(models)
+    global_head = models[0].build_head()
 
   def count_correct(model, forward, known, state, examples):
     trainable, model_state = model.split(state.weights)
 
     def add(carry, images, labels):
       features, logits = forward(trainable, model_state, images)
-      predictions = (
-        prototypes.nearest_class(features, known.prototypes, known.present),
-        prototypes.nearest_class(features, known.anchors),
-        tf.argmax(logits, axis=1, output_type=tf.int32),
-      )
+      predict_fns = {
+        'prototype': lambda: prototypes.nearest_class(
+          features, known['prototypes'], known['present']
+        ),
+        'anchor': lambda: prototypes.nearest_class(features, known['anchors']),
+        'head': lambda: _largest(logits),
+        'global_head': lambda: _largest(
+          global_head(list(known['head']), features)
+        ),
+      }
       # Not `==`: it compares identities while TFF traces.
       return tuple(
         correct
-        + tf.math.count_nonzero(tf.equal(predicted, labels), dtype=tf.int32)
-        for correct, predicted in zip(carry, predictions)
+        + tf.math.count_nonzero(
+          tf.equal(predict_fns[name](), labels), dtype=tf.int32
+        )
+        for correct, name in zip(carry, names)
       )
 
-    zeros = (tf.constant(0),) * len(CLASSIFIERS)
+    zeros = (tf.constant(0),) * len(names)
     return local_training.fold_over_examples(examples, add, zeros)
 
   @tf.function(autograph=False)
@@ -83,10 +132,20 @@ def build_evaluation(
       ],
     )
     result = collections.OrderedDict(num_examples=tf.size(examples['y']))
-    result.update(zip(CLASSIFIERS, correct))
+    result.update(zip(names, correct))
     return result
 
-  @tff.tensorflow.computation(model_type, state_type, examples_type)
+  @tff.tensorflow.computation(model_type)
+  def select_known(model):
+    return collections.OrderedDict(
+      (field, getattr(model, field))
+      for field in ('anchors', 'prototypes', 'present', 'head')
+      if hasattr(model, field)
+    )
+
+  known_type = select_known.type_signature.result
+
+  @tff.tensorflow.computation(known_type, state_type, examples_type)
   def evaluate_one(known, state, examples):
     return evaluate_client(known, state, examples)
 
@@ -96,11 +155,43 @@ def build_evaluation(
     tff.FederatedType(examples_type, tff.CLIENTS),
   )
   def evaluate(model, client_states, examples):
-    return tff.federated_map(
-      evaluate_one, (tff.federated_broadcast(model), client_states, examples)
-    )
+    known = tff.federated_broadcast(tff.federated_map(select_known, model))
+    return tff.federated_map(evaluate_one, (known, client_states, examples))
 
   return evaluate
+
+
+def _largest(logits):
+  return tf.argmax(logits, axis=1, output_type=tf.int32)
+
+
+def evaluate_clients(
+  evaluate: tff.Computation,
+  model: Any,
+  clients: Iterable[tuple[client_state_lib.ClientState, Any]],
+  *,
+  clients_per_call: int = 100,
+) -> list[dict[str, int]]:
+  """Evaluates clients, some at a time, so that memory stays bounded.
+
+  Args:
+    evaluate: Of `build_evaluation`.
+    model: The server's model.
+    clients: State and test examples of each; taken when their turn comes.
+    clients_per_call: How many are in memory at a time.
+
+  Returns:
+    One dict per client, of how many examples each classifier got right.
+  """
+  results: list[dict[str, int]] = []
+  remaining = iter(clients)
+  while part := list(itertools.islice(remaining, clients_per_call)):
+    states, examples = zip(*part)
+    results += [
+      {name: int(value) for name, value in output.items()}
+      for output in evaluate(model, list(states), list(examples))
+    ]
+  return results
 
 
 def summarize(
@@ -108,7 +199,7 @@ def summarize(
 ) -> 'collections.OrderedDict[str, float]':
   """Returns accuracies over all clients, in [0, 1].
 
-  For each classifier: `<classifier>_accuracy` (micro: all correct / all
+  For each classifier in them: `<classifier>_accuracy` (micro: all correct / all
   examples, the paper's number), and over clients `_accuracy_mean`, `_std`,
   `_min`, `_p10` (10th percentile).
 
@@ -117,7 +208,7 @@ def summarize(
   """
   num_examples = np.array([int(c['num_examples']) for c in per_client])
   summary = collections.OrderedDict()
-  for name in CLASSIFIERS:
+  for name in (n for n in CLASSIFIERS if n in per_client[0]):
     correct = np.array([int(client[name]) for client in per_client])
     accuracies = correct / np.maximum(num_examples, 1)
     prefix = f'{name}_accuracy'

@@ -1,10 +1,11 @@
 """A client's trained model as an ordinary Keras model, to be used elsewhere."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tff_fedsa import client_state as client_state_lib
-from tff_fedsa import server_model as server_model_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
@@ -15,7 +16,7 @@ _NEVER = -1e30
 def to_keras(
   model: functional.FunctionalModel,
   client_state: client_state_lib.ClientState,
-  server_model: server_model_lib.ServerModel,
+  server_model: Any,
   input_spec: input_spec_lib.InputSpec,
 ) -> tf.keras.Model:
   """Returns a Keras model from stored images to the scores of all classifiers.
@@ -28,25 +29,39 @@ def to_keras(
   Args:
     model: The client's architecture.
     client_state: The client's state.
-    server_model: Anchors and global prototypes.
+    server_model: The server's model; what it has of the fields that
+      `server_model` names becomes a classifier.
     input_spec: Of the client's images.
 
   Returns:
     A model that maps images `[batch, *input_spec.shape]`, pixel values as
     stored, to a dict: `features` `[batch, feature_dim]`, and `[batch,
-    num_classes]` scores `head` (logits), `prototype` and `anchor` (the nearer,
-    the larger). The predicted class is the argmax of any of the three.
+    num_classes]` scores `head` (logits) and, where the server's model has what
+    they need, `prototype` and `anchor` (the nearer, the larger) and
+    `global_head` (logits). The predicted class is the argmax of any of them.
   """
   keras_model = model.to_keras(np.asarray(client_state.weights))
   images = tf.keras.Input(input_spec.shape, name='images')
   features = keras_model.feature_extractor(_preprocessed(images, input_spec))
   outputs = {'features': features, 'head': keras_model.head(features)}
-  everywhere = np.ones(model.num_classes, bool)
-  for name, centers, present in (
-    ('prototype', server_model.prototypes, np.asarray(server_model.present)),
-    ('anchor', server_model.anchors, everywhere),
-  ):
-    outputs[name] = _nearness(name, np.asarray(centers), present)(features)
+  if hasattr(server_model, 'prototypes'):
+    outputs['prototype'] = _nearness(
+      'prototype',
+      np.asarray(server_model.prototypes),
+      np.asarray(server_model.present),
+    )(features)
+  if hasattr(server_model, 'anchors'):
+    everywhere = np.ones(model.num_classes, bool)
+    outputs['anchor'] = _nearness(
+      'anchor', np.asarray(server_model.anchors), everywhere
+    )(features)
+  if hasattr(server_model, 'head'):
+    weights = model.with_head(client_state.weights, server_model.head)
+    head = model.to_keras(weights.numpy()).head
+    # Layers of a model have names of their own; so have its outputs.
+    outputs['global_head'] = tf.keras.Model(
+      head.inputs, head.outputs, name='global_head'
+    )(features)
   return tf.keras.Model(images, outputs, name=model.name)
 
 

@@ -12,6 +12,11 @@ OPTIMIZER_STATES = ('reset', 'keep')
 _LEARNING_RATE = tff.learning.optimizers.LEARNING_RATE_KEY
 
 
+def default_optimizer() -> 'LocalOptimizer':
+  """Returns that of the reference: SGD with learning rate 0.01."""
+  return LocalOptimizer(tff.learning.optimizers.build_sgdm(0.01))
+
+
 class LocalOptimizer:
   """Trains a client's weights; its state travels as a flat vector.
 

@@ -16,7 +16,7 @@ from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
 REMAINDERS = ('short', 'wrap', 'drop')
-PROTOTYPE_KINDS = ('running', 'final')
+PROTOTYPE_KINDS = ('running', 'final', 'initial')
 
 # Examples of one forward pass where no gradient is needed.
 _INFERENCE_BATCH_SIZE = 128
@@ -37,7 +37,9 @@ class LocalTrainingConfig:
       client, round, epoch). The reference goes through examples in order.
     prototypes: `running` (reference): the mean of the features seen during
       the steps, each computed before the step's update in training mode;
-      `final`: one clean pass with the trained model in inference mode.
+      `final`: one clean pass with the trained model in inference mode;
+      `initial`: one such pass with the model as the round began, over the
+      examples that fill batches if others are dropped (reference of FedTGP).
   """
 
   batch_size: int = 10
@@ -63,6 +65,8 @@ class LocalResult(NamedTuple):
     optimizer: float32[?], flat; empty if the optimizer is reset.
     prototypes: float32[num_classes, feature_dim]; zeros for absent classes.
     counts: float32[num_classes], examples behind each prototype, per epoch.
+    class_logits: float32[num_classes, num_classes], as `prototypes`, of logits
+      instead of features; `()` unless the objective `averages_logits`.
     losses: Dict of float32 scalars: each term of the objective, summed over
       examples (mean of a batch times its size).
     num_examples: float32 scalar, examples that losses are summed over.
@@ -72,6 +76,7 @@ class LocalResult(NamedTuple):
   optimizer: Any
   prototypes: Any
   counts: Any
+  class_logits: Any
   losses: Any
   num_examples: Any
 
@@ -118,9 +123,32 @@ def build_local_training(
     context_specs=objective.context_specs,
     input_spec=input_spec,
   )
-  forward = (
-    model.build_forward(input_spec) if config.prototypes == 'final' else None
-  )
+  if config.prototypes != 'running':
+    forward = model.build_forward(input_spec)
+  widths = {'features': model.feature_dim}
+  if objective.averages_logits:
+    widths['logits'] = model.num_classes
+
+  def no_sums():
+    tables = {n: tf.zeros([model.num_classes, w]) for n, w in widths.items()}
+    return tables, tf.zeros([model.num_classes])
+
+  def add_to_sums(carry, features, logits, labels, example_weights=None):
+    sums, counts = carry
+    outputs = {'features': features, 'logits': logits}
+    for name in widths:
+      more, more_counts = prototypes.class_sums(
+        outputs[name], labels, model.num_classes, example_weights
+      )
+      sums = {**sums, name: sums[name] + more}
+    return sums, counts + more_counts
+
+  def clean_pass(trainable, model_state, examples):
+    def add(carry, images, labels):
+      features, logits = forward(trainable, model_state, images)
+      return add_to_sums(carry, features, logits, labels)
+
+    return fold_over_examples(examples, add, no_sums())
 
   def local_training(
     weights, optimizer_vector, examples, context, seed, round_num
@@ -156,16 +184,20 @@ def build_local_training(
         optimizer_state, trainable = optimizer.next(
           progress.optimizer, progress.trainable, output.gradients
         )
-        sums, counts = prototypes.class_sums(
-          output.features, batch_labels, model.num_classes, is_first_visit
+        sums, counts = add_to_sums(
+          (progress.sums, progress.counts),
+          output.features,
+          output.logits,
+          batch_labels,
+          is_first_visit,
         )
         num_examples = tf.cast(tf.size(batch_labels), tf.float32)
         return index + 1, _Progress(
           trainable=trainable,
           model_state=output.state,
           optimizer=optimizer_state,
-          sums=progress.sums + sums,
-          counts=progress.counts + counts,
+          sums=sums,
+          counts=counts,
           losses={
             name: total + num_examples * output.losses[name]
             for name, total in progress.losses.items()
@@ -180,7 +212,7 @@ def build_local_training(
       )
       return epoch + 1, progress
 
-    table = (model.num_classes, model.feature_dim)
+    sums, counts = no_sums()
     _, progress = tf.while_loop(
       lambda epoch, _: epoch < config.num_epochs,
       train_epoch,
@@ -192,26 +224,34 @@ def build_local_training(
           optimizer=optimizer.begin_round(
             optimizer_vector, model.trainable_specs, round_num
           ),
-          sums=tf.zeros(table),
-          counts=tf.zeros(table[:1]),
+          sums=sums,
+          counts=counts,
           losses={name: tf.zeros([]) for name in objective.loss_names},
           num_examples=tf.zeros([]),
         ),
       ),
     )
-    if forward is None:
+    if config.prototypes == 'running':
       sums, counts = progress.sums, progress.counts
       counts_per_epoch = counts / config.num_epochs
-    else:
-      sums, counts = _class_sums_of_all(
-        model, forward, progress.trainable, progress.model_state, examples
+    elif config.prototypes == 'final':
+      sums, counts = clean_pass(
+        progress.trainable, progress.model_state, examples
       )
       counts_per_epoch = counts
+    else:
+      visited = tf.minimum(num_steps * batch_size, num_available)
+      sums, counts = clean_pass(
+        trainable, model_state, {'x': images[:visited], 'y': labels[:visited]}
+      )
+      counts_per_epoch = counts
+    means = {n: prototypes.class_means(sums[n], counts) for n in widths}
     return LocalResult(
       weights=model.flatten(progress.trainable, progress.model_state),
       optimizer=optimizer.to_vector(progress.optimizer),
-      prototypes=prototypes.class_means(sums, counts),
+      prototypes=means['features'],
       counts=counts_per_epoch,
+      class_logits=means.get('logits', ()),
       losses=progress.losses,
       num_examples=progress.num_examples,
     )
@@ -242,20 +282,6 @@ def fold_over_examples(
     lambda start, _: start < num_examples, body, (tf.constant(0), initial)
   )
   return result
-
-
-def _class_sums_of_all(model, forward, trainable, model_state, examples):
-  """Class sums of the features of all examples, in inference mode."""
-
-  def add(carry, images, labels):
-    features, _ = forward(trainable, model_state, images)
-    sums, counts = prototypes.class_sums(features, labels, model.num_classes)
-    return carry[0] + sums, carry[1] + counts
-
-  table = (model.num_classes, model.feature_dim)
-  return fold_over_examples(
-    examples, add, (tf.zeros(table), tf.zeros(table[:1]))
-  )
 
 
 def _batch(order, index, num_available, config):

@@ -1,11 +1,14 @@
-"""The four terms of FedSA's client objective, as pure functions.
+"""Terms of client objectives, as pure functions.
+
+Those of FedSA,
 
   L = L_ce + lambda_reg * L_reg + lambda_mcl * L_mcl + lambda_cc * L_cc
 
 Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
 Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
 reference code `clientSA.train`, lokinko/FedSA@75bf106. No gradient flows into
-the anchors in any of them.
+the anchors in any of them. And the pull to global class means that FedProto and
+its relatives add to the cross-entropy.
 """
 
 from collections.abc import Callable
@@ -106,3 +109,38 @@ def classifier_calibration(
   """
   anchors = tf.stop_gradient(anchors)
   return cross_entropy(head_fn(anchors), tf.range(tf.shape(anchors)[0]))
+
+
+def class_mean_regularization(
+  vectors: tf.Tensor, labels: tf.Tensor, means: tf.Tensor, present: tf.Tensor
+) -> tf.Tensor:
+  """Returns the pull of features, or logits, to their class's global mean.
+
+    L_reg = mean over b and d of present[y_b] * (v[b, d] - M[y_b, d])^2
+
+  Examples whose class has no mean count 0 but stay in the average.
+
+  Source: `clientProto.train`, lokinko/FedSA@75bf106, where they are compared
+  with themselves.
+
+  Args:
+    vectors: float[batch, dim].
+    labels: int[batch], in `[0, num_classes)`.
+    means: float[num_classes, dim]; no gradient flows into them.
+    present: bool[num_classes], which of them there are.
+
+  Returns:
+    float scalar >= 0, squared units of `vectors`.
+
+  Raises:
+    ValueError: If vectors and means differ in `dim`.
+  """
+  vectors.shape.assert_has_rank(2)
+  vectors.shape[1:].assert_is_compatible_with(means.shape[1:])
+  # Rows that are absent may hold anything.
+  means = tf.where(present[:, tf.newaxis], means, tf.zeros_like(means))
+  squares = tf.math.squared_difference(
+    vectors, tf.gather(tf.stop_gradient(means), labels)
+  )
+  counted = tf.gather(present, labels)[:, tf.newaxis]
+  return tf.reduce_mean(tf.where(counted, squares, tf.zeros_like(squares)))

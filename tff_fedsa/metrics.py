@@ -36,20 +36,26 @@ COLUMNS: dict[str, str] = {
       ('prototype', 'nearest global prototype (the paper)'),
       ('anchor', 'nearest anchor'),
       ('head', "the client's own classifier head"),
+      ('global_head', "the server's head on the client's features"),
     )
     for name, described in _CLASSIFIER_COLUMNS.items()
   },
   'loss': 'client objective, mean over trained examples, nats',
   'loss_cross_entropy': 'its cross-entropy term, unweighted, nats',
-  'loss_regularization': 'its anchor regularization, unweighted, squared units',
+  'loss_regularization': (
+    'its pull to anchors or global prototypes, unweighted, squared units'
+  ),
   'loss_contrastive': 'its margin contrastive term, unweighted, nats',
   'loss_calibration': 'its classifier calibration, unweighted, nats',
+  'loss_distillation': 'its pull to mean logits, unweighted, squared logits',
   'gap_global': 'gap of the anchors, feature distance',
   'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
   'anchor_separation_min': 'smallest distance between two anchors',
   'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
   'anchor_drift': 'mean distance of an anchor from where it started',
-  'classes_present': 'classes with a global prototype',
+  'classes_present': 'classes with a global prototype, or mean logits',
+  'server_loss': "loss of the server's training, mean of its last epoch, nats",
+  'server_margin': 'margin of that training, feature distance',
   'examples': 'training examples visited in the round, all epochs',
   'clients_sampled': 'clients that took part in the round',
   'clients_trained': 'of these, clients that made a step and stayed finite',
@@ -140,7 +146,7 @@ class TensorBoardWriter:
 
 def _tensorboard_tag(column: str) -> str:
   """Groups columns as `accuracy/head`, `loss/contrastive`, ..."""
-  for classifier in ('prototype', 'anchor', 'head'):
+  for classifier in ('prototype', 'anchor', 'head', 'global_head'):
     if column.startswith(f'{classifier}_accuracy'):
       return f'{column[len(classifier) + 1:]}/{classifier}'
   group, _, rest = column.partition('_')
@@ -167,7 +173,7 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   """Returns a round's columns from the measurements of a composed process.
 
   The objective's terms become `loss` and `loss_<term>`; everything else that
-  the client work measures keeps its name.
+  the client work measures keeps its name, and so does what the finalizer does.
 
   Args:
     measurements: Of `composer.compose_process`.
@@ -177,6 +183,8 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   for name, value in work.items():
     is_term = f'loss_{name}' in COLUMNS
     columns[f'loss_{name}' if is_term else name] = np.asarray(value).item()
+  for name, value in dict(measurements.get('finalizer') or {}).items():
+    columns[name] = np.asarray(value).item()
   return columns
 
 

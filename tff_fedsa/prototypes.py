@@ -78,14 +78,17 @@ def upload_weights(counts: tf.Tensor, weighting: str) -> tf.Tensor:
   Raises:
     ValueError: For an unknown weighting.
   """
-  if weighting == 'clients':
-    return tf.cast(counts > 0, tf.float32)
-  if weighting == 'examples':
-    return counts
-  raise ValueError(
-    f'Unknown prototype weighting {weighting!r}; known: '
-    f'{", ".join(WEIGHTINGS)}.'
-  )
+  check_weighting(weighting)
+  return counts if weighting == 'examples' else tf.cast(counts > 0, tf.float32)
+
+
+def check_weighting(weighting: str) -> None:
+  """Raises `ValueError` for an unknown weighting."""
+  if weighting not in WEIGHTINGS:
+    raise ValueError(
+      f'Unknown prototype weighting {weighting!r}; known: '
+      f'{", ".join(WEIGHTINGS)}.'
+    )
 
 
 def mean_squared_distances(

@@ -1,5 +1,7 @@
 """Which clients take part in a round: a pure function of (seed, round)."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -33,3 +35,19 @@ def sample_clients(
   rng = np.random.default_rng([seed, round_num])
   drawn = rng.choice(num_clients, clients_per_round, replace=False)
   return sorted(int(client_id) for client_id in drawn)
+
+
+def build_selection_fn(
+  seed: int, num_clients: int, clients_per_round: int
+) -> Callable[[int], list[int]]:
+  """Returns `fn(round_num) -> client ids`; see `sample_clients`.
+
+  Raises:
+    ValueError: Now, if `clients_per_round` is not in `[1, num_clients]`.
+  """
+
+  def selection_fn(round_num: int) -> list[int]:
+    return sample_clients(seed, round_num, num_clients, clients_per_round)
+
+  selection_fn(1)
+  return selection_fn

@@ -17,9 +17,6 @@ from tff_fedsa import metrics
 from tff_fedsa import sampling
 from tff_fedsa.data import tasks
 
-# The number that early stopping and "best round" look at.
-OBJECTIVE = 'prototype_accuracy'
-
 
 @dataclasses.dataclass(frozen=True)
 class SimulationConfig:
@@ -32,8 +29,9 @@ class SimulationConfig:
     rounds_per_evaluation: A row every so many rounds, and after the last one.
     rounds_per_checkpoint: A checkpoint every so many rounds, and after the
       last one.
-    patience: Stop after so many rounds without a new best prototype accuracy;
-      None never stops early.
+    patience: Stop after so many rounds without a new best accuracy of the
+      method's main classifier (`evaluation.main_classifier`); None never stops
+      early.
     clients_per_evaluation: Clients evaluated in one call; bounds memory when
       states live on disk.
   """
@@ -89,18 +87,15 @@ def evaluate_clients(
   Returns:
     One dict per client, of how many examples each classifier got right.
   """
-  results = []
-  for start in range(0, task.num_clients, clients_per_evaluation):
-    ids = range(start, min(start + clients_per_evaluation, task.num_clients))
-    outputs = evaluate(
-      model,
-      [store.get(client_id) for client_id in ids],
-      [task.clients[client_id].test for client_id in ids],
-    )
-    results += [
-      {name: int(value) for name, value in output.items()} for output in outputs
-    ]
-  return results
+  return evaluation.evaluate_clients(
+    evaluate,
+    model,
+    (
+      (store.get(client_id), client.test)
+      for client_id, client in enumerate(task.clients)
+    ),
+    clients_per_call=clients_per_evaluation,
+  )
 
 
 def run(
@@ -145,9 +140,11 @@ def run(
   server_state = process.initialize()
   history: list[metrics.Row] = []
   start_round = 0
-  clients_per_round = config.clients_per_round or task.num_clients
-  # Raises for an impossible number before anything is computed.
-  sampling.sample_clients(0, 1, task.num_clients, clients_per_round)
+  selection_fn = sampling.build_selection_fn(
+    config.sampling_seed,
+    task.num_clients,
+    config.clients_per_round or task.num_clients,
+  )
   if checkpoint_manager is not None:
     restored = checkpoint_manager.restore(server_state, store)
     if restored is not None:
@@ -200,9 +197,7 @@ def run(
       if stopped_early:
         break
       started = time.monotonic()
-      client_ids = sampling.sample_clients(
-        config.sampling_seed, round_num, task.num_clients, clients_per_round
-      )
+      client_ids = selection_fn(round_num)
       output = process.next(
         server_state,
         [store.get(client_id) for client_id in client_ids],
@@ -256,6 +251,10 @@ def _should_stop(
 ) -> bool:
   if patience is None or not history:
     return False
-  accuracies = [row[OBJECTIVE] for row in history]
+  classifiers = [
+    name for name in evaluation.CLASSIFIERS if f'{name}_accuracy' in history[0]
+  ]
+  objective = f'{evaluation.main_classifier(classifiers)}_accuracy'
+  accuracies = [row[objective] for row in history]
   best_round = history[int(np.argmax(accuracies))]['round']
   return history[-1]['round'] - best_round >= patience

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements.lock and requirements-gpu.lock; called by `make lock`.
+# Writes requirements.lock and its two additions, requirements-gpu.lock and
+# requirements-notebook.lock; called by `make lock`.
 #
 #   tools/lock.sh UV        UV: the uv to resolve with
 
@@ -46,5 +47,18 @@ HEADER
   resolve --constraint "$work/requirements.lock" "$work/gpu.in" | grep '^nvidia-'
 } > "$work/requirements-gpu.lock"
 
-# Only when both are there.
-cp "$work/requirements.lock" "$work/requirements-gpu.lock" .
+# IPython 8.23 needs a newer typing-extensions than it says, and than TFF takes.
+printf '%s\n' ipykernel nbclient nbformat 'ipython<8.23' > "$work/notebook.in"
+{
+  cat <<HEADER
+# Jupyter's kernel, to execute launch/fedsa_colab.ipynb, in addition to
+# requirements.lock. Made by \`make lock\`. Not part of that file: the notebook
+# installs it into kernels that have such packages already, and must keep them.
+# Install with --no-deps, for requirements.lock's reason.
+HEADER
+  resolve --constraint "$work/requirements.lock" "$work/notebook.in" \
+    | grep -vxFf "$work/requirements.lock"
+} > "$work/requirements-notebook.lock"
+
+# Only when all are there.
+cp "$work"/requirements*.lock .

@@ -10,7 +10,7 @@ from tests import golden
 from tff_fedsa import prototypes
 from tff_fedsa.aggregation import class_mean
 
-pytestmark = pytest.mark.usefixtures('native_context')
+pytestmark = pytest.mark.usefixtures('in_process_context')
 
 
 def _aggregate(values, factory=None):

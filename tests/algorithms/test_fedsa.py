@@ -16,7 +16,7 @@ from tff_fedsa.algorithms import fedsa
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import functional
 
-pytestmark = pytest.mark.usefixtures('native_context')
+pytestmark = pytest.mark.usefixtures('in_process_context')
 
 # The reference's inputs are float images, scaled already.
 _SPEC = input_spec.InputSpec((8, 8, 1), 'float32', scale=1.0, offset=0.0)

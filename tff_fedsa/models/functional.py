@@ -18,6 +18,7 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import binding
+from tff_fedsa.models import keras_classes
 from tff_fedsa.models import purity
 from tff_fedsa.models import seeding
 
@@ -42,6 +43,7 @@ class StepOutput(NamedTuple):
     gradients: List, of the loss with respect to each trainable weight.
     state: List of non-trainable weights after the batch.
     features: float32[batch, feature_dim], before the update.
+    logits: float32[batch, num_classes], before the update.
     losses: Dict of float32 scalars, the objective's terms; `loss` includes the
       penalties of Keras layers.
   """
@@ -49,6 +51,7 @@ class StepOutput(NamedTuple):
   gradients: Any
   state: Any
   features: Any
+  logits: Any
   losses: Any
 
 
@@ -72,6 +75,7 @@ class FunctionalModel:
     num_classes: C.
     trainable_specs: A `tf.TensorSpec` for each trainable weight.
     state_specs: A `tf.TensorSpec` for each non-trainable weight.
+    head_specs: The last of `trainable_specs`, those of the head.
     num_weights: Length of the flat vector.
     num_trainable: Length of its trainable part.
   """
@@ -112,6 +116,7 @@ class FunctionalModel:
       )
     self.trainable_specs = _specs(self._trainable)
     self.state_specs = _specs(self._state)
+    self.head_specs = _specs(self._keras_model.head.trainable_weights)
     self._sizes = [
       spec.shape.num_elements()
       for spec in self.trainable_specs + self.state_specs
@@ -219,6 +224,24 @@ class FunctionalModel:
       [tf.reshape(tensor, [-1]) for tensor in (*trainable, *state)], axis=0
     )
 
+  def head_of(self, weights: tf.Tensor) -> list[tf.Tensor]:
+    """Returns the trainable weights of the head, from a flat vector."""
+    trainable, _ = self.split(weights)
+    return trainable[len(trainable) - len(self.head_specs) :]
+
+  def with_head(
+    self, weights: tf.Tensor, head: Sequence[tf.Tensor]
+  ) -> tf.Tensor:
+    """Returns a flat vector with other trainable weights of the head.
+
+    Args:
+      weights: float32[num_weights].
+      head: As `head_of` returns it.
+    """
+    trainable, state = self.split(weights)
+    trainable[len(trainable) - len(self.head_specs) :] = head
+    return self.flatten(trainable, state)
+
   # Traced functions.
 
   def build_train_step(
@@ -286,6 +309,7 @@ class FunctionalModel:
         gradients=[tf.convert_to_tensor(g) for g in gradients],
         state=new_state,
         features=features,
+        logits=logits,
         losses=losses,
       )
 
@@ -330,12 +354,52 @@ class FunctionalModel:
       tf.TensorSpec([None, *input_spec.shape], input_spec.dtype),
     )
 
+  def build_head(self) -> Callable[..., tf.Tensor]:
+    """Traces the head alone, in inference mode.
+
+    Returns:
+      A pure function `head(weights, features) -> logits`, `weights` being as
+      `head_of` returns them, to be differentiated with respect to both.
+
+    Raises:
+      ValueError: If the head has weights that are not trainable (those of
+        BatchNorm), which no one but the client has.
+    """
+    fixed = [v.name for v in self._keras_model.head.non_trainable_weights]
+    if fixed:
+      raise ValueError(
+        f'Model {self.name!r}: expected a head whose weights are all '
+        f'trainable, found {fixed}. Move normalization layers to the feature '
+        'extractor.'
+      )
+    extractor = self.trainable_specs[
+      : len(self.trainable_specs) - len(self.head_specs)
+    ]
+
+    def head(weights, features):
+      # The extractor's weights have no part in the result.
+      unused, state = (
+        [tf.zeros(spec.shape) for spec in specs]
+        for specs in (extractor, self.state_specs)
+      )
+      no_seed = tf.zeros([2], tf.int32)
+      with self._bound([*unused, *weights], state, no_seed):
+        return _call(self._keras_model.head, features, training=False)
+
+    return self._trace(
+      head, self.head_specs, tf.TensorSpec([None, self.feature_dim])
+    )
+
   def _trace(self, fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+    for half in self._keras_model:
+      keras_classes.restore(half)
     with self._named_errors():
       try:
-        concrete = tf.function(fn, autograph=False).get_concrete_function(
-          *specs
-        )
+        # Not inlined into the loop over batches: there, TensorFlow may miss
+        # its fast kernels of pooling's gradients.
+        concrete = tf.function(
+          fn, autograph=False, experimental_attributes={'_noinline': True}
+        ).get_concrete_function(*specs)
       except AttributeError as error:
         if "'assign" not in str(error):
           raise

@@ -9,11 +9,14 @@ from matplotlib import lines as lines_lib
 import matplotlib.backends.backend_agg
 import numpy as np
 
+from tff_fedsa import evaluation
+
 # Okabe and Ito's palette: distinguishable for colour-blind readers.
 _COLORS = {
   'prototype': '#0072B2',
   'anchor': '#D55E00',
   'head': '#009E73',
+  'global_head': '#CC79A7',
 }
 # A term has the same place and colour in every figure.
 _LOSS_COLORS = {
@@ -22,6 +25,7 @@ _LOSS_COLORS = {
   'loss_regularization': '#D55E00',
   'loss_contrastive': '#009E73',
   'loss_calibration': '#CC79A7',
+  'loss_distillation': '#56B4E9',
 }
 _ARCHITECTURE_COLORS = (
   '#0072B2',
@@ -39,6 +43,7 @@ _CLASSIFIER_LABELS = {
   'prototype': 'nearest prototype',
   'anchor': 'nearest anchor',
   'head': "client's head",
+  'global_head': "server's head",
 }
 
 
@@ -71,7 +76,9 @@ def curves(
   figure = _new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
   rounds = np.array([row['round'] for row in history])
-  for name, color in _COLORS.items():
+  found = [n for n in _COLORS if f'{n}_accuracy' in history[0]]
+  for name in found:
+    color = _COLORS[name]
     column = f'{name}_accuracy'
     micro = np.array([row[column] for row in history])
     left.plot(
@@ -80,14 +87,14 @@ def curves(
       color=color,
       label=f'{_CLASSIFIER_LABELS[name]} (last {micro[-1]:.3f})',
     )
-  low = [row['prototype_accuracy_p10'] for row in history]
+  main = evaluation.main_classifier(found)
   left.plot(
     rounds,
-    low,
-    color=_COLORS['prototype'],
+    [row[f'{main}_accuracy_p10'] for row in history],
+    color=_COLORS[main],
     linewidth=0.9,
     linestyle=':',
-    label='prototype, 10th percentile of clients',
+    label=f'{_CLASSIFIER_LABELS[main]}, 10th percentile of clients',
   )
   left.set(
     xlabel='round',
@@ -97,9 +104,9 @@ def curves(
   )
   left.legend(loc='lower right', frameon=False, fontsize=9)
   trained = [row for row in history if 'loss' in row]
-  found = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
-  names = [n for n in _LOSS_COLORS if n in found]
-  names += [n for n in found if n not in _LOSS_COLORS]
+  terms = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
+  names = [n for n in _LOSS_COLORS if n in terms]
+  names += [n for n in terms if n not in _LOSS_COLORS]
   for name in names:
     right.plot(
       [row['round'] for row in trained],
@@ -193,15 +200,16 @@ def partition(
 def per_client_accuracy(
   per_client: Sequence[Mapping[str, Any]],
   architectures: Sequence[str],
-  classifier: str = 'prototype',
+  classifier: Optional[str] = None,
 ) -> figure_lib.Figure:
   """Draws each client's accuracy, sorted, coloured by architecture.
 
   Args:
     per_client: Of `evaluation.build_evaluation`.
     architectures: Each client's architecture.
-    classifier: One of `evaluation.CLASSIFIERS`.
+    classifier: One of `evaluation.CLASSIFIERS`; the main one by default.
   """
+  classifier = classifier or evaluation.main_classifier(per_client[0])
   sizes = np.array([int(client['num_examples']) for client in per_client])
   correct = np.array([int(client[classifier]) for client in per_client])
   accuracies = correct / sizes
@@ -251,7 +259,7 @@ def per_client_accuracy(
 
 
 def anchors_and_prototypes(
-  anchors: np.ndarray,
+  anchors: Optional[np.ndarray],
   prototypes: np.ndarray,
   present: np.ndarray,
   class_names: Sequence[str],
@@ -259,16 +267,28 @@ def anchors_and_prototypes(
 ) -> figure_lib.Figure:
   """Draws anchors and prototypes in the two directions in which they vary most.
 
-  The projection is the PCA of the anchors and of the prototypes present.
+  The projection is the PCA of the anchors and of the prototypes present; of the
+  clients' prototypes, too, where there are no anchors.
 
   Args:
-    anchors: float[num_classes, feature_dim].
+    anchors: float[num_classes, feature_dim]; None where there are none.
     prototypes: float[num_classes, feature_dim], global ones.
     present: bool[num_classes], which of them there are.
     class_names: One per class.
     client_prototypes: Per client `(vectors, counts)`, drawn as small dots.
+
+  Raises:
+    ValueError: If there are fewer than two vectors, which have no directions.
   """
-  fitted = np.concatenate([anchors, prototypes[present]])
+  client_prototypes = list(client_prototypes)
+  fitted = prototypes[present]
+  if anchors is not None:
+    fitted = np.concatenate([anchors, fitted])
+  else:
+    own = [vectors[counts > 0] for vectors, counts in client_prototypes]
+    fitted = np.concatenate([fitted, *own])
+  if len(fitted) < 2:
+    raise ValueError(f'Expected two vectors or more, found {len(fitted)}.')
   center = fitted.mean(axis=0)
   _, scales, directions = np.linalg.svd(fitted - center, full_matrices=False)
   explained = scales[:2] ** 2 / np.sum(scales**2)
@@ -291,53 +311,55 @@ def anchors_and_prototypes(
       axes.scatter(
         x, y, s=9, c=[colors[c] for c in held], alpha=0.45, linewidths=0
       )
-  anchor_places, prototype_places = project(anchors), project(prototypes)
-  for label in range(num_classes):
-    (x, y), (prototype_x, prototype_y) = (
-      anchor_places[label],
-      prototype_places[label],
-    )
-    if present[label]:
-      axes.plot(
-        [x, prototype_x],
-        [y, prototype_y],
-        color=colors[label],
-        linewidth=1,
-        alpha=0.7,
-      )
-      axes.scatter(
-        prototype_x,
-        prototype_y,
-        s=70,
-        color=colors[label],
-        marker='o',
-        edgecolors='black',
-        linewidths=0.6,
-        zorder=3,
-      )
+  prototype_places = project(prototypes)
+  for label in np.flatnonzero(present):
+    x, y = prototype_places[label]
     axes.scatter(
       x,
       y,
-      s=170,
+      s=70,
       color=colors[label],
-      marker='*',
+      marker='o',
       edgecolors='black',
       linewidths=0.6,
-      zorder=4,
+      zorder=3,
     )
-    if num_classes <= 30:
+  named, places = np.flatnonzero(present), prototype_places
+  if anchors is not None:
+    named, places = np.arange(num_classes), project(anchors)
+    for label in range(num_classes):
+      if present[label]:
+        axes.plot(
+          *np.stack([places[label], prototype_places[label]]).T,
+          color=colors[label],
+          linewidth=1,
+          alpha=0.7,
+        )
+      x, y = places[label]
+      axes.scatter(
+        x,
+        y,
+        s=170,
+        color=colors[label],
+        marker='*',
+        edgecolors='black',
+        linewidths=0.6,
+        zorder=4,
+      )
+  if num_classes <= 30:
+    for label in named:
       axes.annotate(
         class_names[label],
-        anchor_places[label],
+        places[label],
         xytext=(7, 6),
         textcoords='offset points',
         fontsize=9,
       )
-  marks = (
-    ('*', 13, 'anchor'),
-    ('o', 8, 'global prototype'),
-    ('o', 3, "client's prototype"),
-  )
+  marks = [('o', 8, 'global prototype')]
+  if anchors is not None:
+    marks.insert(0, ('*', 13, 'anchor'))
+  if client_prototypes:
+    marks.append(('o', 3, "client's prototype"))
   axes.legend(
     handles=[
       lines_lib.Line2D(
@@ -349,7 +371,7 @@ def anchors_and_prototypes(
         color='grey',
         label=label,
       )
-      for marker, size, label in marks[: 3 if client_prototypes else 2]
+      for marker, size, label in marks
     ],
     loc='upper left',
     bbox_to_anchor=(1.0, 1.0),
@@ -358,7 +380,10 @@ def anchors_and_prototypes(
   axes.set(
     xlabel=f'first principal direction ({explained[0]:.0%} of variance)',
     ylabel=f'second ({explained[1]:.0%})',
-    title='Anchors and prototypes, feature space in 2-D (PCA)',
+    title=(
+      f'{"P" if anchors is None else "Anchors and p"}rototypes, feature space '
+      'in 2-D (PCA)'
+    ),
   )
   # Distances mean something, so both axes have one scale.
   axes.set_aspect('equal', adjustable='datalim')

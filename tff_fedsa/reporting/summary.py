@@ -20,7 +20,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     history: Rows with `metrics.COLUMNS`, at least one.
 
   Returns:
-    A JSON-able dict: `rounds`, and for each classifier `last`, `best`,
+    A JSON-able dict: `rounds`, and for each classifier in them `last`, `best`,
     `best_round`, `mean_of_last_10` (rows, trained ones only) and the last
     row's `clients_std`, `clients_min`, `clients_p10`.
 
@@ -33,6 +33,8 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   summary: dict[str, Any] = {'rounds': history[-1]['round']}
   for classifier in evaluation.CLASSIFIERS:
     column = f'{classifier}_accuracy'
+    if column not in history[-1]:
+      continue
     values = np.array([row[column] for row in trained])
     best = int(values.argmax())
     summary[classifier] = {
@@ -61,7 +63,7 @@ def to_text(summary: Mapping[str, Any]) -> str:
     f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13} '
     f'{"worst client":>13} {"10th pct":>9}',
   ]
-  for classifier in evaluation.CLASSIFIERS:
+  for classifier in (n for n in evaluation.CLASSIFIERS if n in summary):
     values = summary[classifier]
     best = f'{values["best"]:.4f} ({values["best_round"]})'
     lines.append(

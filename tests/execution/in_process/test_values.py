@@ -1,6 +1,7 @@
 """What goes in is checked as strictly as by the stock runtime, and named."""
 
 import collections
+import weakref
 
 import numpy as np
 import pytest
@@ -61,6 +62,31 @@ def test_tensors_go_in_and_out_without_a_copy(in_process_context):
   assert isinstance(array, np.ndarray)
   assert np.shares_memory(array, values.to_numpy([tensor])[0])
   assert not array.flags.writeable
+
+
+def test_large_arrays_that_came_out_go_in_again_without_a_copy():
+  tensor = tf.random.normal([1000, 300])
+  array = values.to_numpy(tensor)
+  same = tff.TensorType(np.float32, [1000, 300])
+  assert values.ingest(array, same, 0) is tensor
+  # Anything else of the same memory is another value.
+  for other in (array[:5], array[::-1], array.T, array.view()):
+    other_type = tff.TensorType(np.float32, other.shape)
+    ingested = values.ingest(other, other_type, 0)
+    assert ingested is not tensor
+    np.testing.assert_array_equal(ingested, other)
+  with pytest.raises(TypeError, match='Expected'):
+    values.ingest(array, tff.TensorType(np.float32, [300, 1000]), 0)
+
+
+def test_a_tensor_lives_no_longer_than_the_array_that_shares_its_memory():
+  tensor = tf.random.normal([1000, 300])
+  array = values.to_numpy(tensor)
+  reference = weakref.ref(tensor)
+  del tensor
+  assert reference() is not None
+  del array
+  assert reference() is None
 
 
 def test_results_may_stay_tensors(runtimes):

@@ -6,7 +6,8 @@ Python callable, or one of the two placed kinds below.
 
 from collections.abc import Sequence
 import typing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
+import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -149,6 +150,9 @@ def _ingest_tensor(value, value_type, path):
     and array.is_compatible_dtype(value, dtype)
   ):
     raise _mismatch(path, f'a tensor of type {value_type}', value)
+  tensor = _shared.tensor_of(value)
+  if tensor is not None:
+    return tensor
   return tf.convert_to_tensor(value, _tf_dtype(dtype))
 
 
@@ -189,6 +193,29 @@ def release(value: Any, value_type: tff.Type) -> Any:
   return value
 
 
+class _SharedMemory:
+  """Which tensor an array shares its memory with.
+
+  Large states come back as they went, round after round: they need not be
+  copied. Holds a tensor no longer than its memory is in use.
+  """
+
+  def __init__(self) -> None:
+    self._tensors: dict[int, tuple[weakref.ref, tf.Tensor]] = {}
+
+  def add(self, array: np.ndarray, tensor: tf.Tensor) -> None:
+    key, tensors = id(array), self._tensors
+    tensors[key] = (weakref.ref(array, lambda _: tensors.pop(key)), tensor)
+
+  def tensor_of(self, array: Any) -> Optional[tf.Tensor]:
+    entry = self._tensors.get(id(array))
+    return None if entry is None else entry[1]
+
+
+_shared = _SharedMemory()
+_WORTH_SHARING_BYTES = 100_000
+
+
 def to_numpy(result: Any) -> Any:
   """Returns a result with tensors as NumPy arrays (read-only, not copied)."""
 
@@ -197,10 +224,13 @@ def to_numpy(result: Any) -> Any:
       return None
     if value.shape.rank and value.dtype.is_floating | value.dtype.is_integer:
       try:
-        return np.asarray(memoryview(value))
+        array = np.asarray(memoryview(value))
       except (TypeError, ValueError, BufferError):
         # On a GPU, or of a type that NumPy does not know.
         return value.numpy()
+      if array.nbytes >= _WORTH_SHARING_BYTES:
+        _shared.add(array, value)
+      return array
     return value.numpy()
 
   # Not `map_structure`, which sorts the keys of dicts.

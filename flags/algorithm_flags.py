@@ -1,0 +1,113 @@
+"""Flags of the method: which, its own, and those that methods share."""
+
+import typing
+
+from absl import flags
+
+from flags import feddistill_flags
+from flags import fedgh_flags
+from flags import fedproto_flags
+from flags import fedsa_flags
+from flags import fedtgp_flags
+from flags import holders
+from flags import lg_fedavg_flags
+from flags import local_flags
+from flags import prototype_flags
+
+if typing.TYPE_CHECKING:
+  from tff_fedsa import composer
+
+flags.disclaim_key_flags()
+
+# Method -> its own flags, if it has any. Names are those of
+# `tff_fedsa.algorithms.registry`, which is slow to import.
+_METHODS = {
+  'fedsa': fedsa_flags.FedSAFlags,
+  'local': None,
+  'fedproto': fedproto_flags.FedProtoFlags,
+  'fedtgp': fedtgp_flags.FedTGPFlags,
+  'lg_fedavg': lg_fedavg_flags.LGFedAvgFlags,
+  'feddistill': feddistill_flags.FedDistillFlags,
+  'fedgh': fedgh_flags.FedGHFlags,
+}
+NAMES = tuple(_METHODS)
+
+# Those that average prototypes, or mean logits.
+_AVERAGING = ('fedsa', 'fedproto', 'feddistill')
+
+
+class AlgorithmFlags:
+  """Defines the flags of all methods; `build(...)` returns the process."""
+
+  def __init__(self):
+    self._algorithm = flags.DEFINE_enum(
+      'algorithm',
+      'fedsa',
+      NAMES,
+      'Which method trains. Flags of the others are refused.',
+    )
+    self._local = local_flags.LocalTrainingFlags()
+    self._prototypes = prototype_flags.PrototypeFlags()
+    self._methods = {
+      name: group() for name, group in _METHODS.items() if group is not None
+    }
+
+  @property
+  def name(self) -> str:
+    return self._algorithm.value
+
+  @property
+  def batch_size(self) -> int:
+    return self._local.batch_size
+
+  def build(
+    self,
+    models: typing.Any,
+    input_spec: typing.Any,
+    optimizer: typing.Any,
+    *,
+    model_seed: int = 0,
+    client_learning_rate: float = 0.01,
+  ) -> 'composer.StatefulProcess':
+    """Returns the process.
+
+    Args:
+      models: One `FunctionalModel` per architecture.
+      input_spec: Of the task.
+      optimizer: The `LocalOptimizer`.
+      model_seed: What a server trains starts from it.
+      client_learning_rate: Of the optimizer; servers take the same by default.
+
+    Raises:
+      flags.IllegalFlagValueError: If a flag was set that would be ignored.
+      ValueError: If a value does not fit; it is named.
+      FileNotFoundError: If a file is missing.
+    """
+    from tff_fedsa.algorithms import registry  # Imports TensorFlow and TFF.
+
+    because = f'--algorithm={self.name}'
+    for name, group in self._methods.items():
+      if name != self.name:
+        holders.refuse_vain(holders.of(group), because)
+    hyperparameters: dict[str, typing.Any] = {}
+    if self.name in _AVERAGING:
+      hyperparameters |= self._prototypes.hyperparameters()
+    else:
+      self._prototypes.refuse(because)
+    if self.name in self._methods:
+      hyperparameters |= self._methods[self.name].hyperparameters(
+        models[0].num_classes, models[0].feature_dim
+      )
+    own = registry.hyperparameters(self.name)
+    if 'model_seed' in own:
+      hyperparameters['model_seed'] = model_seed
+    if hyperparameters.get('server_learning_rate', 0.0) is None:
+      hyperparameters['server_learning_rate'] = client_learning_rate
+    return registry.build(
+      self.name,
+      models,
+      input_spec=input_spec,
+      optimizer=optimizer,
+      local=self._local.build(self._prototypes.kind),
+      **hyperparameters,
+    )

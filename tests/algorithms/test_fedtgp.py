@@ -1,0 +1,199 @@
+"""FedTGP: golden file 8, client and server, and the federated process."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import golden
+from tests.algorithms import clients
+from tff_fedsa import client_state
+from tff_fedsa import evaluation
+from tff_fedsa import metrics
+from tff_fedsa import prototypes
+from tff_fedsa import server_training
+from tff_fedsa.algorithms import fedtgp
+
+pytestmark = pytest.mark.usefixtures('in_process_context')
+
+
+@pytest.fixture(scope='module')
+def arrays():
+  return golden.load('8_fedtgp')
+
+
+def _generator(arrays, prefix):
+  return fedtgp.Generator(
+    arrays[f'{prefix}_emb'],
+    arrays[f'{prefix}_W1'].T,
+    arrays[f'{prefix}_b1'],
+    arrays[f'{prefix}_W2'].T,
+    arrays[f'{prefix}_b2'],
+  )
+
+
+def _collected():
+  """The uploads of the golden file, client by client."""
+  uploads = golden.load('7_fedproto')
+  tables = np.stack([uploads[f'agg_client{i}'] for i in range(4)])
+  return prototypes.ClassPrototypes(
+    np.nan_to_num(tables), (~np.isnan(tables[:, :, 0])).astype(np.float32)
+  )
+
+
+@pytest.mark.parametrize('reference_order', [True, False])
+def test_a_client_equals_the_reference(arrays, reference_order):
+  model = clients.tiny_mlp()
+  process = fedtgp.build_fedtgp(
+    [model],
+    input_spec=clients.SPEC,
+    local=clients.ONE_STEP,
+    server_epochs=1,
+    reference_order=reference_order,
+  )
+  state = client_state.new_client_state(
+    model, 0, clients.flat(arrays, 'init'), client_id=0
+  )
+  server = process.initialize()
+  known = arrays['global_protos']
+  server = server._replace(
+    model=server.model._replace(
+      prototypes=np.nan_to_num(known), present=~np.isnan(known[:, 0])
+    )
+  )
+  output = process.next(
+    server,
+    [state],
+    [clients.examples_of(arrays['x'].transpose(0, 2, 3, 1), arrays['y'])],
+  )
+  (state,) = output.result
+  golden.assert_close(state.weights, clients.flat(arrays, 'step_after'))
+  name = 'protos_official' if reference_order else 'protos_after'
+  held = ~np.isnan(arrays[name][:, 0])
+  np.testing.assert_array_equal(state.counts > 0, held)
+  golden.assert_close(state.prototypes[held], arrays[name][held])
+  work = output.measurements['client_work']
+  golden.assert_close(work['cross_entropy'], arrays['step_ce'])
+  golden.assert_close(work['regularization'], arrays['step_mse'])
+
+
+def test_the_server_equals_the_reference(arrays):
+  collected = _collected()
+  # The golden file lists the same prototypes.
+  held = collected.weights > 0
+  np.testing.assert_array_equal(
+    np.sort(arrays['srv_protos'], axis=0),
+    np.sort(collected.vectors[held], axis=0),
+  )
+  finalizer = fedtgp.build_finalizer(
+    10,
+    16,
+    server_training.ServerTrainingConfig(
+      num_epochs=1, batch_size=64, learning_rate=float(arrays['srv_lr'])
+    ),
+  )
+  model = fedtgp.FedTGPModel(
+    _generator(arrays, 'srv_init'),
+    np.zeros([10, 16], np.float32),
+    np.zeros([10], bool),
+  )
+  output = finalizer.next(finalizer.initialize(), model, collected)
+  for found, expected in zip(
+    output.result.generator, _generator(arrays, 'srv_after')
+  ):
+    golden.assert_close(found, expected)
+  golden.assert_close(output.result.prototypes, arrays['srv_global_protos'])
+  assert output.result.present.all() and output.state == 1
+  golden.assert_close(output.measurements['server_loss'], arrays['srv_loss'])
+  golden.assert_close(
+    output.measurements['server_margin'], arrays['srv_margin']
+  )
+
+
+def test_generated_prototypes_equal_the_reference(arrays):
+  golden.assert_close(
+    fedtgp.generate(_generator(arrays, 'srv_init')), arrays['srv_init_out']
+  )
+
+
+def test_margin_by_hand():
+  def margin(vectors, weights, max_margin):
+    return float(
+      fedtgp.server_margin(
+        prototypes.ClassPrototypes(
+          tf.constant(vectors, tf.float32), tf.constant(weights, tf.float32)
+        ),
+        max_margin,
+      )
+    )
+
+  # Class means 0, 4 and 10: gaps 4, 4 and 6. Class 3 was not sent.
+  vectors = [[[0.0], [3.0], [10.0], [99.0]], [[55.0], [5.0], [10.0], [99.0]]]
+  weights = [[1, 1, 1, 0], [0, 1, 1, 0]]
+  assert margin(vectors, weights, 100.0) == pytest.approx(6.0)
+  assert margin(vectors, weights, 5.0) == 5.0
+  # A lone class has no gap.
+  assert margin(vectors, [[1, 0, 0, 0], [0, 0, 0, 0]], 100.0) == 100.0
+
+
+def test_server_training_by_hand():
+  # One weight pulled to the mean of what is sent: w <- w - rate * 2 (w - v).
+  collected = prototypes.ClassPrototypes(
+    tf.constant([[[4.0], [np.nan]], [[np.nan], [4.0]]]),
+    tf.constant([[1.0, 0.0], [0.0, 1.0]]),
+  )
+  seen = []
+
+  def train(num_epochs, batch_size):
+    def loss_fn(weights, vectors, labels):
+      seen.append(labels.shape)
+      return tf.reduce_mean(tf.square(weights['w'] - vectors[:, 0]))
+
+    weights, loss = tf.function(server_training.train, autograph=False)(
+      {'w': tf.constant(0.0)},
+      loss_fn,
+      collected,
+      server_training.ServerTrainingConfig(num_epochs, batch_size, 0.25),
+      tf.constant([0, 0]),
+    )
+    return float(weights['w']), float(loss)
+
+  assert train(1, 2) == (2.0, 16.0)  # 0 - 0.25·2·(0 - 4)
+  assert train(1, 1) == (3.0, 10.0)  # 0 -> 2 -> 3; (16 + 4) / 2
+  assert train(2, 5) == (3.0, 4.0)
+
+
+def test_heterogeneous_clients():
+  models = [clients.tiny_mlp(), clients.tiny_mlp('tanh')]
+  process = fedtgp.build_fedtgp(models, input_spec=clients.SPEC)
+  examples = clients.random_examples()
+  examples[0]['x'] = examples[0]['x'] * np.float32(1e30)
+  server, states, measurements = clients.run(process, models, examples)
+  assert measurements['client_work']['clients_nonfinite'] == 1
+  assert np.isfinite(server.model.prototypes).all()
+  assert server.model.present.all()
+  assert measurements['finalizer']['server_loss'] > 0
+  assert metrics.communication_columns(process) == {
+    'bytes_down_per_client': 10 * 16 * 4 + 10 + 4,
+    'bytes_up_per_client': 10 * 16 * 4 + 10 * 4,
+  }
+  again, _, _ = clients.run(process, models, examples)
+  np.testing.assert_array_equal(server.model.prototypes, again.model.prototypes)
+  evaluate = evaluation.build_evaluation(
+    models, clients.SPEC, process.server_model_type
+  )
+  result = evaluate(server.model, states, examples)
+  assert list(result[0]) == ['num_examples', 'prototype', 'head']
+
+
+def test_bad_values_are_named():
+  with pytest.raises(ValueError, match='server num_epochs >= 1, found 0'):
+    server_training.ServerTrainingConfig(0, 10, 0.01)
+  with pytest.raises(ValueError, match='server learning_rate >= 0, found -1'):
+    server_training.ServerTrainingConfig(1, 10, -1)
+  with pytest.raises(ValueError, match='max_margin >= 0, found -1'):
+    fedtgp.build_finalizer(
+      2,
+      1,
+      server_training.ServerTrainingConfig(1, 10, 0.01),
+      max_margin=-1.0,
+    )

@@ -1,0 +1,72 @@
+"""Methods by name: one signature, each its own classifiers."""
+
+import pytest
+
+from tests.algorithms import clients
+from tff_fedsa import composer
+from tff_fedsa import evaluation
+from tff_fedsa.algorithms import registry
+
+_CLASSIFIERS = {
+  'fedsa': ('prototype', 'anchor', 'head'),
+  'fedproto': ('prototype', 'head'),
+  'fedtgp': ('prototype', 'head'),
+  'local': ('head',),
+  'feddistill': ('head',),
+  'lg_fedavg': ('head', 'global_head'),
+  'fedgh': ('head', 'global_head'),
+}
+
+
+@pytest.fixture(scope='module')
+def model():
+  return clients.tiny_mlp()
+
+
+@pytest.fixture(scope='module')
+def fedsa(model):
+  return registry.build('fedsa', [model], input_spec=clients.SPEC)
+
+
+@pytest.mark.parametrize('name', registry.NAMES)
+def test_all_have_the_same_signature(model, fedsa, name):
+  process = registry.build(name, [model], input_spec=clients.SPEC)
+  assert isinstance(process, composer.StatefulProcess)
+  found, expected = (p.next.type_signature.parameter for p in (process, fedsa))
+  assert found.client_states == expected.client_states
+  assert found.examples == expected.examples
+  assert process.next.type_signature.result.result == expected.client_states
+  classifiers = evaluation.classifiers_of(process.server_model_type)
+  assert classifiers == _CLASSIFIERS[name]
+
+
+def test_the_main_classifier_is_the_one_that_papers_report():
+  mains = {n: evaluation.main_classifier(c) for n, c in _CLASSIFIERS.items()}
+  assert mains == {
+    'fedsa': 'prototype',
+    'fedproto': 'prototype',
+    'fedtgp': 'prototype',
+    'local': 'head',
+    'feddistill': 'head',
+    'lg_fedavg': 'global_head',
+    'fedgh': 'global_head',
+  }
+
+
+def test_hyperparameters_are_those_of_the_builder():
+  assert registry.hyperparameters('local') == {}
+  assert registry.hyperparameters('fedtgp') == {
+    'regularization_weight': 10.0,
+    'server_epochs': 100,
+    'server_learning_rate': 0.01,
+    'max_margin': 100.0,
+    'reference_order': False,
+    'model_seed': 0,
+  }
+
+
+def test_what_is_unknown_is_named():
+  with pytest.raises(ValueError, match="Unknown algorithm 'fed'; known: fedsa"):
+    registry.get('fed')
+  with pytest.raises(TypeError, match='local takes no anchors, keep_missing'):
+    registry.build('local', [], anchors=None, keep_missing=True)

@@ -1,0 +1,96 @@
+"""Commands of the documents: their flags exist, with values that they take.
+
+What the commands do is tested where their programs are (tests/launch,
+tests/benchmarks); Makefile targets are what CI runs.
+"""
+
+# BUILD: manual
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+# Parses each command as the program would, without running it.
+_PARSE = textwrap.dedent("""
+  import importlib, json, sys
+  from absl import flags
+  module, commands = sys.argv[1], json.load(sys.stdin)
+  importlib.import_module(module)
+  for arguments in commands:
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+      flags.FLAGS[name].unparse()
+    rest = flags.FLAGS([module, *arguments])
+    assert len(rest) == 1, (arguments, rest)
+""")
+
+
+def _commands():
+  """Returns arguments of documented commands, by module."""
+  found = {}
+  for path in [_ROOT / 'README.md', *sorted((_ROOT / 'docs').glob('*.md'))]:
+    text = path.read_text().replace('\\\n', ' ')
+    for module, rest in re.findall(
+      r'python -m ((?:launch|benchmarks)\.\w+)((?: +[^\s`|#&;]+)*)', text
+    ):
+      arguments = [
+        argument.replace('$TFDS_DATA_DIR', 'data')
+        for argument in rest.split()
+        # Placeholders of the text.
+        if '…' not in argument and '...' not in argument
+      ]
+      if '--help' not in arguments:
+        found.setdefault(module, []).append(arguments)
+  return found
+
+
+@pytest.mark.parametrize('module', sorted(_commands()))
+def test_flags_exist(module):
+  commands = _commands()[module]
+  program = subprocess.run(
+    [sys.executable, '-c', _PARSE, module],
+    input=json.dumps(commands),
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert program.returncode == 0, program.stderr[-1500:]
+
+
+def test_most_programs_are_documented():
+  documented = _commands()
+  for folder in ('launch', 'benchmarks'):
+    for path in (_ROOT / folder).glob('*.py'):
+      if 'runner.run(main)' in path.read_text():
+        assert f'{folder}.{path.stem}' in documented, path
+
+
+def test_flags_reference_is_up_to_date():
+  program = subprocess.run(
+    [sys.executable, '-m', 'tools.flags_reference'],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert program.returncode == 0, program.stderr
+
+
+def test_code_map_names_what_exists():
+  text = (_ROOT / 'docs/code_map.md').read_text()
+  functions = re.findall(r'`((?:\w+\.)+\w+)`', text)
+  assert len(functions) >= 15
+  for function in functions:
+    *module, name = function.split('.')
+    path = _ROOT.joinpath('tff_fedsa', *module).with_suffix('.py')
+    assert re.search(
+      rf'^(?:def|class) {name}\b', path.read_text(), re.MULTILINE
+    ), function
+  for path in re.findall(r'`(tests/[\w/]+\.py)`', text):
+    assert (_ROOT / path).is_file(), path

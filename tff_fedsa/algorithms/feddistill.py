@@ -1,0 +1,167 @@
+"""FedDistill (FD): clients exchange the mean logits of each class.
+
+Source: Jeong et al., "Communication-Efficient On-Device Machine Learning:
+Federated Distillation and Augmentation under Non-IID Private Data", 2018
+(arXiv:1811.11479); reference code
+`system/flcore/{clients/clientdistill,servers/serverdistill}.py`,
+TsingZ0/PFLlib@2b077c1. Its squared error is used here; HtFLlib's `clientfd`
+gives logits to a cross-entropy in place of probabilities.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import prototypes
+from tff_fedsa.aggregation import class_mean
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+class LogitModel(NamedTuple):
+  """The knowledge of FedDistill's server.
+
+  Attributes:
+    logits: float32[num_classes, num_classes], row `c` the mean logits of
+      examples of class `c`; zeros where `present` is False.
+    present: bool[num_classes], classes that have them.
+  """
+
+  logits: Any
+  present: Any
+
+
+def build_objective(
+  num_classes: int, distillation_weight: float
+) -> client_work_lib.ClientObjective:
+  """Returns the objective of clients that are pulled to mean logits.
+
+    L = L_ce + lambda L_dist
+
+  The server broadcasts a `LogitModel`; L_dist is
+  `losses.class_mean_regularization` of logits, 0 in the first round.
+
+  Args:
+    num_classes: C.
+    distillation_weight: lambda, >= 0.
+
+  Raises:
+    ValueError: If the weight is negative or not finite.
+  """
+  if not 0.0 <= distillation_weight < float('inf'):
+    raise ValueError(
+      f'Expected a distillation weight >= 0, found {distillation_weight}.'
+    )
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del features, head_fn  # Unused.
+    cross_entropy = losses.cross_entropy(logits, labels)
+    distillation = losses.class_mean_regularization(
+      logits, labels, context['logits'], context['present']
+    )
+    return {
+      'loss': cross_entropy + distillation_weight * distillation,
+      'cross_entropy': cross_entropy,
+      'distillation': distillation,
+    }
+
+  return client_work_lib.ClientObjective(
+    loss_fn=loss_fn,
+    loss_names=('loss', 'cross_entropy', 'distillation'),
+    context_fn=lambda known, state: {
+      'logits': known.logits,
+      'present': known.present,
+    },
+    context_specs={
+      'logits': tf.TensorSpec([num_classes, num_classes]),
+      'present': tf.TensorSpec([num_classes], tf.bool),
+    },
+    averages_logits=True,
+  )
+
+
+def build_feddistill(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  distillation_weight: float = 1.0,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  weighting: str = 'clients',
+  keep_missing: bool = True,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
+) -> composer.StatefulProcess:
+  """Builds the process of FedDistill over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `LogitModel`, which is broadcast as it is. Of its classifiers there is the
+  `head`.
+
+  Args:
+    models: One per architecture; a client's state says which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    distillation_weight: lambda, of the pull to mean logits.
+    local: Batches, epochs; its kind of prototypes is that of mean logits, too.
+    weighting: `clients` (reference) or `examples`, see
+      `prototypes.upload_weights`.
+    keep_missing: See `finalizers.known_classes`.
+    aggregator_factory: Takes `ClassPrototypes` of logits and returns their
+      mean; by default `class_mean.ClassMeanFactory()`.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, or a value is
+      out of range.
+  """
+  num_classes, _ = client_work_lib.check_models(models, input_spec)
+  prototypes.check_weighting(weighting)
+  model_type = tff.types.to_type(
+    LogitModel(
+      logits=tff.TensorType(np.float32, (num_classes, num_classes)),
+      present=tff.TensorType(np.bool_, (num_classes,)),
+    )
+  )
+  update_type = prototypes.prototypes_type(num_classes, num_classes)
+
+  def update_fn(unused_model, result):
+    return prototypes.ClassPrototypes(
+      result.class_logits, prototypes.upload_weights(result.counts, weighting)
+    )
+
+  def finalize_fn(model, update):
+    return LogitModel(
+      *finalizers.known_classes(
+        update, model.logits, model.present, keep_missing
+      )
+    )
+
+  return composer.compose_process(
+    lambda: LogitModel(
+      np.zeros([num_classes, num_classes], np.float32),
+      np.zeros([num_classes], np.bool_),
+    ),
+    distribution.build_distributor(model_type),
+    client_work_lib.build_client_work(
+      models,
+      build_objective(num_classes, distillation_weight),
+      model_type,
+      update_fn=update_fn,
+      optimizer=optimizer or local_optimizer.default_optimizer(),
+      input_spec=input_spec,
+      config=local or local_training.LocalTrainingConfig(),
+    ),
+    (aggregator_factory or class_mean.ClassMeanFactory()).create(update_type),
+    finalizers.build_finalizer(model_type, update_type, finalize_fn),
+  )

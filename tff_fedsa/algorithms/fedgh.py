@@ -1,0 +1,138 @@
+"""FedGH: the server trains one head on the prototypes of all clients.
+
+Source: Yi et al., "FedGH: Heterogeneous Federated Learning with Generalized
+Global Header", ACM MM 2023 (arXiv:2303.13137); reference code
+`system/flcore/{clients/clientgh,servers/servergh}.py`, TsingZ0/HtFLlib@e959261.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+from typing import Optional
+
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import prototypes
+from tff_fedsa import server_model
+from tff_fedsa import server_training
+from tff_fedsa.aggregation import collecting
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+def build_finalizer(
+  model: functional.FunctionalModel,
+  config: server_training.ServerTrainingConfig,
+  *,
+  seed: int = 0,
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that trains the head on prototypes.
+
+  See `finalizers.build_training_finalizer`; the model is a
+  `server_model.HeadModel` and the update the prototypes of all clients.
+  Measurement: `server_loss`, the cross-entropy, mean over the last epoch.
+
+  Args:
+    model: The architecture whose head it is.
+    config: Epochs, batches, rate.
+    seed: Of the order of prototypes.
+
+  Raises:
+    ValueError: See `FunctionalModel.build_head`.
+  """
+  head_fn = model.build_head()
+
+  def train_fn(known, collected, round_seed):
+    head, loss = server_training.train(
+      known.head,
+      lambda head, vectors, labels: losses.cross_entropy(
+        head_fn(list(head), vectors), labels
+      ),
+      collected,
+      config,
+      round_seed,
+    )
+    return server_model.HeadModel(head), collections.OrderedDict(
+      server_loss=loss
+    )
+
+  aggregator = collecting.CollectingFactory().create(
+    prototypes.prototypes_type(model.num_classes, model.feature_dim)
+  )
+  return finalizers.build_training_finalizer(
+    server_model.head_model_type(model.head_specs),
+    aggregator.next.type_signature.result.result.member,
+    train_fn,
+    seed=seed,
+  )
+
+
+def build_fedgh(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  server_epochs: int = 1,
+  server_learning_rate: float = 0.01,
+  model_seed: int = 0,
+) -> composer.StatefulProcess:
+  """Builds the process of FedGH over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `server_model.HeadModel`. Clients begin a round with its head and send
+  prototypes of a clean pass with the trained model; the server sees each
+  client's. Of its classifiers there are `head` and `global_head`, which the
+  reference reports.
+
+  Args:
+    models: One per architecture, all with the same head; a client's state says
+      which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    local: Batches and epochs, at the server batches, too; its kind of
+      prototypes does not count.
+    server_epochs: Passes of the server over the prototypes of a round.
+    server_learning_rate: Of the server's SGD.
+    model_seed: The first head, the one that `models[0]` has with it, and the
+      server's order of prototypes follow from it.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, the heads of
+      models differ, or a value is out of range.
+  """
+  num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  model_type = server_model.head_model_type(client_work_lib.check_heads(models))
+  local = dataclasses.replace(
+    local or local_training.LocalTrainingConfig(), prototypes='final'
+  )
+  config = server_training.ServerTrainingConfig(
+    server_epochs, local.batch_size, server_learning_rate
+  )
+  client_work = client_work_lib.build_client_work(
+    models,
+    client_work_lib.cross_entropy_objective(),
+    model_type,
+    update_fn=client_work_lib.class_prototypes_update_fn(),
+    receive_fn=client_work_lib.receive_head,
+    optimizer=optimizer or local_optimizer.default_optimizer(),
+    input_spec=input_spec,
+    config=local,
+  )
+  initial_model = server_model.initial_head_model(models[0], model_seed)
+  return composer.compose_process(
+    lambda: initial_model,
+    distribution.build_distributor(model_type),
+    client_work,
+    collecting.CollectingFactory().create(
+      prototypes.prototypes_type(num_classes, feature_dim)
+    ),
+    build_finalizer(models[0], config, seed=model_seed),
+  )

@@ -1,0 +1,139 @@
+"""FedProto: federated prototype learning across heterogeneous clients.
+
+Source: Tan et al., "FedProto: Federated Prototype Learning across
+Heterogeneous Clients", AAAI 2022 (arXiv:2105.00243); reference code
+`system/flcore/{clients/clientproto,servers/serverproto}.py`,
+lokinko/FedSA@75bf106 and TsingZ0/HtFLlib@e959261.
+"""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import prototypes
+from tff_fedsa import server_model
+from tff_fedsa.aggregation import class_mean
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+def build_objective(
+  num_classes: int, feature_dim: int, regularization_weight: float
+) -> client_work_lib.ClientObjective:
+  """Returns the objective of clients that are pulled to global prototypes.
+
+    L = L_ce + lambda L_reg
+
+  The server broadcasts a `server_model.PrototypeModel`; L_reg is
+  `losses.class_mean_regularization` of features, 0 in the first round.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    regularization_weight: lambda, >= 0.
+
+  Raises:
+    ValueError: If the weight is negative or not finite.
+  """
+  if not 0.0 <= regularization_weight < float('inf'):
+    raise ValueError(
+      f'Expected a regularization weight >= 0, found {regularization_weight}.'
+    )
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del head_fn  # Unused.
+    cross_entropy = losses.cross_entropy(logits, labels)
+    regularization = losses.class_mean_regularization(
+      features, labels, context['prototypes'], context['present']
+    )
+    return {
+      'loss': cross_entropy + regularization_weight * regularization,
+      'cross_entropy': cross_entropy,
+      'regularization': regularization,
+    }
+
+  return client_work_lib.ClientObjective(
+    loss_fn=loss_fn,
+    loss_names=('loss', 'cross_entropy', 'regularization'),
+    context_fn=lambda known, state: {
+      'prototypes': known.prototypes,
+      'present': known.present,
+    },
+    context_specs={
+      'prototypes': tf.TensorSpec([num_classes, feature_dim]),
+      'present': tf.TensorSpec([num_classes], tf.bool),
+    },
+  )
+
+
+def build_fedproto(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  regularization_weight: float = 10.0,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  weighting: str = 'clients',
+  keep_missing: bool = True,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
+) -> composer.StatefulProcess:
+  """Builds the process of FedProto over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `server_model.PrototypeModel`, which is broadcast as it is: clients send their
+  prototypes, and get the global ones of the round before. Of its classifiers
+  there are `prototype` and `head`.
+
+  Differs from the reference code in its defaults as FedSA does: see
+  `LocalTrainingConfig` and `keep_missing`.
+
+  Args:
+    models: One per architecture; a client's state says which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    regularization_weight: lambda, of the pull to global prototypes.
+    local: Batches, epochs, kind of prototypes.
+    weighting: `clients` (reference) or `examples` (the paper), see
+      `prototypes.upload_weights`.
+    keep_missing: See `finalizers.known_classes`.
+    aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
+      default `class_mean.ClassMeanFactory()`.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, or a value is
+      out of range.
+  """
+  num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  model_type = server_model.prototype_model_type(num_classes, feature_dim)
+  client_work = client_work_lib.build_client_work(
+    models,
+    build_objective(num_classes, feature_dim, regularization_weight),
+    model_type,
+    update_fn=client_work_lib.class_prototypes_update_fn(weighting),
+    optimizer=optimizer or local_optimizer.default_optimizer(),
+    input_spec=input_spec,
+    config=local or local_training.LocalTrainingConfig(),
+  )
+  aggregator = (aggregator_factory or class_mean.ClassMeanFactory()).create(
+    prototypes.prototypes_type(num_classes, feature_dim)
+  )
+  return composer.compose_process(
+    lambda: server_model.initial_prototype_model(num_classes, feature_dim),
+    distribution.build_distributor(model_type),
+    client_work,
+    aggregator,
+    finalizers.build_prototype_finalizer(
+      num_classes, feature_dim, keep_missing=keep_missing
+    ),
+  )

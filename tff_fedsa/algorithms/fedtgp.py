@@ -1,0 +1,304 @@
+"""FedTGP: prototypes that the server trains, with a growing margin.
+
+Source: Zhang et al., "FedTGP: Trainable Global Prototypes with
+Adaptive-Margin-Enhanced Contrastive Learning for Data and Model Heterogeneity
+in Federated Learning", AAAI 2024 (arXiv:2401.03230); reference code
+`system/flcore/{clients/clienttgp,servers/servertgp}.py`, lokinko/FedSA@75bf106
+and TsingZ0/HtFLlib@e959261.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distances
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import margins
+from tff_fedsa import prototypes
+from tff_fedsa import server_model
+from tff_fedsa import server_training
+from tff_fedsa.aggregation import collecting
+from tff_fedsa.algorithms import fedproto
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+class Generator(NamedTuple):
+  """Weights of the network that makes a prototype of each class.
+
+    P = ReLU(E W1 + b1) W2 + b2
+
+  Attributes:
+    embedding: float32[num_classes, feature_dim], E.
+    hidden_kernel: float32[feature_dim, feature_dim], W1, `[in, out]`.
+    hidden_bias: float32[feature_dim], b1.
+    output_kernel: float32[feature_dim, feature_dim], W2, `[in, out]`.
+    output_bias: float32[feature_dim], b2.
+  """
+
+  embedding: Any
+  hidden_kernel: Any
+  hidden_bias: Any
+  output_kernel: Any
+  output_bias: Any
+
+
+class FedTGPModel(NamedTuple):
+  """The knowledge of FedTGP's server.
+
+  Attributes:
+    generator: `Generator`, trained over all rounds; it stays at the server.
+    prototypes: float32[num_classes, feature_dim], what it generates.
+    present: bool[num_classes]; all True after the first round.
+  """
+
+  generator: Any
+  prototypes: Any
+  present: Any
+
+
+def initial_generator(
+  num_classes: int, feature_dim: int, seed: int = 0
+) -> Generator:
+  """Returns a generator drawn as PyTorch draws it.
+
+  The embedding ~ N(0, 1); kernels and biases ~ U(-1/sqrt(D), 1/sqrt(D)).
+  """
+  rng = np.random.default_rng(seed)
+  bound = 1.0 / np.sqrt(feature_dim)
+
+  def uniform(*shape):
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+  square = (feature_dim, feature_dim)
+  return Generator(
+    rng.standard_normal((num_classes, feature_dim)).astype(np.float32),
+    uniform(*square),
+    uniform(feature_dim),
+    uniform(*square),
+    uniform(feature_dim),
+  )
+
+
+def generate(generator: Generator) -> tf.Tensor:
+  """Returns the prototypes, float32[num_classes, feature_dim]."""
+  hidden = generator.embedding @ generator.hidden_kernel + generator.hidden_bias
+  return tf.nn.relu(hidden) @ generator.output_kernel + generator.output_bias
+
+
+def server_margin(
+  collected: prototypes.ClassPrototypes, max_margin: float
+) -> tf.Tensor:
+  """Returns the margin of a round: the largest gap between class centers.
+
+  A class's gap is the distance from the mean of its prototypes, over clients,
+  to the nearest other such mean.
+
+  Args:
+    collected: See `server_training.train`.
+    max_margin: The margin is never larger, nor is it smaller where fewer than
+      two classes were sent.
+
+  Returns:
+    float32 scalar in [0, max_margin].
+  """
+  held = tf.cast(collected.weights > 0, tf.float32)
+  counts = tf.reduce_sum(held, axis=0)
+  means = prototypes.class_means(
+    tf.einsum('mc,mcd->cd', held, collected.vectors), counts
+  )
+  gaps = margins.nearest_class_distances(means, counts > 0)
+  known = tf.math.is_finite(gaps)
+  largest = tf.reduce_max(tf.where(known, gaps, tf.zeros_like(gaps)))
+  return tf.where(
+    tf.reduce_any(known), tf.minimum(largest, max_margin), max_margin
+  )
+
+
+def generator_loss(
+  generator: Generator, vectors: tf.Tensor, labels: tf.Tensor, margin: tf.Tensor
+) -> tf.Tensor:
+  """Returns how well prototypes of clients find the generated ones.
+
+    L = CE(-(d + onehot(y) * margin), y),  d_bk = ||v_b - P_k||_2
+
+  The gradient is finite where a prototype lies on a generated one, unlike the
+  reference's (see `distances.distances`).
+
+  Args:
+    generator: Makes P.
+    vectors: float32[batch, feature_dim], prototypes of clients.
+    labels: int32[batch], their classes.
+    margin: float32 scalar, see `server_margin`.
+
+  Returns:
+    float32 scalar >= 0, nats per prototype.
+  """
+  generated = generate(generator)
+  to_generated = distances.distances(vectors, generated)
+  is_true_class = tf.one_hot(labels, tf.shape(generated)[0])
+  return losses.cross_entropy(-(to_generated + margin * is_true_class), labels)
+
+
+def build_finalizer(
+  num_classes: int,
+  feature_dim: int,
+  config: server_training.ServerTrainingConfig,
+  *,
+  max_margin: float = 100.0,
+  seed: int = 0,
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that trains the generator and generates prototypes.
+
+  See `finalizers.build_training_finalizer`; the model is a `FedTGPModel` and
+  the update the prototypes of all clients. Measurements: `server_loss`, mean
+  over the last epoch, and `server_margin`.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    config: Epochs, batches, rate.
+    max_margin: See `server_margin`.
+    seed: Of the order of prototypes.
+
+  Raises:
+    ValueError: If `max_margin` is negative.
+  """
+  if not max_margin >= 0.0:
+    raise ValueError(f'Expected max_margin >= 0, found {max_margin}.')
+
+  def train_fn(model, collected, round_seed):
+    margin = server_margin(collected, max_margin)
+    generator, loss = server_training.train(
+      model.generator,
+      lambda generator, vectors, labels: generator_loss(
+        generator, vectors, labels, margin
+      ),
+      collected,
+      config,
+      round_seed,
+    )
+    measurements = collections.OrderedDict(
+      server_loss=loss, server_margin=margin
+    )
+    return FedTGPModel(
+      generator, generate(generator), tf.ones([num_classes], tf.bool)
+    ), measurements
+
+  one_client = prototypes.prototypes_type(num_classes, feature_dim)
+  aggregator = collecting.CollectingFactory().create(one_client)
+  return finalizers.build_training_finalizer(
+    _model_type(num_classes, feature_dim),
+    aggregator.next.type_signature.result.result.member,
+    train_fn,
+    seed=seed,
+  )
+
+
+def build_fedtgp(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  regularization_weight: float = 10.0,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  server_epochs: int = 100,
+  server_learning_rate: float = 0.01,
+  max_margin: float = 100.0,
+  reference_order: bool = False,
+  model_seed: int = 0,
+) -> composer.StatefulProcess:
+  """Builds the process of FedTGP over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `FedTGPModel`, whose prototypes are broadcast. Clients send prototypes of a
+  clean pass with the trained model, and the server sees each client's. Of its
+  classifiers there are `prototype` and `head`.
+
+  Differs from the reference code: it makes that pass before it saves the
+  trained model, and so sends prototypes of the weights from before the round.
+  `reference_order` does the same.
+
+  Args:
+    models: One per architecture; a client's state says which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    regularization_weight: lambda, of the pull to global prototypes.
+    local: Batches and epochs, at the server batches, too; its kind of
+      prototypes does not count.
+    server_epochs: Passes of the server over the prototypes of a round.
+    server_learning_rate: Of the server's SGD; in the reference, the clients'.
+    max_margin: See `server_margin`.
+    reference_order: See above.
+    model_seed: The initial generator and the server's order of prototypes
+      follow from it.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, or a value is
+      out of range.
+  """
+  num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  local = dataclasses.replace(
+    local or local_training.LocalTrainingConfig(),
+    prototypes='initial' if reference_order else 'final',
+  )
+  config = server_training.ServerTrainingConfig(
+    server_epochs, local.batch_size, server_learning_rate
+  )
+  distributor = distribution.build_distributor(
+    _model_type(num_classes, feature_dim),
+    lambda model: tff.federated_zip(
+      server_model.PrototypeModel(model.prototypes, model.present)
+    ),
+  )
+  client_work = client_work_lib.build_client_work(
+    models,
+    fedproto.build_objective(num_classes, feature_dim, regularization_weight),
+    distributor.next.type_signature.result.result.member,
+    update_fn=client_work_lib.class_prototypes_update_fn(),
+    optimizer=optimizer or local_optimizer.default_optimizer(),
+    input_spec=input_spec,
+    config=local,
+  )
+  return composer.compose_process(
+    lambda: FedTGPModel(
+      initial_generator(num_classes, feature_dim, model_seed),
+      *server_model.initial_prototype_model(num_classes, feature_dim),
+    ),
+    distributor,
+    client_work,
+    collecting.CollectingFactory().create(
+      prototypes.prototypes_type(num_classes, feature_dim)
+    ),
+    build_finalizer(
+      num_classes,
+      feature_dim,
+      config,
+      max_margin=max_margin,
+      seed=model_seed,
+    ),
+  )
+
+
+def _model_type(num_classes, feature_dim):
+  known = server_model.prototype_model_type(num_classes, feature_dim)
+  square = tff.TensorType(np.float32, (feature_dim, feature_dim))
+  bias = tff.TensorType(np.float32, (feature_dim,))
+  return tff.types.to_type(
+    FedTGPModel(
+      Generator(known.prototypes, square, bias, square, bias),
+      known.prototypes,
+      known.present,
+    )
+  )

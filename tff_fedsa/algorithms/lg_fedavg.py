@@ -1,0 +1,103 @@
+"""LG-FedAvg: local representations, one head for all.
+
+Source: Liang et al., "Think Locally, Act Globally: Federated Learning with
+Local and Global Representations", 2020 (arXiv:2001.01523); reference code
+`system/flcore/{clients/clientlg,servers/serverlg}.py`, TsingZ0/HtFLlib@e959261.
+"""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import prototypes
+from tff_fedsa import server_model
+from tff_fedsa.aggregation import weighted_mean
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+def build_lg_fedavg(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  weighting: str = 'examples',
+  model_seed: int = 0,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
+) -> composer.StatefulProcess:
+  """Builds the process of LG-FedAvg over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `server_model.HeadModel`. Clients begin a round with its head and send theirs
+  back. Of its classifiers there are `head` and `global_head`, which the
+  reference reports: the client's features with the averaged head.
+
+  Args:
+    models: One per architecture, all with the same head; a client's state says
+      which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    local: Batches and epochs.
+    weighting: `examples` (reference): a client counts as much as the examples
+      that it trained on; `clients`: all count the same.
+    model_seed: The first head is the one that `models[0]` has with it.
+    aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
+      mean; by default `weighted_mean.WeightedMeanFactory()`.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, or the heads
+      of models differ.
+  """
+  client_work_lib.check_models(models, input_spec)
+  model_type = server_model.head_model_type(client_work_lib.check_heads(models))
+  prototypes.check_weighting(weighting)
+
+  def update_fn(model, result):
+    return weighted_mean.WeightedValue(
+      tuple(model.head_of(result.weights)),
+      prototypes.upload_weights(result.num_examples, weighting),
+    )
+
+  client_work = client_work_lib.build_client_work(
+    models,
+    client_work_lib.cross_entropy_objective(),
+    model_type,
+    update_fn=update_fn,
+    receive_fn=client_work_lib.receive_head,
+    optimizer=optimizer or local_optimizer.default_optimizer(),
+    input_spec=input_spec,
+    config=local or local_training.LocalTrainingConfig(),
+  )
+  aggregator = (
+    aggregator_factory or weighted_mean.WeightedMeanFactory()
+  ).create(client_work.type_signature.result.update)
+
+  def finalize_fn(model, mean):
+    # Without any client the head stays.
+    return tf.nest.map_structure(
+      lambda new, old: tf.where(mean.weight > 0, new, old),
+      server_model.HeadModel(mean.value),
+      model,
+    )
+
+  initial_model = server_model.initial_head_model(models[0], model_seed)
+  return composer.compose_process(
+    lambda: initial_model,
+    distribution.build_distributor(model_type),
+    client_work,
+    aggregator,
+    finalizers.build_finalizer(
+      model_type, client_work.type_signature.result.update, finalize_fn
+    ),
+  )

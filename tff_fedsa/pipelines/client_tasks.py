@@ -1,0 +1,289 @@
+"""A `tff.simulation.baselines` task for stateful methods and their neighbours.
+
+One object from any `ClientData`: the process of FedSA, of another method of
+this package, or of `tff.learning.algorithms` trains on it with the same lines.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import attrs
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_state
+from tff_fedsa import client_store
+from tff_fedsa import composer
+from tff_fedsa import evaluation
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa.data import client_data
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import families
+from tff_fedsa.models import functional
+from tff_fedsa.pipelines import dataset_computations
+from tff_fedsa.pipelines import population as population_lib
+from tff_fedsa.pipelines import training_process as training_process_lib
+
+_SHUFFLE_BUFFER_SIZE = 1000
+
+
+@attrs.define(frozen=True)
+class ClientTask(tff.simulation.baselines.BaselineTask):
+  """A baseline task whose clients may have models and states of their own.
+
+  Attributes:
+    datasets: The clients' data as they come; after preprocessing, batches of
+      what models see.
+    model_fn: Makes TFF's model of the family's first architecture.
+    models: One `FunctionalModel` per architecture.
+    input_spec: How they see the images.
+    local: Batches and epochs, as for the preprocessed data sets.
+    model_seed: Initial weights follow from it.
+  """
+
+  datasets: tff.simulation.baselines.BaselineTaskDatasets = attrs.field()
+  model_fn: Callable[[], tff.learning.models.VariableModel] = attrs.field()
+  models: Sequence[functional.FunctionalModel] = attrs.field()
+  input_spec: input_spec_lib.InputSpec = attrs.field()
+  local: local_training.LocalTrainingConfig = attrs.field()
+  model_seed: int = attrs.field()
+
+  @property
+  def client_ids(self) -> list[str]:
+    """Clients that have data for training and for testing, sorted."""
+    train_ids = self.datasets.train_data.client_ids
+    return sorted(set(train_ids) & set(self.datasets.test_data.client_ids))
+
+  def population(
+    self,
+    store: Optional[client_store.ClientStateStore] = None,
+    *,
+    optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  ) -> population_lib.Population:
+    """Returns the clients, for a process that takes their ids.
+
+    Args:
+      store: Of their states; by default a new one in memory.
+      optimizer: The local optimizer if its state is kept between rounds.
+    """
+    if store is None:
+      store = client_store.MemoryStore(
+        client_state.build_initial_state_fn(
+          self.models, model_seed=self.model_seed, optimizer=optimizer
+        )
+      )
+    return population_lib.Population(self.client_ids, store)
+
+  def training_process(
+    self,
+    process: composer.StatefulProcess | tff.learning.templates.LearningProcess,
+    population: Optional[population_lib.Population] = None,
+  ) -> Any:
+    """Returns a process by client id for `tff.simulation.run_training_process`.
+
+    Clients build their data sets. A learning process starts from the weights
+    that clients of the first architecture have.
+
+    Args:
+      process: Built for `models` and `input_spec`, or for `model_fn`.
+      population: The clients of a stateful process; new ones by default.
+
+    Raises:
+      TypeError: If it is neither, or does not fit the data.
+    """
+    if isinstance(process, composer.StatefulProcess):
+      composed = (
+        dataset_computations.compose_dataset_computation_with_stateful_process(
+          self.datasets.train_data.dataset_computation, process
+        )
+      )
+      return training_process_lib.TrainingProcess(
+        composed, population or self.population()
+      )
+    _check_learning_process(process)
+    return _LearningProcessById(
+      tff.simulation.compose_dataset_computation_with_learning_process(
+        self.datasets.train_data.preprocess(
+          self.datasets.train_preprocess_fn
+        ).dataset_computation,
+        process,
+      ),
+      self._initial_model_weights(),
+    )
+
+  def evaluation_fn(
+    self,
+    process: composer.StatefulProcess | tff.learning.templates.LearningProcess,
+    population: Optional[population_lib.Population] = None,
+  ) -> Callable[[Any, Sequence[str]], Any]:
+    """Returns the `evaluation_fn` that belongs to `training_process`.
+
+    Args:
+      process: See `training_process`.
+      population: The one given there.
+
+    Raises:
+      TypeError: If the process is of another kind.
+      ValueError: If a stateful process comes without population.
+    """
+    if isinstance(process, composer.StatefulProcess):
+      if population is None:
+        raise ValueError(
+          'Expected the population that `training_process` got: evaluation is '
+          "of its clients' own models. Make one by `task.population()`."
+        )
+      evaluate = evaluation.build_evaluation(
+        self.models, self.input_spec, process.server_model_type
+      )
+      return training_process_lib.build_evaluation_fn(
+        dataset_computations.compose_dataset_computation_with_computation(
+          self.datasets.test_data.dataset_computation, evaluate
+        ),
+        population,
+      )
+    _check_learning_process(process)
+    evaluation_process = (
+      tff.simulation.compose_dataset_computation_with_learning_process(
+        self.datasets.test_data.preprocess(
+          self.datasets.eval_preprocess_fn
+        ).dataset_computation,
+        tff.learning.algorithms.build_fed_eval(self.model_fn),
+      )
+    )
+
+    def evaluation_fn(state: Any, client_ids: Sequence[str]) -> Any:
+      evaluation_state = evaluation_process.set_model_weights(
+        evaluation_process.initialize(), process.get_model_weights(state)
+      )
+      output = evaluation_process.next(evaluation_state, client_ids)
+      return output.metrics['client_work']['eval']['current_round_metrics']
+
+    return evaluation_fn
+
+  def _initial_model_weights(self) -> tff.learning.models.ModelWeights:
+    model = self.models[0]
+    weights = model.initial_weights(self.model_seed)
+    trainable, other = model.split(tf.constant(weights))
+    return tff.learning.models.ModelWeights(
+      [part.numpy() for part in trainable], [part.numpy() for part in other]
+    )
+
+
+def create_task(
+  train_data: tff.simulation.datasets.ClientData,
+  test_data: tff.simulation.datasets.ClientData,
+  *,
+  num_classes: int,
+  family: str | Sequence[str],
+  feature_dim: int,
+  client_spec: Optional[tff.simulation.baselines.ClientSpec] = None,
+  model_seed: int = 0,
+  **image_options: Any,
+) -> ClientTask:
+  """Makes a task of any `ClientData`.
+
+  Args:
+    train_data: Elements as `client_data.stack` takes them.
+    test_data: The same clients' held-out examples.
+    num_classes: C.
+    family: Of models, see `families.members`; its first architecture is that
+      of `model_fn`.
+    feature_dim: D.
+    client_spec: Batch size and epochs of local training; by default batches of
+      10, one epoch. `max_elements` is not supported.
+    model_seed: Initial weights follow from it.
+    **image_options: `scale`, `offset`, `image_size`, `channels`, see
+      `client_data.task_from_client_data`.
+
+  Raises:
+    ValueError: For unsuitable elements, or if models do not fit.
+  """
+  if client_spec is None:
+    client_spec = tff.simulation.baselines.ClientSpec(
+      num_epochs=1, batch_size=10
+    )
+  if client_spec.max_elements is not None:
+    raise ValueError(
+      'Expected a client_spec without max_elements, found '
+      f'{client_spec.max_elements}. Take that many of each client by '
+      '`train_data.preprocess(lambda dataset: dataset.take(n))`.'
+    )
+  spec = client_data.input_spec_of(
+    train_data.element_type_structure, **image_options
+  )
+  models = families.build_family(
+    family, spec.model_shape, num_classes, feature_dim
+  )
+  template = models[0].to_keras(models[0].initial_weights(model_seed))
+  batch_size = client_spec.batch_size
+
+  def batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    def seen_by_model(batch):
+      images, labels = client_data.image_and_label(batch)
+      if images.shape.rank == 3:
+        images = images[..., tf.newaxis]
+      return spec.preprocess(images), tf.cast(labels, tf.int32)
+
+    return dataset.batch(batch_size).map(seen_by_model)
+
+  def training_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    shuffled = dataset.shuffle(
+      client_spec.shuffle_buffer_size or _SHUFFLE_BUFFER_SIZE, seed=0
+    )
+    return batches(shuffled.repeat(client_spec.num_epochs))
+
+  def model_fn() -> tff.learning.models.VariableModel:
+    # TFF calls this within a graph of its own.
+    extractor, head = map(tf.keras.models.clone_model, template)
+    return tff.learning.models.from_keras_model(
+      tf.keras.Sequential([extractor, head]),
+      loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+      input_spec=(
+        tf.TensorSpec((None, *spec.model_shape), tf.float32),
+        tf.TensorSpec((None,), tf.int32),
+      ),
+      metrics=[tf.keras.metrics.SparseCategoricalAccuracy(name='accuracy')],
+    )
+
+  return ClientTask(
+    datasets=tff.simulation.baselines.BaselineTaskDatasets(
+      train_data=train_data,
+      test_data=test_data,
+      train_preprocess_fn=training_batches,
+      eval_preprocess_fn=batches,
+    ),
+    model_fn=model_fn,
+    models=models,
+    input_spec=spec,
+    local=local_training.LocalTrainingConfig(
+      batch_size=batch_size, num_epochs=client_spec.num_epochs
+    ),
+    model_seed=model_seed,
+  )
+
+
+class _LearningProcessById:
+  """A learning process that starts from given weights."""
+
+  def __init__(
+    self,
+    process: tff.learning.templates.LearningProcess,
+    model_weights: tff.learning.models.ModelWeights,
+  ):
+    self.next = process.next
+    self._process = process
+    self._model_weights = model_weights
+
+  def initialize(self) -> tff.learning.templates.LearningAlgorithmState:
+    return self._process.set_model_weights(
+      self._process.initialize(), self._model_weights
+    )
+
+
+def _check_learning_process(process: Any) -> None:
+  if not isinstance(process, tff.learning.templates.LearningProcess):
+    raise TypeError(
+      'Expected a process of `composer.compose_process` or a '
+      f'tff.learning.templates.LearningProcess, found {type(process)}.'
+    )

@@ -1,0 +1,193 @@
+"""The clients of a pipeline by id: their examples, and their states."""
+
+from collections.abc import Callable, Sequence
+import io
+import os
+import tempfile
+from typing import Any, Optional
+import zipfile
+
+from tff_fedsa import client_state
+from tff_fedsa import client_store
+from tff_fedsa import tff_compat
+from tff_fedsa.data import tasks
+
+
+class ClientStates(tff_compat.Serializable):
+  """The client states that belong to a server state.
+
+  As long as its population has not gone on, this is a reference to the store
+  and costs nothing. `tff.program.FileProgramStateManager` saves it as bytes,
+  with the states of all clients that have trained.
+
+  Attributes:
+    store: Where the states are now; None if that has gone on.
+  """
+
+  def __init__(
+    self,
+    store: Optional[client_store.ClientStateStore] = None,
+    archive: Optional[bytes] = None,
+  ):
+    self.store = store
+    self._archive = archive
+
+  def to_bytes(self) -> bytes:
+    """Returns the states as an archive.
+
+    Raises:
+      RuntimeError: If the store holds those of a later round by now.
+    """
+    if self._archive is not None:
+      return self._archive
+    if self.store is None:
+      raise RuntimeError(_GONE)
+    return _pack(self.store)
+
+  @classmethod
+  def from_bytes(cls, buffer: bytes) -> 'ClientStates':
+    return cls(archive=bytes(buffer))
+
+  def frozen(self) -> 'ClientStates':
+    """Returns the same states as bytes, whatever the population does next."""
+    return ClientStates(archive=self.to_bytes())
+
+
+_GONE = (
+  'These client states are of an earlier round: the store holds the latest '
+  'only. Save a state before the next round starts, or keep '
+  '`client_states.frozen()`.'
+)
+
+
+class Population:
+  """Clients by id, as TFF's pipelines name them: strings.
+
+  Attributes:
+    client_ids: In the order of the store: the client `client_ids[i]` has the
+      state `store.get(i)`.
+    store: The states of the latest round.
+    train_fn: `fn(client_id) -> examples`, what a process takes for a client.
+    test_fn: The same for evaluation.
+  """
+
+  def __init__(
+    self,
+    client_ids: Sequence[str],
+    store: client_store.ClientStateStore,
+    *,
+    train_fn: Callable[[str], Any] = lambda client_id: client_id,
+    test_fn: Callable[[str], Any] = lambda client_id: client_id,
+  ):
+    """Initializes `Population`.
+
+    Args:
+      client_ids: Strings, each once.
+      store: Of the clients' states.
+      train_fn: By default the id itself, for a process whose clients build
+        their data sets (`dataset_computations`).
+      test_fn: See `train_fn`.
+
+    Raises:
+      ValueError: If there is no client, or an id occurs twice.
+    """
+    self._indices = {client_id: i for i, client_id in enumerate(client_ids)}
+    if not client_ids or len(self._indices) != len(client_ids):
+      raise ValueError(
+        f'Expected client ids, each once, found {len(client_ids)} of which '
+        f'{len(self._indices)} differ.'
+      )
+    self.client_ids = list(client_ids)
+    self.store = store
+    self.train_fn = train_fn
+    self.test_fn = test_fn
+    self._current = ClientStates(store)
+
+  def states(self, client_ids: Sequence[str]) -> list[client_state.ClientState]:
+    """Returns the states of these clients.
+
+    Raises:
+      ValueError: If an id is unknown or occurs twice.
+    """
+    unknown = [i for i in client_ids if i not in self._indices]
+    if unknown:
+      raise ValueError(
+        f'Unknown client ids {unknown[:5]}; ids are strings such as '
+        f'{self.client_ids[0]!r}.'
+      )
+    if len(set(client_ids)) < len(client_ids):
+      raise ValueError(
+        f'A client takes part once in a round, found {list(client_ids)}. '
+        'Sample without replacement.'
+      )
+    return [self.store.get(self._indices[i]) for i in client_ids]
+
+  def put(
+    self,
+    client_ids: Sequence[str],
+    states: Sequence[client_state.ClientState],
+  ) -> None:
+    """Replaces the states of these clients; `client_states` is a new one."""
+    self._renew(ClientStates())
+    for client_id, state in zip(client_ids, states, strict=True):
+      self.store.put(self._indices[client_id], state)
+
+  def client_states(self) -> ClientStates:
+    """Returns the states of now."""
+    return self._current
+
+  def restore(self, client_states: ClientStates) -> None:
+    """Goes back to states that were saved; does nothing if they are current.
+
+    Raises:
+      RuntimeError: If they are of an earlier round and were not saved.
+    """
+    if client_states is not self._current:
+      archive = client_states.to_bytes()
+      self._renew(client_states)
+      _unpack(archive, self.store)
+
+  def reset(self) -> None:
+    """Forgets all states: every client is as before its first round."""
+    self._renew(ClientStates())
+    with tempfile.TemporaryDirectory() as empty:
+      self.store.restore(empty)
+
+  def _renew(self, client_states: ClientStates) -> None:
+    self._current.store = None
+    self._current = client_states
+    client_states.store = self.store
+
+
+def from_task(
+  task: tasks.FederatedTask, store: client_store.ClientStateStore
+) -> Population:
+  """Returns the clients of a task; their ids are '0', '1', ….
+
+  Args:
+    task: Its clients' arrays.
+    store: Of their states.
+  """
+  return Population(
+    [str(i) for i in range(task.num_clients)],
+    store,
+    train_fn=lambda client_id: task.clients[int(client_id)].train,
+    test_fn=lambda client_id: task.clients[int(client_id)].test,
+  )
+
+
+def _pack(store: client_store.ClientStateStore) -> bytes:
+  buffer = io.BytesIO()
+  with tempfile.TemporaryDirectory() as directory:
+    store.snapshot(directory)
+    with zipfile.ZipFile(buffer, 'w') as archive:
+      for name in sorted(os.listdir(directory)):
+        archive.write(os.path.join(directory, name), name)
+  return buffer.getvalue()
+
+
+def _unpack(content: bytes, store: client_store.ClientStateStore) -> None:
+  with tempfile.TemporaryDirectory() as directory:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+      archive.extractall(directory)
+    store.restore(directory)

@@ -1,0 +1,91 @@
+"""Writes docs/flags.md from the launchers' flags.
+
+python -m tools.flags_reference           says whether it is out of date
+python -m tools.flags_reference --write   writes it
+"""
+
+from collections.abc import Iterator
+import importlib
+import itertools
+import pathlib
+import re
+import sys
+from typing import Any
+
+from absl import flags
+
+_PATH = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'flags.md'
+_OTHERS = ('evaluate', 'export', 'devices', 'worker')
+_HEAD = """\
+# Flags
+
+Written by `make flags-reference` from the flags themselves, which
+`python -m launch.train --help` shows, too. Flags are given on the command line
+or in files (`--flagfile=flags/fedsa.digits.flags`); the last one counts.
+`--name` and `--noname` set a boolean. A flag that would be ignored is refused.
+"""
+
+
+def render() -> str:
+  """Returns the text of docs/flags.md."""
+  train = importlib.import_module('launch.train')
+  groups: dict[str, list[str]] = {}
+  for module, name in _holders(train._EXPERIMENT):
+    groups.setdefault(module, []).append(name)
+  parts = [_HEAD, '## launch.train\n']
+  for module, names in groups.items():
+    title = (importlib.import_module(module).__doc__ or module).splitlines()[0]
+    parts.append(f'### {title.rstrip(".")}\n\n{_table(names)}')
+  # The other launchers have flags of the same names.
+  for name in itertools.chain.from_iterable(groups.values()):
+    if name in flags.FLAGS:
+      delattr(flags.FLAGS, name)
+  for launcher in _OTHERS:
+    before = set(flags.FLAGS)
+    importlib.import_module(f'launch.{launcher}')
+    names = [name for name in flags.FLAGS if name not in before]
+    parts.append(f'## launch.{launcher}\n\n{_table(sorted(names))}')
+    for name in names:
+      delattr(flags.FLAGS, name)
+  return '\n'.join(parts)
+
+
+def _holders(group: Any) -> Iterator[tuple[str, str]]:
+  """Yields module and name of each flag in an object of a group of flags."""
+  for value in vars(group).values():
+    for part in value.values() if isinstance(value, dict) else [value]:
+      if isinstance(part, flags.FlagHolder):
+        yield type(group).__module__, part.name
+      elif type(part).__module__.startswith('flags.'):
+        yield from _holders(part)
+
+
+def _table(names: list[str]) -> str:
+  rows = [_row(flags.FLAGS[name]) for name in dict.fromkeys(names)]
+  head = '| flag | default | meaning |\n|---|---|---|\n'
+  return head + '\n'.join(rows) + '\n'
+
+
+def _row(flag: flags.Flag) -> str:
+  default = flag.default
+  if default is None or default == []:
+    shown = ''
+  elif isinstance(default, list):
+    shown = f'`{",".join(map(str, default))}`'
+  else:
+    shown = f'`{str(default).lower() if default in (True, False) else default}`'
+  text = re.sub(r'\s+', ' ', flag.help).strip().replace('|', r'\|')
+  return f'| `--{flag.name}` | {shown} | {text} |'
+
+
+def main() -> None:
+  """Compares or writes."""
+  text = render()
+  if '--write' in sys.argv[1:]:
+    _PATH.write_text(text)
+  elif _PATH.read_text() != text:
+    sys.exit('docs/flags.md is out of date: make flags-reference')
+
+
+if __name__ == '__main__':
+  main()
