@@ -26,7 +26,13 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TOP_FOLDERS = ('tff_fedsa', 'flags', 'launch', 'tools', 'tests', 'benchmarks')
 
 # Imported under another name than it is installed.
-_DISTRIBUTIONS = {'PIL': 'pillow', 'absl': 'absl_py', 'sklearn': 'scikit_learn'}
+_DISTRIBUTIONS = {
+  'PIL': 'pillow',
+  'absl': 'absl_py',
+  'grpc': 'grpcio',
+  'sklearn': 'scikit_learn',
+  'tree': 'dm_tree',
+}
 
 # Package -> filegroup name -> glob.
 _FILE_GROUPS = {

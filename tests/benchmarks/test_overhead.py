@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import overhead
+from tests import programs
+
+# BUILD: //benchmarks:overhead
+overhead = programs.load('benchmarks.overhead')
 
 
 @pytest.mark.usefixtures('in_process_context')

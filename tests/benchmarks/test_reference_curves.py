@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import reference_curves
+from tests import programs
+
+# BUILD: //benchmarks:reference_curves
+reference_curves = programs.load('benchmarks.reference_curves')
 
 
 # Three runs of two minutes on two quiet cores.

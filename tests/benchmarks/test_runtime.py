@@ -1,24 +1,35 @@
-"""The cases of the benchmark compute the same in both runtimes."""
+"""The benchmark of runtimes, as a user calls it, on its smallest cases."""
 
-import pytest
+import pathlib
+import subprocess
+import sys
 
-from benchmarks import runtime
-
-
-@pytest.fixture(autouse=True)
-def _after(runtimes):
-  # The benchmark sets contexts of its own.
-  with runtimes.default('in_process'):
-    yield
+# BUILD: //benchmarks:runtime
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-  'name', ['fed_avg_10', 'stateful_0.1mb', 'data_set_0.06mb']
-)
-def test_both_runtimes_agree(name):
-  found = runtime.compare(runtime.CASES[name](), rounds=1)
-  assert found['difference'] < 1e-5
-  for runtime_name in ('in_process', 'native'):
-    seconds = found[runtime_name]
-    assert 0 < seconds['min'] <= seconds['median']
-  assert all(memory > 50 for memory in found['memory_mb'])
+def test_a_row_for_each_case_and_equal_results():
+  program = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'benchmarks.runtime',
+      '--cases=fed_avg_10,stateful_0.1mb,data_set_0.06mb',
+      '--rounds=1',
+    ],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert program.returncode == 0, program.stderr[-2000:]
+  _, _, *rows = program.stdout.strip().splitlines()
+  cells = [[c.strip() for c in row.strip('|').split('|')] for row in rows]
+  assert [row[0] for row in cells] == [
+    'fed_avg_10',
+    'stateful_0.1mb',
+    'data_set_0.06mb',
+  ]
+  for row in cells:
+    assert float(row[7]) < 1e-5, row  # difference
+    assert all(float(seconds) > 0 for seconds in row[1:5])

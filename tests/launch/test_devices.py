@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 
-from launch import devices
+from tests import programs
+
+# BUILD: //launch:devices
+devices = programs.load('launch.devices')
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
