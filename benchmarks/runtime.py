@@ -6,7 +6,7 @@
 Each case runs in both runtimes alternately, in one process, after a warm-up.
 Printed are the seconds of a round (minimum and median), the ratio of the
 medians, the first call (tracing and compiling included), the largest difference
-between what both have computed after three rounds, and the resident memory of
+between what both have computed in the first round, and the resident memory of
 Python and of the stock runtime's worker after the case.
 """
 
@@ -38,8 +38,8 @@ _REPETITIONS = flags.DEFINE_integer(
 )
 
 
-# Later ones tell less of the runtimes: training amplifies rounding.
-_COMPARED_ROUND = 3
+# Later ones tell less of the runtimes: training on noise amplifies rounding.
+_COMPARED_ROUND = 1
 
 
 class Case(NamedTuple):
@@ -214,7 +214,7 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
 
   Returns:
     Per runtime `first`, `min` and `median` seconds, and `difference`, the
-    largest between their states after three rounds, relative to the largest
+    largest between their states after the first round, relative to the largest
     entry.
   """
   import tensorflow as tf
