@@ -49,6 +49,12 @@ def class_gap(
 
     gap(Q) = mean over the rows c of Q of  min_{c' != c} ||Q_c - Q_c'||_2
 
+  >>> centers = tf.constant([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+  >>> round(float(class_gap(centers)), 3)  # (1 + 4.243 + 1) / 3
+  2.081
+  >>> float(class_gap(centers, tf.constant([True, True, False])))
+  5.0
+
   Args:
     centers: float[num_classes, feature_dim].
     present: bool[num_classes], the rows that Q consists of; all by default.

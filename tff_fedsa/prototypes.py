@@ -43,6 +43,13 @@ def class_sums(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns per-class sums of features and how many examples are in each.
 
+  >>> features = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+  >>> sums, counts = class_sums(features, tf.constant([2, 0, 2]), 3)
+  >>> sums.numpy().tolist()
+  [[3.0, 4.0], [0.0, 0.0], [6.0, 8.0]]
+  >>> counts.numpy().tolist()
+  [1.0, 0.0, 2.0]
+
   Args:
     features: float32[batch, feature_dim].
     labels: int[batch], in `[0, num_classes)`.

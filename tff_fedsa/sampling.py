@@ -13,6 +13,11 @@ def sample_clients(
   A resumed run draws the same clients as an uninterrupted one, because
   nothing but the arguments counts.
 
+  >>> sample_clients(0, 1, 20, 4) == sample_clients(0, 1, 20, 4)
+  True
+  >>> sample_clients(0, 1, 4, 4)
+  [0, 1, 2, 3]
+
   Args:
     seed: The sampling seed.
     round_num: Counted from 1.

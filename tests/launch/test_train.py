@@ -106,6 +106,16 @@ def test_a_run_leaves_what_it_promises(run):
   assert summary['prototype']['last'] == rows[4]['prototype_accuracy']
 
 
+def test_divergence_is_said_and_leaves_a_result(tmp_path):
+  output = _train(
+    tmp_path, 'diverges', '--total_rounds=1', '--client_learning_rate=1e9'
+  )
+  assert 'warning: training diverged 6 times' in output
+  (_, row) = _rows(tmp_path / 'diverges/metrics.csv')
+  assert row['clients_nonfinite'] == '6' and row['clients_trained'] == '0'
+  assert (tmp_path / 'diverges/summary.json').exists()
+
+
 def test_flags_file_repeats_the_run(run, tmp_path):
   root, _ = run
   _launch(

@@ -294,6 +294,13 @@ def draw(
 ) -> Partition:
   """Draws a partition, a pure function of its arguments.
 
+  >>> labels = np.arange(80) % 4
+  >>> drawn = draw(labels, 'pathological', 4, seed=1, classes_per_client=2)
+  >>> [len(set(labels[train])) for train in drawn.train]
+  [2, 2, 2, 2]
+  >>> sum(len(train) for train in drawn.train)  # 75 % of each client's
+  60
+
   Args:
     labels: int[num_examples], of the examples to be dealt out.
     name: One of `NAMES`.

@@ -53,7 +53,12 @@ class AdaptiveAveragePooling(tf.keras.layers.Layer):
 
 
 def adaptive_average_pooling(inputs: tf.Tensor, feature_dim: int) -> tf.Tensor:
-  """Flattens `inputs` and pools them to `[batch, feature_dim]`."""
+  """Flattens `inputs` and pools them to `[batch, feature_dim]`.
+
+  >>> inputs = tf.constant([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+  >>> adaptive_average_pooling(inputs, 3).numpy().tolist()
+  [[1.5, 3.5, 5.5]]
+  """
   flat = tf.keras.layers.Flatten()(inputs)
   if flat.shape[-1] == feature_dim:
     return flat
