@@ -36,6 +36,7 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   Raises:
     run_dir.RunDirError: If there is no run at `path`, or it has no checkpoint.
     checkpoints.CheckpointError: If the checkpoint is damaged.
+    ValueError: If it is of other models.
   """
   # Slow to import.
   from tff_fedsa import checkpoints
@@ -51,6 +52,7 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   )
   if checkpoint is None:
     raise run_dir.RunDirError(f'The run at {path!r} has no checkpoint yet.')
+  run_flags.check_states(store)
   return LoadedRun(
     run_flags, run, checkpoint.round_num, checkpoint.server_state, store
   )

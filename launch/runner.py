@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import os
+import signal
 
 from absl import app
 from absl import flags
@@ -22,7 +23,15 @@ def _parse_and_import(argv: Sequence[str]) -> list[str]:
   # TensorFlow 2.14 is half in its TF1 mode if it is imported for the first
   # time after `app.run` has started: a callback that it registers with absl
   # then runs in the middle of its import.
+  #
+  # Ctrl-C ends it at once: there is nothing to save, and a stack trace of the
+  # import says nothing.
+  handler = signal.getsignal(signal.SIGINT)
+  if handler is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   import tensorflow  # noqa: F401
+
+  signal.signal(signal.SIGINT, handler)
 
   # Libraries tell in detail how they read files.
   if not flags.FLAGS['verbosity'].present:

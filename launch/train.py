@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags describe."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
-  with errors.reported():
+  with errors.reported('interrupted; the same command resumes the run'):
     train()
 
 
@@ -105,6 +105,16 @@ def train() -> None:
   with progress.Bar(
     config.total_rounds, enabled=_EXPERIMENT.simulation_flags.progress.value
   ) as bar:
+    checked = False
+
+    def on_round(round_num: int, row: 'typing.Optional[metrics.Row]') -> None:
+      nonlocal checked
+      if not checked:
+        _EXPERIMENT.check_states(store)
+        checked = True
+      bar.update(round_num, row)
+      errors.raise_if_interrupted()
+
     result = simulation.run(
       process,
       evaluation.build_evaluation(
@@ -116,7 +126,7 @@ def train() -> None:
       server_metrics_fn=server_model.build_server_metrics_fn(initial_model),
       checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
       recorders=recorders,
-      on_round=bar.update,
+      on_round=on_round,
     )
   for recorder in recorders:
     recorder.close()

@@ -76,6 +76,16 @@ def test_own_arrays_and_original_test_set(tmp_path):
   np.testing.assert_array_equal(task.clients[3].test['y'], labels[45:])
 
 
+def test_wrong_files_of_arrays_are_refused(tmp_path):
+  path = tmp_path / 'own.npz'
+  np.savez(path, x=_images(6).astype(np.float64), y=np.arange(6) % 3)
+  with pytest.raises(ValueError, match='found float64. Convert them'):
+    sources.npz_file(str(path))
+  path.write_text('no arrays')
+  with pytest.raises(ValueError, match='own.npz.* is not an .npz file'):
+    sources.npz_file(str(path))
+
+
 def test_partition_file(tmp_path):
   task = tasks.load_task(tasks.TaskSpec(seed=4))
   path = str(tmp_path / 'partition.npz')
@@ -102,6 +112,9 @@ def test_image_folder(tmp_path):
   assert source.images[5, 0, 0].tolist() == [255, 0, 0]
   (tmp_path / 'cat' / 'broken.png').write_bytes(b'no image')
   with pytest.raises(ValueError, match='broken.png.* is not a readable image'):
+    sources.image_folder(str(tmp_path))
+  (tmp_path / 'ant').mkdir()
+  with pytest.raises(ValueError, match="ant' has no image .* Remove it"):
     sources.image_folder(str(tmp_path))
 
 

@@ -194,6 +194,84 @@ def test_killed_three_times_equals_uninterrupted(tmp_path):
   assert _rows(path / 'metrics.csv') == _rows(tmp_path / 'whole/metrics.csv')
 
 
+def test_ctrl_c_ends_a_run_with_a_word(tmp_path):
+  process = _start(
+    'train',
+    *_FLAGS,
+    f'--root_output_dir={tmp_path}',
+    '--experiment_name=interrupted',
+    '--total_rounds=5000',
+    # Jobs in the background of a shell ignore SIGINT.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+  )
+  path = tmp_path / 'interrupted'
+  deadline = time.monotonic() + 120
+  while _last_round(path) < 3 and time.monotonic() < deadline:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == -signal.SIGINT, output
+  assert output.endswith('interrupted; the same command resumes the run\n')
+  assert 'round_000000' in os.listdir(path / 'checkpoints')
+
+
+_SWALLOWED = """
+import signal
+from launch import errors
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with errors.reported('stopped'):
+  class Dropped:
+    def __del__(self):
+      signal.raise_signal(signal.SIGINT)
+  Dropped()
+  print('went on')
+  errors.raise_if_interrupted()
+  print('not interrupted')
+"""
+
+
+def test_ctrl_c_in_a_destructor_is_not_lost():
+  program = subprocess.run(
+    [sys.executable, '-c', _SWALLOWED],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert program.returncode == -signal.SIGINT, program.stderr
+  assert program.stdout == 'went on\n'
+  assert program.stderr.endswith('stopped\n')
+
+
+_MODULE = """
+import tensorflow as tf
+from tff_fedsa.models import architectures, functional, initializers
+
+@architectures.register_architecture('own_net')
+def own_net(input_shape, num_classes, feature_dim):
+  images = tf.keras.Input(input_shape)
+  hidden = tf.keras.layers.Dense({units})(tf.keras.layers.Flatten()(images))
+  features = tf.keras.layers.Dense(feature_dim)(hidden)
+  return functional.KerasClientModel(
+    feature_extractor=tf.keras.Model(images, features),
+    head=initializers.linear_head(feature_dim, num_classes),
+  )
+"""
+
+
+def test_a_checkpoint_of_an_edited_model_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  options = ('--architecture_modules=own_module', '--family=own_net')
+  # Of different lengths: Python compares time and size of a cached module.
+  (tmp_path / 'own_module.py').write_text(_MODULE.format(units=8))
+  _train(tmp_path, 'edited', '--total_rounds=1', *options)
+  (tmp_path / 'own_module.py').write_text(_MODULE.format(units=12))
+  output = _train(tmp_path, 'edited', '--total_rounds=2', *options, expect=1)
+  assert " has 834 weights in the checkpoint, 'own_net' has" in output
+  assert 'Traceback' not in output
+  output = _launch('evaluate', f'--run_dir={tmp_path / "edited"}', expect=1)
+  assert 'the architecture has changed since' in output
+
+
 def _last_round(path):
   if not (path / 'metrics.csv').exists():
     return -1

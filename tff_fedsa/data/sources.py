@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from typing import Optional
+import zipfile
 
 import numpy as np
 
@@ -173,10 +174,15 @@ def npz_file(path: str) -> Source:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If the arrays are missing or unsuitable.
+    ValueError: If it is no `.npz` file, or arrays are missing or unsuitable.
   """
   if not os.path.isfile(path):
     raise FileNotFoundError(f'No data file at {path!r}.')
+  if not zipfile.is_zipfile(path):
+    raise ValueError(
+      f'{path!r} is not an .npz file; np.savez(path, x=images, y=labels) '
+      'writes one.'
+    )
   with np.load(path) as arrays:
     missing = {'x', 'y'} - set(arrays.files)
     if missing:
@@ -187,9 +193,16 @@ def npz_file(path: str) -> Source:
     num_train = (
       int(arrays['num_train']) if 'num_train' in arrays.files else None
     )
-    return from_arrays(
-      arrays['x'], arrays['y'], num_train=num_train, name=os.path.basename(path)
-    )
+    try:
+      return from_arrays(
+        arrays['x'],
+        arrays['y'],
+        num_train=num_train,
+        name=os.path.basename(path),
+      )
+    except TypeError as error:
+      # Of a file, a wrong dtype is a wrong value.
+      raise ValueError(str(error)) from error
 
 
 def tfds(
@@ -279,7 +292,7 @@ def image_folder(path: str, *, image_size: int = 32) -> Source:
     if not files:
       raise ValueError(
         f'The class folder {folder!r} has no image '
-        f'({", ".join(_IMAGE_ENDINGS)}).'
+        f'({", ".join(_IMAGE_ENDINGS)}). Remove it, or add some.'
       )
     for file in files:
       try:

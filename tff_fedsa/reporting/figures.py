@@ -6,6 +6,8 @@ from typing import Any, Optional
 import matplotlib
 from matplotlib import figure as figure_lib
 from matplotlib import lines as lines_lib
+from matplotlib import patheffects
+from matplotlib import ticker
 import matplotlib.backends.backend_agg
 import numpy as np
 
@@ -58,6 +60,11 @@ def _new_figure(width: float, height: float) -> figure_lib.Figure:
   return figure_lib.Figure(figsize=(width, height), layout='constrained')
 
 
+def _outline() -> list[patheffects.AbstractPathEffect]:
+  """Makes text readable over marks and lines."""
+  return [patheffects.withStroke(linewidth=2.5, foreground='white')]
+
+
 def _tidy(axes: Any) -> None:
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)
@@ -102,7 +109,9 @@ def curves(
     ylim=(0, 1.01),
     title='All clients',
   )
-  left.legend(loc='lower right', frameon=False, fontsize=9)
+  left.legend(loc='lower right', framealpha=0.7, edgecolor='none', fontsize=9)
+  for axes in (left, right):
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   trained = [row for row in history if 'loss' in row]
   terms = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
   names = [n for n in _LOSS_COLORS if n in terms]
@@ -231,6 +240,7 @@ def per_client_accuracy(
     xytext=(0, 3),
     textcoords='offset points',
     fontsize=9,
+    path_effects=_outline(),
   )
   axes.set(
     xlabel='client (sorted)',
@@ -354,6 +364,8 @@ def anchors_and_prototypes(
         xytext=(7, 6),
         textcoords='offset points',
         fontsize=9,
+        path_effects=_outline(),
+        zorder=5,
       )
   marks = [('o', 8, 'global prototype')]
   if anchors is not None:
@@ -379,7 +391,7 @@ def anchors_and_prototypes(
   )
   axes.set(
     xlabel=f'first principal direction ({explained[0]:.0%} of variance)',
-    ylabel=f'second ({explained[1]:.0%})',
+    ylabel=f'second principal direction ({explained[1]:.0%})',
     title=(
       f'{"P" if anchors is None else "Anchors and p"}rototypes, feature space '
       'in 2-D (PCA)'
