@@ -12,8 +12,8 @@ from tests.pipelines import killable
 from tests.pipelines import killing
 from tests.pipelines import small
 from tff_fedsa import sampling
+from tff_fedsa import server_model
 from tff_fedsa import simulation
-from tff_fedsa.algorithms import fedsa
 from tff_fedsa.pipelines import checkpoint_state
 from tff_fedsa.pipelines import training_process
 
@@ -154,8 +154,8 @@ def _process(population=None):
   return population, training_process.TrainingProcess(
     experiment.process,
     population,
-    server_metrics_fn=fedsa.build_server_metrics_fn(
-      np.zeros([10, 8], np.float32)
+    server_metrics_fn=server_model.build_server_metrics_fn(
+      server_model.initial_server_model(np.zeros([10, 8], np.float32))
     ),
   )
 

@@ -6,7 +6,7 @@ reference code `system/flcore/{clients/clientsa,servers/serversa}.py`,
 lokinko/FedSA@75bf106.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 from typing import Optional
 
@@ -195,17 +195,4 @@ def build_fedsa(
   )
   return composer.compose_process(
     lambda: initial_model, distributor, client_work, aggregator, finalizer
-  )
-
-
-def build_server_metrics_fn(
-  initial_anchors: np.ndarray,
-) -> Callable[[composer.ServerState], Mapping[str, float]]:
-  """Returns `server_model.build_server_metrics_fn` for anchors.
-
-  Args:
-    initial_anchors: float32[num_classes, feature_dim].
-  """
-  return server_model.build_server_metrics_fn(
-    server_model.initial_server_model(initial_anchors)
   )

@@ -46,7 +46,7 @@ class TrainingProcess:
       process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
       population: Its clients.
       server_metrics_fn: Maps a server state to further metrics, e.g.
-        `fedsa.build_server_metrics_fn(anchors)`.
+        `server_model.build_server_metrics_fn(process.initialize().model)`.
     """
     self._process = process
     self._population = population
