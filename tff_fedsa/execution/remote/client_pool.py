@@ -318,11 +318,15 @@ class _Clients:
           for other, losses in sorted(self._lost_with.items())
           if len(losses) >= _MAX_LOSSES_PER_CLIENT - 1
         ]
+        # Whoever ran beside the cause only knows that the connection ended.
+        reasons = dict.fromkeys(
+          loss for suspect in suspects for loss in self._lost_with[suspect]
+        )
         self._stop(
           client,
           WorkersLostError(
             f'Of the clients {suspects} one seems to take its workers with it: '
-            f'{", ".join(lost_with)}. It may need more memory than a worker '
+            f'{", ".join(reasons)}. It may need more memory than a worker '
             'has, or return more than the 2 GB that a message holds.'
           ),
         )
