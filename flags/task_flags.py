@@ -1,9 +1,10 @@
-"""Flags of the data: source, partition, test set."""
+"""Flags of a task: data, partition, test set."""
 
 import typing
 
 from absl import flags
 
+from flags import data_flags
 from flags import holders
 
 if typing.TYPE_CHECKING:
@@ -16,41 +17,33 @@ class TaskFlags:
   """Defines the flags of a task; `build()` returns a `tasks.TaskSpec`."""
 
   def __init__(self):
-    self._dataset = flags.DEFINE_string(
-      'dataset',
-      'digits',
-      'digits (scikit-learn, always there), a TFDS name (cifar10, cifar100, '
-      'fashion_mnist, mnist), image_folder (class/image.png under --data_dir) '
-      'or npz (the file --data_dir with arrays x, y).',
-    )
-    self._data_dir = flags.DEFINE_string(
-      'data_dir',
-      None,
-      'TFDS directory (default: $TFDS_DATA_DIR), image folder or .npz file.',
-    )
-    self._download = flags.DEFINE_boolean(
-      'download', False, 'Whether TFDS may download what is missing.'
-    )
+    self._data_flags = data_flags.DataFlags()
     self._num_clients = flags.DEFINE_integer(
       'num_clients', 20, 'Clients in all.', lower_bound=1
     )
     self._partition = flags.DEFINE_string(
       'partition',
       'dirichlet',
-      'How examples are dealt out: iid, dirichlet (--alpha) or pathological '
-      '(--classes_per_client).',
+      'How examples are dealt out: iid; dirichlet (each class by --alpha); '
+      'pathological (--classes_per_client in blocks); extended_dirichlet '
+      '(--classes_per_client, each by --alpha); client_dirichlet (each '
+      "client's mix of classes by --alpha, equal sizes); nid1 (dirichlet among "
+      '10 workers each, cut into equal chunks); quantity_skew (sizes by '
+      '--alpha); domain (--clients_per_domain). docs/partitions.md defines '
+      'them, `python -m launch.partition` shows what they give.',
     )
     self._alpha = flags.DEFINE_float(
       'alpha',
       0.1,
-      'Concentration of the dirichlet partition; smaller is more '
+      'Concentration of the Dirichlet draws of a partition; smaller is more '
       'heterogeneous.',
       lower_bound=1e-6,
     )
     self._classes_per_client = flags.DEFINE_integer(
       'classes_per_client',
       2,
-      'Classes that a client holds in the pathological partition.',
+      'Classes that a client holds (--partition=pathological or '
+      'extended_dirichlet).',
       lower_bound=1,
     )
     self._balanced = flags.DEFINE_boolean(
@@ -64,6 +57,27 @@ class TaskFlags:
       'Examples (train and test) of the smallest client; draws with fewer are '
       'repeated.',
       lower_bound=1,
+    )
+    self._long_tail_rho = flags.DEFINE_float(
+      'long_tail_rho',
+      None,
+      'Before any partition, makes class c of C as rare as n_max * '
+      '(1 / rho) ** (c / (C - 1)) training examples. Default: off.',
+      lower_bound=1.0,
+    )
+    self._clients_per_domain = flags.DEFINE_list(
+      'clients_per_domain',
+      [],
+      'With --partition=domain: how many clients each domain has, e.g. '
+      'amazon:2,dslr:3. Default: --num_clients spread evenly.',
+    )
+    self._domain_fraction = flags.DEFINE_float(
+      'domain_fraction',
+      None,
+      'With --partition=domain: the share of its whole domain that each client '
+      'gets. Default: clients share all of it that is not held out.',
+      lower_bound=1e-6,
+      upper_bound=1.0,
     )
     self._partition_file = flags.DEFINE_string(
       'partition_file',
@@ -81,7 +95,10 @@ class TaskFlags:
       'test_set',
       'split',
       'split: each client holds out 25 % of its own examples (the paper); '
-      "original: every client is tested on the data set's own test set.",
+      "original: every client is tested on the data set's own test set; "
+      'per_domain: 20 % of each domain (of all examples where there are no '
+      'domains) are held out, and clients are tested on those of their '
+      'domains.',
     )
     self._train_fraction = flags.DEFINE_float(
       'train_fraction',
@@ -93,23 +110,32 @@ class TaskFlags:
     self._max_examples = flags.DEFINE_integer(
       'max_examples',
       None,
-      'Use only so many examples, class proportions kept. Default: all.',
+      'Use only so many examples, class proportions kept; with '
+      '--test_set=original or per_domain, of those that are not held out. '
+      'Default: all.',
       lower_bound=1,
     )
-    self._image_size = flags.DEFINE_integer(
-      'image_size',
+    self._max_test_examples = flags.DEFINE_integer(
+      'max_test_examples',
       None,
-      'Resize images to this many pixels square (bilinear, in the step). '
-      'Default: as they are; 32 for image_folder.',
+      'With --test_set=original or per_domain: use only so many examples of '
+      'each test set, class proportions kept. Default: all.',
       lower_bound=1,
     )
-    self._channels = flags.DEFINE_integer(
-      'channels',
-      None,
-      'Give images this many channels by repetition, e.g. 3 for grey images '
-      'and a model for colour ones.',
-      lower_bound=1,
-    )
+
+  def check_global_test(self) -> None:
+    """Checks that there is a test set for `--protocol=global`.
+
+    Raises:
+      flags.IllegalFlagValueError: If the clients hold out their own.
+    """
+    # A partition file says itself what is held out.
+    if self._test_set.value == 'split' and not self._partition_file.value:
+      raise flags.IllegalFlagValueError(
+        "--protocol=global tests the averaged model on the data set's own test "
+        'set: it needs --test_set=original, or --test_set=per_domain where '
+        'there is none; found --test_set=split.'
+      )
 
   def build(self) -> 'tasks.TaskSpec':
     """Returns the `tasks.TaskSpec`.
@@ -118,9 +144,28 @@ class TaskFlags:
       flags.IllegalFlagValueError: If a flag was set that would be ignored.
       ValueError: If a value is unknown or out of range.
     """
-    from tff_fedsa.data import tasks  # Imports TensorFlow.
+    # Imports TensorFlow.
+    from tff_fedsa.data import partition
+    from tff_fedsa.data import tasks
 
     kind = self._partition.value
+    if self._data_flags.has_clients:
+      holders.refuse_vain(
+        [
+          self._partition,
+          self._partition_file,
+          self._alpha,
+          self._classes_per_client,
+          self._balanced,
+          self._least_samples,
+          self._long_tail_rho,
+          self._clients_per_domain,
+          self._domain_fraction,
+          self._max_examples,
+          self._max_test_examples,
+        ],
+        f'--dataset={self._data_flags.dataset} has clients of its own',
+      )
     if self._partition_file.value:
       holders.refuse_vain(
         [
@@ -129,6 +174,9 @@ class TaskFlags:
           self._classes_per_client,
           self._balanced,
           self._least_samples,
+          self._long_tail_rho,
+          self._clients_per_domain,
+          self._domain_fraction,
           self._num_clients,
           self._train_fraction,
           self._test_set,
@@ -136,35 +184,65 @@ class TaskFlags:
         ],
         'the partition comes from --partition_file',
       )
-    if kind != 'dirichlet':
-      holders.refuse_vain([self._alpha], f'--partition={kind}')
-    if kind != 'pathological':
-      holders.refuse_vain(
-        [self._classes_per_client, self._balanced], f'--partition={kind}'
+    used = partition.OPTIONS.get(kind)
+    if used is not None:  # Else TaskSpec says what is known.
+      optional = (
+        self._alpha,
+        self._classes_per_client,
+        self._balanced,
+        self._least_samples,
       )
-    if kind == 'iid':
-      holders.refuse_vain([self._least_samples], '--partition=iid')
-    if self._test_set.value == 'original':
-      holders.refuse_vain([self._train_fraction], '--test_set=original')
-    if self._dataset.value == 'digits':
       holders.refuse_vain(
-        [self._data_dir, self._download], 'digits come with scikit-learn'
+        [holder for holder in optional if holder.name not in used],
+        f'--partition={kind}',
       )
+    if kind != 'domain':
+      holders.refuse_vain(
+        [self._clients_per_domain, self._domain_fraction],
+        f'--partition={kind}',
+      )
+    num_clients = self._num_clients.value
+    clients_per_domain = self._by_domain()
+    if clients_per_domain is not None:
+      num_clients = sum(clients_per_domain.values())
+      # A preset may say how many there are in all.
+      if self._num_clients.value != num_clients:
+        holders.refuse_vain(
+          [self._num_clients], f'--clients_per_domain has {num_clients} clients'
+        )
+    test_set = self._test_set.value
+    if test_set == 'split':
+      holders.refuse_vain([self._max_test_examples], '--test_set=split')
+    else:
+      holders.refuse_vain([self._train_fraction], f'--test_set={test_set}')
     return tasks.TaskSpec(
-      dataset=self._dataset.value,
-      data_dir=self._data_dir.value,
-      download=self._download.value,
-      num_clients=self._num_clients.value,
+      **self._data_flags.build(),
+      num_clients=num_clients,
       partition=kind,
       alpha=self._alpha.value,
       classes_per_client=self._classes_per_client.value,
       balanced=self._balanced.value,
       least_samples=self._least_samples.value,
+      long_tail_rho=self._long_tail_rho.value,
+      clients_per_domain=clients_per_domain,
+      domain_fraction=self._domain_fraction.value,
       partition_file=self._partition_file.value,
       seed=self._partition_seed.value,
-      test_set=self._test_set.value,
+      test_set=test_set,
       train_fraction=self._train_fraction.value,
       max_examples=self._max_examples.value,
-      image_size=self._image_size.value,
-      channels=self._channels.value,
+      max_test_examples=self._max_test_examples.value,
     )
+
+  def _by_domain(self) -> typing.Optional[dict[str, int]]:
+    """Returns `--clients_per_domain` as a dict; None where it is not set."""
+    pairs = [item.rpartition(':') for item in self._clients_per_domain.value]
+    if not pairs:
+      return None
+    for name, _, count in pairs:
+      if not name or not count.isdecimal():
+        raise flags.IllegalFlagValueError(
+          '--clients_per_domain: expected domain:clients, separated by commas, '
+          f'found {",".join(self._clients_per_domain.value)!r}.'
+        )
+    return {name: int(count) for name, _, count in pairs}

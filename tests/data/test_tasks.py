@@ -1,15 +1,14 @@
-"""Sources and tasks, on small made-up files."""
+"""Tasks: a source, dealt out to clients."""
 
 import collections
-import os
 
 import numpy as np
-import PIL.Image
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 import tensorflow_federated as tff
 
+from tests.data import made_up_files
+from tff_fedsa.data import array_cache
 from tff_fedsa.data import client_data
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import partition
@@ -76,14 +75,57 @@ def test_own_arrays_and_original_test_set(tmp_path):
   np.testing.assert_array_equal(task.clients[3].test['y'], labels[45:])
 
 
-def test_wrong_files_of_arrays_are_refused(tmp_path):
-  path = tmp_path / 'own.npz'
-  np.savez(path, x=_images(6).astype(np.float64), y=np.arange(6) % 3)
-  with pytest.raises(ValueError, match='found float64. Convert them'):
-    sources.npz_file(str(path))
-  path.write_text('no arrays')
-  with pytest.raises(ValueError, match='own.npz.* is not an .npz file'):
-    sources.npz_file(str(path))
+def test_large_images_stay_on_disk(tmp_path, monkeypatch):
+  def load(test_set):
+    return tasks.load_task(
+      tasks.TaskSpec(
+        dataset='tiny_imagenet',
+        data_dir=str(tmp_path / 'data'),
+        cache_dir=str(tmp_path / 'cache'),
+        partition='iid',
+        num_clients=4,
+        test_set=test_set,
+      )
+    )
+
+  made_up_files.tiny_imagenet(tmp_path / 'data', images=12)
+  for test_set in ('split', 'original'):
+    monkeypatch.setattr(array_cache, '_LARGE_BYTES', 2**30)
+    in_memory = load(test_set)
+    monkeypatch.setattr(array_cache, '_LARGE_BYTES', 100)
+    mapped = load(test_set)
+    for one, two in zip(in_memory.clients, mapped.clients, strict=True):
+      assert two.train['x'] is not two.train['x']
+      assert not isinstance(two.train['x'], np.memmap)
+      for part in ('train', 'test'):
+        for name in ('x', 'y'):
+          np.testing.assert_array_equal(
+            getattr(one, part)[name], getattr(two, part)[name]
+          )
+    np.testing.assert_array_equal(
+      in_memory.class_counts(), mapped.class_counts()
+    )
+    # What clients share is read once.
+    first, second = (client.test['x'] for client in mapped.clients[:2])
+    assert (first is second) == (test_set == 'original')
+
+
+def test_how_models_see_images():
+  task = tasks.load_task(
+    tasks.TaskSpec(
+      normalization='dataset', augment_crop_padding=1, augment_flip=True
+    )
+  )
+  images = np.concatenate(
+    [
+      part['x']
+      for client in task.clients
+      for part in (client.train, client.test)
+    ]
+  )
+  seen = task.input_spec.preprocess(tf.constant(images)).numpy()
+  assert abs(seen.mean()) < 1e-4 and abs(seen.std() - 1.0) < 1e-4
+  assert task.input_spec.crop_padding == 1 and task.input_spec.flip
 
 
 def test_partition_file(tmp_path):
@@ -94,44 +136,6 @@ def test_partition_file(tmp_path):
   for one, two in zip(task.clients, again.clients):
     np.testing.assert_array_equal(one.train['x'], two.train['x'])
     np.testing.assert_array_equal(one.test['y'], two.test['y'])
-
-
-def _write_image(path, color, size=(10, 6)):
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  PIL.Image.new('RGB', size, color).save(path)
-
-
-def test_image_folder(tmp_path):
-  for index in range(3):
-    _write_image(str(tmp_path / 'dog' / f'{index}.png'), (255, 0, 0))
-    _write_image(str(tmp_path / 'cat' / f'{index}.jpg'), (0, 0, 255))
-  source = sources.image_folder(str(tmp_path), image_size=8)
-  assert source.class_names == ('cat', 'dog')
-  assert source.labels.tolist() == [0, 0, 0, 1, 1, 1]
-  assert source.images.shape == (6, 8, 8, 3)
-  assert source.images[5, 0, 0].tolist() == [255, 0, 0]
-  (tmp_path / 'cat' / 'broken.png').write_bytes(b'no image')
-  with pytest.raises(ValueError, match='broken.png.* is not a readable image'):
-    sources.image_folder(str(tmp_path))
-  (tmp_path / 'ant').mkdir()
-  with pytest.raises(ValueError, match="ant' has no image .* Remove it"):
-    sources.image_folder(str(tmp_path))
-
-
-def test_tfds():
-  # Random images, but TFDS's own reading code and metadata.
-  with tfds.testing.mock_data(num_examples=12):
-    source = sources.tfds('fashion_mnist', download=True)
-  assert source.images.shape == (24, 28, 28, 1)
-  assert source.num_train == 12 and source.num_classes == 10
-  assert source.class_names[-1] == 'Ankle boot'
-
-
-def test_tfds_that_is_missing_fails_at_once(tmp_path):
-  with pytest.raises(FileNotFoundError, match='--download'):
-    sources.load('cifar10', data_dir=str(tmp_path))
-  with pytest.raises(FileNotFoundError, match='No data directory'):
-    sources.load('cifar10', data_dir=str(tmp_path / 'nowhere'))
 
 
 def test_client_data():
@@ -167,6 +171,28 @@ def test_report():
   assert '3 client(s) have a single class: 0, 1, 2' in text
   assert '1 client(s) have fewer examples than a batch of 10: 2' in text
   assert 'no client trains on the class(es) 3' in text
+
+
+def test_bad_domains_are_named():
+  def source(domains, names=('a', 'b')):
+    return sources.Source(
+      'x',
+      _images(3),
+      np.array([0, 1, 1]),
+      ('c', 'd'),
+      domains=domains,
+      domain_names=names,
+    )
+
+  assert source(np.array([0, 1, 1])).domains.dtype == np.int32
+  assert source(None, ()).domains is None
+  for domains, message in (
+    (np.array([0, 1, 2]), r'domains in \[0, 2\), found 2 at example 2'),
+    (np.array([0, 1]), 'one domain for each of 3 images'),
+    (None, 'without domains'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      source(domains)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """Which example belongs to which client: index maths only.
 
-`draw` returns a whole partition for a seed. Its parts take labels and a random
-stream and return index arrays, one per client; `split` divides them into train
-and test. Randomness is one `np.random.RandomState(seed)` stream, the legacy
-generator of the reference, so that the Dirichlet partition is the reference's,
-index for index.
+`draw` returns a whole partition for a seed. The functions in `partitions` take
+labels and a random stream and return index arrays, one per client; `split`
+divides them into train and test. Randomness is one
+`np.random.RandomState(seed)` stream, the legacy generator of the reference, so
+that the Dirichlet partition is the reference's, index for index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
 from typing import Optional
@@ -15,10 +15,41 @@ from typing import Optional
 import numpy as np
 from sklearn import model_selection
 
-NAMES = ('iid', 'dirichlet', 'pathological')
+from tff_fedsa.data.partitions import client_dirichlet
+from tff_fedsa.data.partitions import dirichlet
+from tff_fedsa.data.partitions import domain
+from tff_fedsa.data.partitions import extended_dirichlet
+from tff_fedsa.data.partitions import long_tail
+from tff_fedsa.data.partitions import nid1
+from tff_fedsa.data.partitions import pathological
+from tff_fedsa.data.partitions import quantity
 
-# A draw that leaves a client with too few examples is repeated.
-_MAX_DRAWS = 10_000
+_DEAL: dict[str, Callable[..., list[np.ndarray]]] = {
+  'iid': quantity.iid,
+  'dirichlet': dirichlet.dirichlet,
+  'pathological': pathological.pathological,
+  'extended_dirichlet': extended_dirichlet.extended_dirichlet,
+  'client_dirichlet': client_dirichlet.client_dirichlet,
+  'nid1': nid1.nid1,
+  'quantity_skew': quantity.quantity_skew,
+}
+
+# Which arguments of `draw` a partition uses.
+OPTIONS = {
+  'iid': (),
+  'dirichlet': ('alpha', 'least_samples'),
+  'pathological': ('classes_per_client', 'balanced', 'least_samples'),
+  'extended_dirichlet': ('classes_per_client', 'alpha', 'least_samples'),
+  'client_dirichlet': ('alpha',),
+  'nid1': ('alpha',),
+  'quantity_skew': ('alpha', 'least_samples'),
+  'domain': (),
+}
+
+NAMES = tuple(OPTIONS)
+
+# Names of arrays in a partition file.
+_GLOBAL_TEST = 'global_test_'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +60,8 @@ class Partition:
     train: One int64 array per client.
     test: One int64 array per client. Clients may share test examples (the
       original test set), never train examples.
+    global_test: By name, test examples of a global model; empty where there
+      are only the clients' own.
 
   Raises (when constructed):
     ValueError: If a client has no train or no test example, an index is
@@ -37,11 +70,18 @@ class Partition:
 
   train: tuple[np.ndarray, ...]
   test: tuple[np.ndarray, ...]
+  global_test: Mapping[str, np.ndarray] = dataclasses.field(
+    default_factory=dict
+  )
 
   def __post_init__(self):
     for name in ('train', 'test'):
       arrays = tuple(np.asarray(a, np.int64) for a in getattr(self, name))
       object.__setattr__(self, name, arrays)
+    global_test = {
+      name: np.asarray(a, np.int64) for name, a in self.global_test.items()
+    }
+    object.__setattr__(self, 'global_test', global_test)
     if not self.train or len(self.train) != len(self.test):
       raise ValueError(
         'Expected train and test indices of the same clients, found '
@@ -63,14 +103,16 @@ class Partition:
         'Expected each train example at one client, found index '
         f'{unique[counts.argmax()]} {counts.max()} times.'
       )
-    for client, indices in enumerate(self.test):
+    tested = [(f'client {c}', own) for c, own in enumerate(self.test)]
+    tested += [(f'global test {n!r}', own) for n, own in global_test.items()]
+    for what, indices in tested:
       if np.unique(indices).size != indices.size:
-        raise ValueError(f'Client {client} has a test index twice.')
+        raise ValueError(f'{what[0].upper()}{what[1:]} has a test index twice.')
       both = np.isin(indices, unique, assume_unique=True)
       if both.any():
         raise ValueError(
-          f'Example {indices[both][0]} is a test example of client {client} '
-          'and a train example.'
+          f'Example {indices[both][0]} is a test example of {what} and a train '
+          'example.'
         )
 
   @property
@@ -78,8 +120,15 @@ class Partition:
     return len(self.train)
 
   def save(self, path: str) -> None:
-    """Writes an `.npz` file of arrays `train_0`, `test_0`, `train_1`, …."""
-    arrays = {}
+    """Writes an `.npz` file of arrays `train_0`, `test_0`, `train_1`, ….
+
+    Args:
+      path: Of the file. Test sets of a global model are arrays
+        `global_test_<name>`.
+    """
+    arrays = {
+      f'{_GLOBAL_TEST}{name}': own for name, own in self.global_test.items()
+    }
     for name in ('train', 'test'):
       for client, indices in enumerate(getattr(self, name)):
         arrays[f'{name}_{client}'] = indices
@@ -91,7 +140,7 @@ def load(path: str) -> Partition:
 
   Args:
     path: An `.npz` file with integer arrays `train_i` and `test_i` for clients
-      i = 0, 1, …; other arrays are ignored.
+      i = 0, 1, …, and perhaps `global_test_<name>`; others are ignored.
 
   Raises:
     FileNotFoundError: If there is no such file.
@@ -99,149 +148,32 @@ def load(path: str) -> Partition:
   """
   if not os.path.isfile(path):
     raise FileNotFoundError(f'No partition file at {path!r}.')
+  known: dict[bytes, np.ndarray] = {}
+
+  def shared(indices: np.ndarray) -> np.ndarray:
+    # A test set of many clients is one array again, and one copy of its images.
+    return known.setdefault(indices.tobytes(), indices)
+
   try:
     with np.load(path) as arrays:
       num_clients = sum(name.startswith('train_') for name in arrays.files)
       train, test = (
-        tuple(arrays[f'{name}_{client}'] for client in range(num_clients))
+        tuple(
+          shared(arrays[f'{name}_{client}']) for client in range(num_clients)
+        )
         for name in ('train', 'test')
       )
+      global_test = {
+        name.removeprefix(_GLOBAL_TEST): shared(arrays[name])
+        for name in arrays.files
+        if name.startswith(_GLOBAL_TEST)
+      }
   except (KeyError, OSError, ValueError, EOFError) as error:
     raise ValueError(
       f'{path!r} is not a partition file: expected an .npz file with arrays '
       f'train_0, test_0, train_1, …; {error}'
     ) from error
-  return Partition(train, test)
-
-
-def iid(
-  labels: np.ndarray, num_clients: int, *, rng: np.random.RandomState
-) -> list[np.ndarray]:
-  """Shuffles all examples and deals out equal shares (sizes differ by <= 1)."""
-  return np.array_split(rng.permutation(len(labels)), num_clients)
-
-
-def dirichlet(
-  labels: np.ndarray,
-  num_clients: int,
-  *,
-  alpha: float,
-  least_samples: int = 16,
-  rng: np.random.RandomState,
-) -> list[np.ndarray]:
-  """Divides each class among clients by proportions ~ Dir(alpha).
-
-  A client that already holds its fair share (num_examples / num_clients) gets
-  nothing more. The whole draw is repeated until every client has at least
-  `least_samples`.
-
-  Source: `separate_data` in `dataset/utils/dataset_utils.py`,
-  TsingZ0/PFLlib@d832e76 and lokinko/FedSA@75bf106 (whose `least_samples` is 1).
-
-  Args:
-    labels: int[num_examples], in `[0, num_classes)`.
-    num_clients: M.
-    alpha: Concentration > 0; smaller is more heterogeneous.
-    least_samples: Examples, train and test together, of the smallest client.
-    rng: The stream to draw from.
-
-  Raises:
-    ValueError: If no draw satisfies `least_samples`.
-  """
-  num_examples = len(labels)
-  for _ in range(_MAX_DRAWS):
-    shares: list[list[int]] = [[] for _ in range(num_clients)]
-    for label in range(int(labels.max()) + 1):
-      indices = np.where(labels == label)[0]
-      rng.shuffle(indices)
-      proportions = rng.dirichlet(np.repeat(alpha, num_clients))
-      open_shares = [len(s) < num_examples / num_clients for s in shares]
-      proportions = proportions * open_shares
-      total = proportions.sum()
-      if not total > 0:
-        # Everything fell to clients that are full: not a valid draw.
-        shares = [[] for _ in range(num_clients)]
-        break
-      cuts = (np.cumsum(proportions / total) * len(indices)).astype(int)[:-1]
-      for share, part in zip(shares, np.split(indices, cuts)):
-        share.extend(part.tolist())
-    if min(map(len, shares)) >= max(least_samples, 1):
-      return [np.array(share, np.int64) for share in shares]
-  raise ValueError(
-    f'No Dirichlet draw of {_MAX_DRAWS} gave each of {num_clients} clients at '
-    f'least {least_samples} of {num_examples} examples at alpha={alpha}. Use '
-    'fewer clients, a larger alpha or a smaller least_samples.'
-  )
-
-
-def pathological(
-  labels: np.ndarray,
-  num_clients: int,
-  *,
-  classes_per_client: int,
-  balanced: bool = True,
-  least_samples: int = 1,
-  rng: np.random.RandomState,
-) -> list[np.ndarray]:
-  """Gives each client examples of a few classes only.
-
-  Classes in order; class i goes to the first ceil(M / C * k) clients, by id,
-  that have fewer than k classes. Balanced: equal blocks, the remainder to the
-  last; else random sizes.
-
-  Source: `separate_data` (`pat`), TsingZ0/PFLlib@d832e76.
-
-  Args:
-    labels: int[num_examples].
-    num_clients: M.
-    classes_per_client: k, at least 1.
-    balanced: Whether blocks of a class are equal.
-    least_samples: Where sizes are random, no block of a class is smaller than
-      `least_samples / num_classes` or a tenth of an equal block.
-    rng: The stream for sizes where they are random.
-
-  Raises:
-    ValueError: If some client or class gets nothing.
-  """
-  num_classes = int(labels.max()) + 1
-  if not 1 <= classes_per_client <= num_classes:
-    raise ValueError(
-      f'Expected classes_per_client in [1, {num_classes}], found '
-      f'{classes_per_client}.'
-    )
-  budgets = [classes_per_client] * num_clients
-  shares: list[list[int]] = [[] for _ in range(num_clients)]
-  clients_per_class = int(
-    np.ceil(num_clients / num_classes * classes_per_client)
-  )
-  for label in range(num_classes):
-    indices = np.where(labels == label)[0]
-    takers = [c for c in range(num_clients) if budgets[c] > 0]
-    takers = takers[:clients_per_class]
-    if not takers:
-      raise ValueError(
-        f'No client is left for class {label}: {num_clients} clients of '
-        f'{classes_per_client} classes cannot hold {num_classes} classes. Use '
-        'more clients or a larger classes_per_client.'
-      )
-    size = len(indices) / len(takers)
-    if balanced:
-      sizes = [int(size)] * (len(takers) - 1)
-    else:
-      smallest = int(max(size / 10, least_samples / num_classes))
-      sizes = rng.randint(smallest, int(size), len(takers) - 1).tolist()
-    for taker, part in zip(
-      takers, np.split(indices, np.cumsum(sizes)), strict=False
-    ):
-      shares[taker].extend(part.tolist())
-      budgets[taker] -= 1
-  empty = [client for client, share in enumerate(shares) if not share]
-  if empty:
-    raise ValueError(
-      f'Clients {empty} got no example: {num_classes} classes of '
-      f'{clients_per_class} clients each do not reach {num_clients} clients.'
-    )
-  return [np.array(share, np.int64) for share in shares]
+  return Partition(train, test, global_test)
 
 
 def split(
@@ -285,12 +217,17 @@ def draw(
   num_clients: int,
   *,
   seed: int,
+  pool: Optional[np.ndarray] = None,
+  long_tail_rho: Optional[float] = None,
   alpha: float = 0.1,
   classes_per_client: int = 2,
   balanced: bool = True,
   least_samples: int = 16,
+  domains: Optional[np.ndarray] = None,
+  clients_per_domain: Optional[Sequence[int]] = None,
+  examples_per_client: Optional[Sequence[int]] = None,
   train_fraction: float = 0.75,
-  test: Optional[np.ndarray] = None,
+  test: Optional[np.ndarray | Callable[[np.ndarray], np.ndarray]] = None,
 ) -> Partition:
   """Draws a partition, a pure function of its arguments.
 
@@ -302,43 +239,63 @@ def draw(
   60
 
   Args:
-    labels: int[num_examples], of the examples to be dealt out.
+    labels: int[num_examples].
     name: One of `NAMES`.
     num_clients: M.
     seed: Of the stream.
-    alpha: Of `dirichlet`.
-    classes_per_client: Of `pathological`.
-    balanced: Of `pathological`.
-    least_samples: Of `dirichlet` and unbalanced `pathological`.
+    pool: Indices of the examples to be dealt out; all by default.
+    long_tail_rho: Makes classes rare first, see `partitions.long_tail`.
+    alpha: See `OPTIONS` for who uses it, as for the next ones.
+    classes_per_client: See `OPTIONS`.
+    balanced: See `OPTIONS`.
+    least_samples: See `OPTIONS`.
+    domains: int[num_examples], of `domain`.
+    clients_per_domain: Of `domain`, `num_clients` in all.
+    examples_per_client: Of `domain`, one number per domain.
     train_fraction: Of `split`.
-    test: Indices of a test set that all clients share, instead of a split.
+    test: Indices of a test set that all clients share, or a function that
+      returns a client's given its train indices; instead of a split.
 
   Raises:
     ValueError: For an unknown name or an impossible partition.
   """
   if name not in NAMES:
     raise ValueError(f'Unknown partition {name!r}; known: {", ".join(NAMES)}.')
-  if not 1 <= num_clients <= len(labels):
-    raise ValueError(
-      f'Expected num_clients in [1, {len(labels)}] for {len(labels)} '
-      f'examples, found {num_clients}.'
-    )
   rng = np.random.RandomState(seed)
-  if name == 'iid':
-    shares = iid(labels, num_clients, rng=rng)
-  elif name == 'dirichlet':
-    shares = dirichlet(
-      labels, num_clients, alpha=alpha, least_samples=least_samples, rng=rng
+  dealt = np.arange(len(labels)) if pool is None else pool
+  if long_tail_rho is not None:
+    kept = long_tail.long_tail(labels[dealt], rho=long_tail_rho, rng=rng)
+    dealt = dealt[kept]
+  if not 1 <= num_clients <= len(dealt):
+    raise ValueError(
+      f'Expected num_clients in [1, {len(dealt)}] for {len(dealt)} examples, '
+      f'found {num_clients}.'
     )
-  else:
-    shares = pathological(
-      labels,
-      num_clients,
-      classes_per_client=classes_per_client,
-      balanced=balanced,
-      least_samples=least_samples,
+  if name == 'domain':
+    if domains is None or clients_per_domain is None:
+      raise ValueError('The domain partition needs domains.')
+    own = domain.domain(
+      domains[dealt],
+      clients_per_domain,
+      examples_per_client=examples_per_client,
       rng=rng,
     )
-  if test is not None:
-    return Partition(tuple(shares), (test,) * num_clients)
-  return split(shares, train_fraction=train_fraction, rng=rng)
+  else:
+    options = {
+      'alpha': alpha,
+      'classes_per_client': classes_per_client,
+      'balanced': balanced,
+      'least_samples': least_samples,
+    }
+    own = _DEAL[name](
+      labels[dealt],
+      num_clients,
+      **{option: options[option] for option in OPTIONS[name]},
+      rng=rng,
+    )
+  shares = [dealt[indices] for indices in own]
+  if test is None:
+    return split(shares, train_fraction=train_fraction, rng=rng)
+  if callable(test):
+    return Partition(tuple(shares), tuple(map(test, shares)))
+  return Partition(tuple(shares), (test,) * num_clients)

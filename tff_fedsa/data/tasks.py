@@ -1,17 +1,22 @@
 """Federated tasks: a source, a partition, and the clients' arrays."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from tff_fedsa.data import dealing
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import mapped_clients
+from tff_fedsa.data import normalization
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
+from tff_fedsa.data import task_spec
 
-TEST_SETS = ('split', 'original')
+# Named where it is used: `tasks.load_task(tasks.TaskSpec(…))`.
+TaskSpec = task_spec.TaskSpec
 
 
 class ClientExamples(NamedTuple):
@@ -28,83 +33,6 @@ class ClientExamples(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskSpec:
-  """Everything that determines a task, validated and JSON-able.
-
-  Attributes:
-    dataset: One of `sources.DATASETS`.
-    data_dir: See `sources.load`.
-    download: See `sources.load`.
-    num_clients: M.
-    partition: One of `partition.NAMES`.
-    alpha: Of the Dirichlet partition.
-    classes_per_client: Of the pathological partition.
-    balanced: Of the pathological partition.
-    least_samples: Examples (train and test) of the smallest client.
-    partition_file: Takes the partition from this file instead.
-    seed: Of the partition and of `max_examples`.
-    test_set: `split`: each client's examples are divided `train_fraction` to
-      the rest (the paper's protocol, train and test set merged before);
-      `original`: only the original train set is dealt out and every client is
-      tested on the whole original test set.
-    train_fraction: In (0, 1).
-    max_examples: Use only so many examples, drawn with the class proportions
-      kept; None uses all. With `original`, it applies to the train set.
-    image_size: Images are resized to this many pixels square in the client's
-      step; None keeps their size.
-    channels: Images get this many channels by repetition; None keeps them.
-  """
-
-  dataset: str = 'digits'
-  data_dir: Optional[str] = None
-  download: bool = False
-  num_clients: int = 20
-  partition: str = 'dirichlet'
-  alpha: float = 0.1
-  classes_per_client: int = 2
-  balanced: bool = True
-  least_samples: int = 16
-  partition_file: Optional[str] = None
-  seed: int = 0
-  test_set: str = 'split'
-  train_fraction: float = 0.75
-  max_examples: Optional[int] = None
-  image_size: Optional[int] = None
-  channels: Optional[int] = None
-
-  def __post_init__(self):
-    _check_known('dataset', self.dataset, sources.DATASETS)
-    _check_known('partition', self.partition, partition_lib.NAMES)
-    _check_known('test_set', self.test_set, TEST_SETS)
-    if not self.alpha > 0.0:
-      raise ValueError(f'Expected alpha > 0, found {self.alpha}.')
-    if not 0.0 < self.train_fraction < 1.0:
-      raise ValueError(
-        f'Expected train_fraction in (0, 1), found {self.train_fraction}.'
-      )
-    for name in (
-      'num_clients',
-      'classes_per_client',
-      'least_samples',
-      'max_examples',
-      'image_size',
-      'channels',
-    ):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise ValueError(f'Expected {name} >= 1, found {value}.')
-    if self.partition_file and self.max_examples:
-      raise ValueError(
-        'A partition_file holds indices into the whole data set: it cannot be '
-        'used with max_examples.'
-      )
-
-  def to_json_dict(self) -> dict[str, Any]:
-    """Returns the fields; `TaskSpec(**d)` undoes it."""
-    return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
 class FederatedTask:
   """Data of all clients, ready for a process.
 
@@ -114,13 +42,15 @@ class FederatedTask:
     class_names: One per class.
     clients: One `ClientExamples` per client.
     partition: The indices behind it; None for natural client data.
+    global_test_sets: See `global_test`; empty where clients hold out their own.
   """
 
   name: str
   input_spec: input_spec_lib.InputSpec
   class_names: tuple[str, ...]
-  clients: tuple[ClientExamples, ...]
+  clients: tuple[ClientExamples | mapped_clients.MappedClient, ...]
   partition: Optional[partition_lib.Partition] = None
+  global_test_sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def num_clients(self) -> int:
@@ -139,6 +69,24 @@ class FederatedTask:
       ]
     )
 
+  def global_test(self) -> Mapping[str, Any]:
+    """Returns what a global model is tested on, train examples of no client.
+
+    Returns:
+      By name, dicts `x`, `y` of arrays as in `ClientExamples`: `test`, or one
+      for each domain.
+
+    Raises:
+      ValueError: If there is no such test set.
+    """
+    if not self.global_test_sets:
+      raise ValueError(
+        f'{self.name}: each client holds out examples of its own, so there is '
+        "no test set of a global model. Use test_set='original' or "
+        "'per_domain'."
+      )
+    return self.global_test_sets
+
 
 def load_task(spec: TaskSpec) -> FederatedTask:
   """Loads the source and partitions it.
@@ -148,18 +96,19 @@ def load_task(spec: TaskSpec) -> FederatedTask:
     ValueError: If the data are unsuitable or the partition impossible; the
       message says what to change.
   """
-  source = sources.load(
-    spec.dataset,
-    data_dir=spec.data_dir,
-    download=spec.download,
-    image_size=spec.image_size,
-  )
-  if spec.partition_file:
-    partition = partition_lib.load(spec.partition_file)
-  else:
-    partition = _draw_partition(spec, source)
-  return task_from_source(
+  source, partition = dealing.load(spec)
+  task = task_from_source(
     source, partition, image_size=spec.image_size, channels=spec.channels
+  )
+  return dataclasses.replace(
+    task,
+    input_spec=dataclasses.replace(
+      normalization.normalized(
+        task.input_spec, spec.normalization, [source.images[: source.num_train]]
+      ),
+      crop_padding=spec.augment_crop_padding,
+      flip=spec.augment_flip,
+    ),
   )
 
 
@@ -191,26 +140,35 @@ def task_from_source(
     )
   gathered: dict[int, Any] = {}
 
+  def read(indices: np.ndarray) -> Any:
+    return _examples(source.images[indices], source.labels[indices])
+
   def gather(indices: np.ndarray) -> Any:
     # A test set that clients share is gathered once.
     if id(indices) not in gathered:
-      gathered[id(indices)] = _examples(
-        source.images[indices], source.labels[indices]
-      )
+      gathered[id(indices)] = read(indices)
     return gathered[id(indices)]
 
   size = None if image_size is None else (image_size, image_size)
+  clients: tuple[ClientExamples | mapped_clients.MappedClient, ...]
+  if isinstance(source.images, np.memmap):
+    clients = mapped_clients.mapped_clients(read, partition)
+  else:
+    clients = tuple(
+      ClientExamples(gather(train), gather(test))
+      for train, test in zip(partition.train, partition.test)
+    )
   return FederatedTask(
     name=source.name,
     input_spec=dataclasses.replace(
       source.input_spec, size=size, channels=channels
     ),
     class_names=source.class_names,
-    clients=tuple(
-      ClientExamples(gather(train), gather(test))
-      for train, test in zip(partition.train, partition.test)
-    ),
+    clients=clients,
     partition=partition,
+    global_test_sets=collections.OrderedDict(
+      (name, gather(indices)) for name, indices in partition.global_test.items()
+    ),
   )
 
 
@@ -299,60 +257,3 @@ def _few(numbers: np.ndarray) -> str:
 
 def _examples(images: np.ndarray, labels: np.ndarray) -> Any:
   return collections.OrderedDict(x=images, y=labels)
-
-
-def _draw_partition(
-  spec: TaskSpec, source: sources.Source
-) -> partition_lib.Partition:
-  pool, test = np.arange(len(source.labels)), None
-  if spec.test_set == 'original':
-    if source.num_train is None:
-      raise ValueError(
-        f'The dataset {spec.dataset!r} has no original test set. Use '
-        "test_set='split'."
-      )
-    pool, test = np.split(pool, [source.num_train])
-  if spec.max_examples is not None and spec.max_examples < len(pool):
-    pool = _stratified_subset(pool, source.labels, spec.max_examples, spec.seed)
-  drawn = partition_lib.draw(
-    source.labels[pool],
-    spec.partition,
-    spec.num_clients,
-    seed=spec.seed,
-    alpha=spec.alpha,
-    classes_per_client=spec.classes_per_client,
-    balanced=spec.balanced,
-    least_samples=spec.least_samples,
-    train_fraction=spec.train_fraction,
-    # Indices into the pool, which the test set is no part of.
-    test=None if test is None else np.arange(len(test)) + len(pool),
-  )
-  everything = pool if test is None else np.concatenate([pool, test])
-  train = tuple(everything[indices] for indices in drawn.train)
-  if test is not None:
-    return partition_lib.Partition(train, (test,) * spec.num_clients)
-  return partition_lib.Partition(
-    train, tuple(everything[indices] for indices in drawn.test)
-  )
-
-
-def _stratified_subset(
-  pool: np.ndarray, labels: np.ndarray, size: int, seed: int
-) -> np.ndarray:
-  """Returns `size` of the indices `pool`, class proportions kept, in order."""
-  from sklearn import model_selection  # Slow to import.
-
-  num_classes = len(np.unique(labels[pool]))
-  if size < num_classes:
-    raise ValueError(
-      f'Expected max_examples >= {num_classes}, one per class, found {size}.'
-    )
-  chosen, _ = model_selection.train_test_split(
-    pool, train_size=size, stratify=labels[pool], random_state=seed
-  )
-  return np.sort(chosen)
-
-
-def _check_known(name: str, value: str, known: Sequence[str]) -> None:
-  if value not in known:
-    raise ValueError(f'Unknown {name} {value!r}; known: {", ".join(known)}.')

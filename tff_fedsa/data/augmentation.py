@@ -1,0 +1,69 @@
+"""Random crops and flips of a batch of images, as functions of a seed."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def augment(
+  images: tf.Tensor,
+  seed: tf.Tensor,
+  *,
+  crop_padding: int = 0,
+  flip: bool = False,
+  fill: float | Sequence[float] = 0.0,
+) -> tf.Tensor:
+  """Pads images, crops them to their size anywhere, flips half of them.
+
+  Each image has its own crop (all offsets are equally likely) and its own coin.
+
+  Args:
+    images: float32[batch, height, width, channels].
+    seed: int32[2].
+    crop_padding: Pixels added at each side before the crop.
+    flip: Whether to mirror images, left to right.
+    fill: The value of added pixels, for all channels or one for each.
+
+  Returns:
+    Images of the same shape.
+  """
+  num_images = tf.shape(images)[0]
+  _, height, width, _ = images.shape
+  rows = tf.tile(tf.range(height)[tf.newaxis], [num_images, 1])
+  columns = tf.tile(tf.range(width)[tf.newaxis], [num_images, 1])
+  if flip:
+    mirrored = tf.random.stateless_uniform(
+      [num_images, 1], seed=_fold_in(seed, 0), maxval=2, dtype=tf.int32
+    )
+    columns = tf.where(mirrored == 1, width - 1 - columns, columns)
+  if crop_padding:
+    shifts = tf.random.stateless_uniform(
+      [num_images, 2],
+      seed=_fold_in(seed, 1),
+      minval=-crop_padding,
+      maxval=crop_padding + 1,
+      dtype=tf.int32,
+    )
+    rows += shifts[:, :1]
+    columns += shifts[:, 1:]
+    inside = tf.logical_and(
+      _is_within(rows, height)[:, :, tf.newaxis, tf.newaxis],
+      _is_within(columns, width)[:, tf.newaxis, :, tf.newaxis],
+    )
+    images = tf.gather(
+      images, tf.clip_by_value(rows, 0, height - 1), axis=1, batch_dims=1
+    )
+  images = tf.gather(
+    images, tf.clip_by_value(columns, 0, width - 1), axis=2, batch_dims=1
+  )
+  if crop_padding:
+    images = tf.where(inside, images, fill)
+  return images
+
+
+def _is_within(indices, size):
+  return tf.logical_and(indices >= 0, indices < size)
+
+
+def _fold_in(seed, data):
+  return tf.random.experimental.stateless_fold_in(seed, data)

@@ -1,0 +1,159 @@
+"""Data sets by name: which reader takes which."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Optional
+
+from tff_fedsa.data import sources
+from tff_fedsa.data.readers import digits
+from tff_fedsa.data.readers import domain_folder
+from tff_fedsa.data.readers import ham10000
+from tff_fedsa.data.readers import image_folder
+from tff_fedsa.data.readers import npz_file
+from tff_fedsa.data.readers import tfds
+from tff_fedsa.data.readers import tiny_imagenet
+
+
+class Folder(NamedTuple):
+  """A data set of image files.
+
+  Attributes:
+    read: A reader's `read`.
+    image_size: Pixels square that images are decoded to by default.
+    about: Where to get it and how to lay it out.
+  """
+
+  read: Callable[..., sources.Source]
+  image_size: int
+  about: str
+
+
+_TFDS_NAMES = (
+  'cifar10',
+  'cifar100',
+  'fashion_mnist',
+  'mnist',
+  'emnist',
+  'emnist/balanced',
+  'emnist/byclass',
+  'emnist/bymerge',
+  'emnist/digits',
+  'emnist/letters',
+  'emnist/mnist',
+  'svhn_cropped',
+  'sun397',
+)
+
+FOLDERS = {
+  'image_folder': Folder(
+    image_folder.read, 32, 'Lay it out as <class>/<image>.'
+  ),
+  'domain_folder': Folder(
+    domain_folder.read,
+    32,
+    'Lay it out as <domain>/<class>/<image>, the same classes in each domain.',
+  ),
+  'office_caltech10': Folder(
+    domain_folder.read,
+    64,
+    'Office-Caltech10 is the data set of "Geodesic flow kernel for '
+    'unsupervised domain adaptation" (Gong et al., CVPR 2012); see its '
+    "authors' page. Lay it out as <domain>/<class>/<image>, the domains "
+    'amazon, caltech10, dslr and webcam with the same 10 classes each.',
+  ),
+  'digits5': Folder(
+    domain_folder.read,
+    32,
+    'Digits-5 is a data set of "Moment matching for multi-source domain '
+    'adaptation" (Peng et al., ICCV 2019); see its authors\' page. Write its '
+    'images as <domain>/<class>/<image>, the domains mnist, mnist_m, svhn, '
+    'syn and usps with the classes 0 to 9 each.',
+  ),
+  'tiny_imagenet': Folder(
+    tiny_imagenet.read,
+    64,
+    'Tiny-ImageNet-200 is the data set of the Stanford course CS231n '
+    '(tiny-imagenet-200.zip). Unpack it, and give the folder with '
+    'train/<wnid>/images/*.JPEG, val/images/*.JPEG and '
+    'val/val_annotations.txt.',
+  ),
+  'ham10000': Folder(
+    ham10000.read,
+    64,
+    'HAM10000 (Tschandl et al., Scientific Data 2018) is in the Harvard '
+    'Dataverse. Put HAM10000_metadata.csv and the unpacked images '
+    '(<image_id>.jpg, together or in HAM10000_images_part_1 and '
+    'HAM10000_images_part_2) into one folder.',
+  ),
+}
+
+# Of `natural`, which has partitions, too.
+NATURAL_NAMES = (
+  'tff_emnist',
+  'tff_emnist_digits',
+  'tff_cifar100',
+  'tff_gldv2',
+  'tff_gldv2_160k',
+)
+NAMES = ('digits', *_TFDS_NAMES, *FOLDERS, 'npz', *NATURAL_NAMES)
+
+
+def load(
+  dataset: str,
+  *,
+  data_dir: Optional[str] = None,
+  download: bool = False,
+  image_size: Optional[int] = None,
+  cache_dir: Optional[str] = None,
+) -> sources.Source:
+  """Returns a source by name.
+
+  Args:
+    dataset: One of `NAMES`, but of `NATURAL_NAMES`.
+    data_dir: The TFDS directory, the folder, or the `.npz` file.
+    download: Whether TFDS may download what is missing.
+    image_size: Pixels square, of image files and of TFDS data sets whose images
+      differ in size; others are resized in the step.
+    cache_dir: Where decoded images are kept; None decodes them each time.
+
+  Raises:
+    ValueError: For an unknown name, or if `data_dir` is needed and missing.
+    FileNotFoundError: If the data are not there; the message says where to get
+      them and how to lay them out.
+  """
+  if dataset == 'digits':
+    return digits.read()
+  if dataset in _TFDS_NAMES:
+    return tfds.read(
+      dataset,
+      data_dir=data_dir,
+      download=download,
+      image_size=image_size,
+      cache_dir=cache_dir,
+    )
+  if dataset not in NAMES:
+    raise ValueError(f'Unknown dataset {dataset!r}; known: {", ".join(NAMES)}.')
+  if dataset in NATURAL_NAMES:
+    raise ValueError(
+      f'The dataset {dataset!r} has clients of its own: `natural.load` returns '
+      'them.'
+    )
+  if dataset == 'npz':
+    if not data_dir:
+      raise ValueError(
+        "The dataset 'npz' needs data_dir, the path of the file."
+      )
+    return npz_file.read(data_dir)
+  folder = FOLDERS[dataset]
+  if not data_dir:
+    raise ValueError(
+      f'The dataset {dataset!r} needs data_dir, the path of the folder. '
+      f'{folder.about}'
+    )
+  try:
+    return folder.read(
+      data_dir,
+      image_size=image_size or folder.image_size,
+      cache_dir=cache_dir,
+    )
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'{error} {folder.about}') from error

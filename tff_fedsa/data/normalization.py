@@ -1,0 +1,99 @@
+"""Named ways of scaling pixels for a model."""
+
+from collections.abc import Iterable
+import dataclasses
+
+import numpy as np
+
+from tff_fedsa.data import input_spec as input_spec_lib
+
+NAMES = ('half', 'unit', 'imagenet', 'dataset')
+
+# Of the red, green and blue of ImageNet's training images in [0, 1], as
+# models trained on it expect (torchvision).
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
+_IMAGENET_STD = np.array([0.229, 0.224, 0.225])
+
+# Images at a time: as float64, they should fit into a processor's cache.
+_CHUNK = 64
+
+
+def normalized(
+  spec: input_spec_lib.InputSpec, name: str, images: Iterable[np.ndarray]
+) -> input_spec_lib.InputSpec:
+  """Returns an input spec with scale and offset by name.
+
+  Args:
+    spec: As a source has it: [0, largest pixel value] becomes [-1, 1].
+    name: `half`: the spec as it is, (x / 255 - 0.5) / 0.5 for uint8
+      (reference); `unit`: [0, 1]; `imagenet`: less the mean of ImageNet, by
+      its standard deviation, per channel; `dataset`: the same with those of
+      `images`.
+    images: Arrays `[num_examples, height, width, channels]` of train images as
+      stored.
+
+  Raises:
+    ValueError: For an unknown name, or one that does not fit the images.
+  """
+  if name not in NAMES:
+    raise ValueError(
+      f'Unknown normalization {name!r}; known: {", ".join(NAMES)}.'
+    )
+  if name == 'half':
+    return spec
+  if name == 'dataset':
+    mean, std = mean_and_std(images)
+    if not std.all():
+      raise ValueError(
+        "normalization='dataset' divides by the standard deviation of pixels, "
+        f'which is {std} per channel. Use another one.'
+      )
+    return _replace(spec, 1.0 / std, -mean / std)
+  if spec.offset != -1.0:
+    raise ValueError(
+      f'normalization={name!r} needs to know the range of pixels, but these '
+      f"images are float32 that models see as they are. Use 'half' (as they "
+      "are) or 'dataset'."
+    )
+  # From [0, largest] to [0, 1], as half of the way to [-1, 1].
+  scale = np.full(spec.shape[2], np.divide(spec.scale, 2.0))
+  if name == 'unit':
+    return dataclasses.replace(spec, scale=float(scale[0]), offset=0.0)
+  if spec.shape[2] != 3:
+    raise ValueError(
+      "normalization='imagenet' is for images of 3 channels, found "
+      f"{spec.shape[2]}. Use 'half' or 'dataset'."
+    )
+  return _replace(spec, scale / _IMAGENET_STD, -_IMAGENET_MEAN / _IMAGENET_STD)
+
+
+def mean_and_std(
+  images: Iterable[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns mean and standard deviation of all pixels.
+
+  Args:
+    images: Arrays `[num_examples, height, width, channels]`, read once, piece
+      by piece.
+
+  Returns:
+    Two float64[channels].
+  """
+  total, total_square, count = 0.0, 0.0, 0
+  for array in images:
+    for start in range(0, len(array), _CHUNK):
+      pixels = array[start : start + _CHUNK].astype(np.float64)
+      pixels = pixels.reshape(-1, pixels.shape[-1])
+      total = total + pixels.sum(axis=0)
+      total_square = total_square + np.einsum('nc,nc->c', pixels, pixels)
+      count += len(pixels)
+  mean, mean_square = np.divide([total, total_square], count)
+  return mean, np.sqrt(np.maximum(mean_square - np.square(mean), 0.0))
+
+
+def _replace(spec, scale, offset):
+  return dataclasses.replace(
+    spec,
+    scale=tuple(map(float, scale)),
+    offset=tuple(map(float, offset)),
+  )

@@ -1,0 +1,75 @@
+"""Each class divided among clients by a Dirichlet draw."""
+
+from typing import Optional
+
+import numpy as np
+
+# A draw that leaves a client with too few examples is repeated.
+_MAX_DRAWS = 10_000
+
+
+def dirichlet(
+  labels: np.ndarray,
+  num_clients: int,
+  *,
+  alpha: float,
+  least_samples: int = 16,
+  holders: Optional[np.ndarray] = None,
+  rng: np.random.RandomState,
+) -> list[np.ndarray]:
+  """Divides each class among clients by proportions ~ Dir(alpha).
+
+  A client that already holds its fair share (num_examples / num_clients) gets
+  nothing more. The whole draw is repeated until every client has at least
+  `least_samples`.
+
+  Source: `separate_data` in `dataset/utils/dataset_utils.py`,
+  TsingZ0/PFLlib@d832e76 and lokinko/FedSA@75bf106 (whose `least_samples` is 1).
+
+  Args:
+    labels: int[num_examples], in `[0, num_classes)`.
+    num_clients: M.
+    alpha: Concentration > 0; smaller is more heterogeneous.
+    least_samples: Examples, train and test together, of the smallest client.
+    holders: bool[num_classes, num_clients], which clients may hold which
+      classes, at least one each; where all of them have their fair share, they
+      exceed it. By default all may.
+    rng: The stream to draw from.
+
+  Raises:
+    ValueError: If no draw satisfies `least_samples`.
+  """
+  fair_share = len(labels) / num_clients
+  # Where it is impossible, no draw is needed to tell.
+  for _ in range(_MAX_DRAWS if least_samples <= fair_share else 0):
+    parts: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
+    sizes = np.zeros(num_clients, np.int64)
+    for label in range(int(labels.max()) + 1):
+      indices = np.where(labels == label)[0]
+      rng.shuffle(indices)
+      proportions = rng.dirichlet(np.repeat(alpha, num_clients))
+      is_open = sizes < fair_share
+      if holders is not None:
+        is_open &= holders[label]
+        if not proportions[is_open].sum() > 0:
+          is_open = holders[label]
+      proportions = proportions * is_open
+      total = proportions.sum()
+      if not total > 0:
+        # Everything fell to clients that are full: not a valid draw.
+        sizes[:] = 0
+        break
+      cuts = (np.cumsum(proportions / total) * len(indices)).astype(int)
+      if holders is not None:
+        # What rounding leaves is the last holder's, not the last client's.
+        cuts[np.flatnonzero(is_open)[-1] :] = len(indices)
+      for client, part in enumerate(np.split(indices, cuts[:-1])):
+        parts[client].append(part)
+        sizes[client] += len(part)
+    if sizes.min() >= max(least_samples, 1):
+      return [np.concatenate(own) for own in parts]
+  raise ValueError(
+    f'No Dirichlet draw of {_MAX_DRAWS} gave each of {num_clients} clients at '
+    f'least {least_samples} of {len(labels)} examples at alpha={alpha}. Use '
+    'fewer clients, a larger alpha or a smaller least_samples.'
+  )

@@ -1,0 +1,56 @@
+"""Clients that differ in how much they have, not in what."""
+
+import numpy as np
+
+# A draw that leaves a client with too few examples is repeated.
+_MAX_DRAWS = 10_000
+
+
+def iid(
+  labels: np.ndarray, num_clients: int, *, rng: np.random.RandomState
+) -> list[np.ndarray]:
+  """Shuffles all examples and deals out equal shares (sizes differ by <= 1)."""
+  return np.array_split(rng.permutation(len(labels)), num_clients)
+
+
+def quantity_skew(
+  labels: np.ndarray,
+  num_clients: int,
+  *,
+  alpha: float,
+  least_samples: int = 16,
+  rng: np.random.RandomState,
+) -> list[np.ndarray]:
+  """Shuffles all examples and deals out shares of sizes ~ Dir(alpha).
+
+  Source: "quantity skew" of Li et al., Federated learning on non-IID data
+  silos: an experimental study, ICDE 2022.
+
+  Args:
+    labels: int[num_examples]; only their number matters.
+    num_clients: M.
+    alpha: Concentration > 0; smaller is more uneven.
+    least_samples: Examples of the smallest client; draws with fewer are
+      repeated.
+    rng: The stream to draw from.
+
+  Raises:
+    ValueError: If no draw satisfies `least_samples`.
+  """
+  indices = rng.permutation(len(labels))
+  # Where it is impossible, no draw is needed to tell.
+  is_possible = least_samples * num_clients <= len(labels)
+  for _ in range(_MAX_DRAWS if is_possible else 0):
+    proportions = rng.dirichlet(np.repeat(alpha, num_clients))
+    if np.isnan(proportions).any():
+      # All of them underflowed, which takes a minute alpha.
+      continue
+    cuts = (np.cumsum(proportions) * len(indices)).astype(int)[:-1]
+    shares = np.split(indices, cuts)
+    if min(map(len, shares)) >= max(least_samples, 1):
+      return shares
+  raise ValueError(
+    f'No draw of {_MAX_DRAWS} gave each of {num_clients} clients at least '
+    f'{least_samples} of {len(labels)} examples at alpha={alpha}. Use fewer '
+    'clients, a larger alpha or a smaller least_samples.'
+  )

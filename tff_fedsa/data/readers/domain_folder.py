@@ -1,0 +1,56 @@
+"""A tree `domain/class/image.png`, as of Office-Caltech10 and Digits-5."""
+
+import os
+from typing import Optional
+
+import numpy as np
+
+from tff_fedsa.data import images
+from tff_fedsa.data import sources
+from tff_fedsa.data.readers import folders
+
+
+def read(
+  path: str, *, image_size: int = 32, cache_dir: Optional[str] = None
+) -> sources.Source:
+  """Reads a tree `domain/class/image.png`, all in sorted order.
+
+  Args:
+    path: A folder with one folder per domain, each with the same classes.
+    image_size: See `images.read`.
+    cache_dir: See `images.read`.
+
+  Raises:
+    FileNotFoundError: If there is no such folder.
+    ValueError: If there are fewer than two domains or classes, domains have
+      different classes, a class has no image, or a file is not a readable
+      image.
+  """
+  folders.check_is_folder(path)
+  domain_names = folders.subfolders(path, 'domain')
+  class_names: list[str] = []
+  files, labels, domains = [], [], []
+  for domain, domain_name in enumerate(domain_names):
+    folder = os.path.join(path, domain_name)
+    found = folders.subfolders(folder, 'class')
+    class_names = class_names or found
+    if found != class_names:
+      differing = sorted(set(found) ^ set(class_names))
+      raise ValueError(
+        f'{path!r}: expected the same classes in each domain, but '
+        f'{domain_names[0]!r} and {domain_name!r} differ in {differing}. '
+        'Rename or remove these folders.'
+      )
+    for label, class_name in enumerate(class_names):
+      of_class = folders.image_files(os.path.join(folder, class_name))
+      files += of_class
+      labels += [label] * len(of_class)
+      domains += [domain] * len(of_class)
+  return sources.Source(
+    name=os.path.basename(os.path.normpath(path)),
+    images=images.read(files, image_size, cache_dir=cache_dir),
+    labels=np.array(labels, np.int32),
+    class_names=tuple(class_names),
+    domains=np.array(domains, np.int32),
+    domain_names=tuple(domain_names),
+  )

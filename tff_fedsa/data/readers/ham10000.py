@@ -1,0 +1,86 @@
+"""HAM10000: dermatoscopic images and a table of diagnoses."""
+
+import csv
+import os
+from typing import Optional
+
+import numpy as np
+
+from tff_fedsa.data import images
+from tff_fedsa.data import sources
+from tff_fedsa.data.readers import folders
+
+# Of the column `dx`, in the order of labels.
+CLASS_NAMES = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
+_TABLES = ('HAM10000_metadata.csv', 'HAM10000_metadata')
+
+
+def read(
+  path: str, *, image_size: int = 64, cache_dir: Optional[str] = None
+) -> sources.Source:
+  """Reads HAM10000, in the order of its table.
+
+  It has no test split. Several images may show the same lesion, so clients'
+  own test examples are not all of lesions that they never saw.
+
+  Args:
+    path: A folder with the table, and images in it or in folders of it; of
+      images that are there twice, one is taken.
+    image_size: See `images.read`; the original is 600 x 450.
+    cache_dir: See `images.read`.
+
+  Raises:
+    FileNotFoundError: If table or images are missing.
+    ValueError: If the table names an unknown class, or a file is not a readable
+      image.
+  """
+  folders.check_is_folder(path)
+  table = next(
+    (t for t in _TABLES if os.path.isfile(os.path.join(path, t))), None
+  )
+  if table is None:
+    raise FileNotFoundError(f'No table {_TABLES[0]!r} in {path!r}.')
+  table = os.path.join(path, table)
+  file_of = _images_by_id(path)
+  files, labels, missing = [], [], []
+  with open(table, encoding='utf-8', newline='') as rows:
+    reader = csv.DictReader(rows)
+    if not {'image_id', 'dx'} <= set(reader.fieldnames or ()):
+      raise ValueError(
+        f'{table!r}: expected columns image_id and dx, found '
+        f'{reader.fieldnames}.'
+      )
+    for row in reader:
+      image_id, diagnosis = row['image_id'], row['dx']
+      if diagnosis not in CLASS_NAMES:
+        raise ValueError(
+          f'{table!r}, line {reader.line_num}: unknown class {diagnosis!r} of '
+          f'{image_id!r}; known: {", ".join(CLASS_NAMES)}.'
+        )
+      if image_id not in file_of:
+        missing.append(image_id)
+        continue
+      files.append(file_of[image_id])
+      labels.append(CLASS_NAMES.index(diagnosis))
+  if missing or not files:
+    raise FileNotFoundError(
+      f'{len(missing)} images of {table!r} are not in {path!r}, e.g. '
+      f'{missing[:3]}.'
+    )
+  return sources.Source(
+    name='ham10000',
+    images=images.read(files, image_size, cache_dir=cache_dir),
+    labels=np.array(labels, np.int32),
+    class_names=CLASS_NAMES,
+  )
+
+
+def _images_by_id(path: str) -> dict[str, str]:
+  found: dict[str, str] = {}
+  inner = [entry.path for entry in os.scandir(path) if entry.is_dir()]
+  for folder in [path, *sorted(inner)]:
+    for file in sorted(os.listdir(folder)):
+      image_id, ending = os.path.splitext(file)
+      if ending.lower() in folders.IMAGE_ENDINGS:
+        found.setdefault(image_id, os.path.join(folder, file))
+  return found

@@ -1,0 +1,139 @@
+"""Image classification data sets of TensorFlow Datasets."""
+
+import hashlib
+import os
+from typing import Any, Optional
+
+import numpy as np
+
+from tff_fedsa.data import array_cache
+from tff_fedsa.data import sources
+
+# The test set is the split `test`; most have one more split, `train`.
+_TRAIN_SPLITS = {'sun397': ('train', 'validation')}
+
+# Of images that differ in size, where no other is asked for.
+_DEFAULT_IMAGE_SIZE = 64
+
+
+def read(
+  name: str,
+  *,
+  data_dir: Optional[str] = None,
+  download: bool = False,
+  image_size: Optional[int] = None,
+  cache_dir: Optional[str] = None,
+) -> sources.Source:
+  """Reads a TensorFlow data set, train and test split merged in this order.
+
+  SUN397's validation split is part of the train set. EMNIST is turned upright
+  (TFDS has it transposed), and the labels of `emnist/letters`, 1..26 there,
+  become 0..25.
+
+  Args:
+    name: A TFDS image classification data set with `image` and `label`, perhaps
+      with a config: `name/config`.
+    data_dir: Where TFDS keeps its data; by default TFDS's own choice
+      (`$TFDS_DATA_DIR` or `~/tensorflow_datasets`).
+    download: Whether to download and prepare what is missing.
+    image_size: Where stored images differ in size, they are resized to this
+      many pixels square (bilinear, with antialiasing); others stay as they are.
+    cache_dir: See `array_cache.load_or_build`.
+
+  Raises:
+    FileNotFoundError: If the data are not there and `download` is False.
+    ValueError: If they are damaged.
+  """
+  # Slow to import, and only needed here.
+  import tensorflow as tf
+  import tensorflow_datasets
+
+  if data_dir is not None and not download and not os.path.isdir(data_dir):
+    raise FileNotFoundError(
+      f'No data directory at {data_dir!r} (--data_dir), looked for '
+      f'{name!r} there.'
+    )
+  builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+  path = str(builder.data_path)
+  if download:
+    builder.download_and_prepare()
+  elif not os.path.exists(os.path.join(path, 'dataset_info.json')):
+    raise FileNotFoundError(
+      f'The data set {name!r} is not prepared at {path!r}. '
+      'Point --data_dir (or $TFDS_DATA_DIR) at a directory that holds '
+      f'{name}/<version>/, or let TFDS download it with --download.'
+    )
+  image_size = _size_to_resize_to(builder, image_size)
+  splits = _datasets(builder, image_size)
+  num_examples = {s: int(d.cardinality()) for s, d in splits.items()}
+  total = sum(num_examples.values())
+
+  def build(allocate):
+    shape = splits['test'].element_spec['image'].shape
+    images = allocate('images', (total, *shape), np.uint8)
+    labels = allocate('labels', (total,), np.int32)
+    start = 0
+    for dataset in splits.values():
+      # In batches: TFDS's own "everything at once" needs several times the
+      # memory of the result.
+      try:
+        for batch in dataset.batch(256).as_numpy_iterator():
+          end = start + len(batch['label'])
+          images[start:end], labels[start:end] = batch['image'], batch['label']
+          start = end
+      except tf.errors.OpError as error:
+        raise ValueError(
+          f'The data set {name!r} at {path!r} is damaged after example '
+          f'{start}: {error.message}. Delete it and prepare it again.'
+        ) from error
+
+  where = hashlib.sha256(path.encode()).hexdigest()[:8]
+  size = '' if image_size is None else f'-{image_size}px'
+  arrays = array_cache.load_or_build(
+    build,
+    name=f'{name.replace("/", "_")}{size}-{where}',
+    files=_files(path) if cache_dir is not None else (),
+    cache_dir=cache_dir,
+  )
+  labels = arrays['labels']
+  class_names = tuple(builder.info.features['label'].names)
+  if name == 'emnist/letters':
+    labels, class_names = labels - 1, tuple('abcdefghijklmnopqrstuvwxyz')
+  return sources.Source(
+    name=name,
+    images=arrays['images'],
+    labels=labels,
+    class_names=class_names,
+    num_train=total - num_examples['test'],
+  )
+
+
+def _size_to_resize_to(builder: Any, asked: Optional[int]) -> Optional[int]:
+  shape = builder.info.features['image'].shape
+  return (asked or _DEFAULT_IMAGE_SIZE) if None in shape else None
+
+
+def _datasets(builder: Any, image_size: Optional[int]) -> dict[str, Any]:
+  """Returns the data set of each split, its images all of one size."""
+  import tensorflow as tf
+
+  def prepare(example):
+    image = example['image']
+    if image_size is not None:
+      image = tf.image.resize(image, [image_size] * 2, antialias=True)
+      image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+    if builder.name == 'emnist':
+      image = tf.transpose(image, [1, 0, 2])
+    return {'image': image, 'label': example['label']}
+
+  train = _TRAIN_SPLITS.get(builder.name, ('train',))
+  return {
+    split: builder.as_dataset(split=split, shuffle_files=False).map(
+      prepare, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    for split in (*train, 'test')
+  }
+
+
+def _files(path: str) -> list[str]:
+  return sorted(entry.path for entry in os.scandir(path) if entry.is_file())
