@@ -20,7 +20,8 @@ _DIGITS = [
   'mlp_64_64_128',
   'mlp_64_128_64',
 ]
-_NATURAL = ['fedavg_cnn', 'resnet8', 'resnet10']
+_NATURAL = ['fedavg_cnn', 'resnet8', 'resnet10_3x3', 'resnet6_gn']
+_LARGE = ['googlenet', 'mobilenet_v2', 'resnet50']
 
 
 @pytest.fixture
@@ -34,10 +35,29 @@ def registry(monkeypatch):
   'name, shape',
   [(name, (8, 8, 1)) for name in _DIGITS]
   + [(name, (32, 32, 3)) for name in _NATURAL]
-  + [('resnet8', (28, 28, 1)), ('fedavg_cnn', (28, 28, 1))],
+  + [('resnet8', (28, 28, 1)), ('fedavg_cnn', (28, 28, 1))]
+  + [('resnet8', (8, 8, 1)), ('hcnn2_1024', (28, 28, 1))],
 )
 @pytest.mark.parametrize('feature_dim', [48, 128])
 def test_every_architecture_fits_the_shapes(name, shape, feature_dim):
+  _assert_fits(name, shape, feature_dim)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name, shape',
+  [('vit_b_32', (64, 32, 1))]
+  + [
+    (name, (size, size, 3))
+    for name in (*_LARGE, 'resnet18', 'fedavg_cnn')
+    for size in (28, 64, 224)
+  ],
+)
+def test_images_of_all_sizes(name, shape):
+  _assert_fits(name, shape, 48)
+
+
+def _assert_fits(name, shape, feature_dim):
   model = architectures.build(name, shape, 7, feature_dim)
   assert model.input_shape == shape
   assert (model.num_classes, model.feature_dim) == (7, feature_dim)
@@ -126,21 +146,127 @@ def test_registry_errors(registry):
     architectures.build('stubborn', (8, 8, 1), 10, 16)
 
 
-def test_fedavg_cnn_needs_large_images():
-  with pytest.raises(ValueError, match='at least 16x16.*image_size'):
-    architectures.build('fedavg_cnn', (8, 8, 1), 10, 16)
+@pytest.mark.parametrize(
+  'name, what',
+  [
+    ('fedavg_cnn', 'at least 16x16'),
+    ('hcnn2', 'at least 16x16'),
+    ('googlenet', 'at least 15x15'),
+    ('vit_b_16', 'multiples of 16'),
+  ],
+)
+def test_some_need_large_images(name, what):
+  with pytest.raises(ValueError, match=f'{name} needs .*{what}.*image_size'):
+    architectures.build(name, (8, 8, 1), 10, 16)
 
 
-@pytest.mark.parametrize('family', families.names())
-def test_families(family):
+_SMALL_FAMILIES = {
+  'digits3': (8, 8, 1),
+  'reference_mlp2': (8, 8, 1),
+  'cnn_resnet8': (32, 32, 3),
+  'HCNNs8': (28, 28, 1),
+}
+
+
+@pytest.mark.parametrize('family', list(_SMALL_FAMILIES))
+def test_families_can_be_built(family):
   members = families.members(family)
-  assert len(members) >= 2
-  shape = (32, 32, 3) if 'resnet' in family else (8, 8, 1)
-  models = families.build_family(family, shape, 10, 64)
+  models = families.build_family(family, _SMALL_FAMILIES[family], 10, 64)
   assert tuple(model.name for model in models) == members
   assert {model.feature_dim for model in models} == {64}
   sizes = [model.num_weights for model in models]
   assert len(set(sizes)) == len(sizes), 'the architectures differ'
+
+
+@pytest.mark.parametrize(
+  'family, expected',
+  [
+    ('HtFE2', 'fedavg_cnn resnet18'),
+    ('HtFE3', 'resnet10 resnet18 resnet34'),
+    ('HtFE4', 'fedavg_cnn googlenet mobilenet_v2 resnet18'),
+    ('HtFE5', 'fedavg_cnn resnet10 resnet18 resnet34 resnet50'),
+    ('HtFE-img-5', 'googlenet mobilenet_v2 resnet18 resnet34 resnet50'),
+    (
+      'HtFE8',
+      'fedavg_cnn googlenet mobilenet_v2 resnet18 resnet34 resnet50 resnet101 '
+      'resnet152',
+    ),
+    (
+      'HtFE9',
+      'resnet4 resnet6 resnet8 resnet10 resnet18 resnet34 resnet50 resnet101 '
+      'resnet152',
+    ),
+    (
+      'HtM10',
+      'fedavg_cnn googlenet mobilenet_v2 resnet18 resnet34 resnet50 resnet101 '
+      'resnet152 vit_b_16 vit_b_32',
+    ),
+    (
+      'HtFE8-HtC4',
+      'fedavg_cnn+linear googlenet+mlp512 mobilenet_v2+mlp256 resnet18+mlp128 '
+      'resnet34+linear resnet50+mlp512 resnet101+mlp256 resnet152+mlp128',
+    ),
+    (
+      'Res34-HtC4',
+      'resnet34+linear resnet34+mlp512 resnet34+mlp256 resnet34+mlp128',
+    ),
+    (
+      'Res34-HtC4-relu',
+      'resnet34+linear_relu resnet34+mlp512_relu resnet34+mlp256_relu '
+      'resnet34+mlp128_relu',
+    ),
+  ],
+)
+def test_members_of_the_papers_families(family, expected):
+  assert families.members(family) == tuple(expected.split())
+  assert families.members(family.lower()) == families.members(family)
+
+
+@pytest.mark.parametrize('family', families.names())
+def test_members_of_families_are_known(family):
+  members = families.members(family)
+  assert len(set(members)) == len(members) >= 2
+  assert all(architectures.is_known(name) for name in members)
+
+
+@pytest.mark.parametrize(
+  'head, sizes',
+  [
+    ('linear', [(16, 10), (10,)]),
+    ('mlp128', [(16, 128), (128,), (128, 10), (10,)]),
+    ('tanh768', [(16, 768), (768,), (768, 10), (10,)]),
+  ],
+)
+def test_other_heads(head, sizes):
+  model = architectures.build(f'digits_mlp+{head}', (8, 8, 1), 10, 16)
+  assert model.name == f'digits_mlp+{head}'
+  assert [tuple(spec.shape) for spec in model.head_specs] == sizes
+  features = np.random.default_rng(0).normal(size=[5, 16]).astype(np.float32)
+  keras_head = model.to_keras(model.initial_weights(3)).head
+  hidden, *rest = (layer for layer in keras_head.layers if layer.weights)
+  expected = features @ hidden.kernel + hidden.bias
+  for layer in rest:
+    activation = np.tanh if head == 'tanh768' else lambda x: np.maximum(x, 0)
+    expected = activation(expected) @ layer.kernel + layer.bias
+  logits = keras_head(features)
+  np.testing.assert_allclose(logits, expected, atol=1e-5)
+  assert np.min(logits) < 0
+
+
+def test_heads_of_the_reference_have_no_negative_logits():
+  plain, with_relu = (
+    architectures.build(f'digits_mlp+{head}', (8, 8, 1), 10, 16)
+    for head in ('mlp256', 'mlp256_relu')
+  )
+  weights = plain.initial_weights(1)
+  np.testing.assert_array_equal(weights, with_relu.initial_weights(1))
+  features = tf.random.stateless_normal([20, 16], [0, 1])
+  logits, rectified = (
+    model.to_keras(weights).head(features).numpy()
+    for model in (plain, with_relu)
+  )
+  assert logits.min() < 0
+  np.testing.assert_array_equal(rectified, np.maximum(logits, 0))
 
 
 def test_family_of_names():
@@ -152,5 +278,8 @@ def test_family_of_names():
     ValueError, match="'no_net'; known families: .*digits3.*digits_mlp"
   ):
     families.members('digits_mlp,no_net')
+  assert families.members('digits_mlp+mlp256') == ('digits_mlp+mlp256',)
+  with pytest.raises(ValueError, match="'digits_mlp\\+no_head';.*mlp256"):
+    families.members('digits_mlp+no_head')
   with pytest.raises(ValueError, match='known families'):
     families.members([])

@@ -1,8 +1,13 @@
 """The registry of architectures: name -> function that builds a Keras model."""
 
 from collections.abc import Callable
+from typing import Optional
+
+import tensorflow as tf
 
 from tff_fedsa.models import functional
+from tff_fedsa.models import heads
+from tff_fedsa.models import standardization
 
 BuildFn = Callable[
   [tuple[int, int, int], int, int], functional.KerasClientModel
@@ -51,31 +56,66 @@ def names() -> list[str]:
   return sorted(_ARCHITECTURES)
 
 
+def is_known(name: str) -> bool:
+  """Returns whether `build` knows the name."""
+  base, plus, head = name.partition('+')
+  return base in _ARCHITECTURES and (not plus or head in heads.names())
+
+
+def build_keras(
+  name: str,
+  input_shape: tuple[int, int, int],
+  num_classes: int,
+  feature_dim: int,
+) -> functional.KerasClientModel:
+  """Returns a new Keras model of an architecture that is known."""
+  base, _, head = name.partition('+')
+  keras_model = _ARCHITECTURES[base](input_shape, num_classes, feature_dim)
+  if head:
+    own_head = heads.build(head, feature_dim, num_classes)
+    keras_model = keras_model._replace(head=own_head)
+  return keras_model
+
+
 def build(
   name: str,
   input_shape: tuple[int, int, int],
   num_classes: int,
   feature_dim: int,
+  *,
+  load_fn: Optional[Callable[[tf.keras.Model], None]] = None,
+  standardized: bool = False,
 ) -> functional.FunctionalModel:
   """Returns the functional model of a registered architecture.
 
   Args:
-    name: One of `names()`.
+    name: One of `names()`; or with a head other than its own,
+      `resnet34+mlp256`, one of `heads.names()`.
     input_shape: (height, width, channels), `InputSpec.model_shape`.
     num_classes: C.
     feature_dim: D.
+    load_fn: Assigns weights to a feature extractor, of which training then
+      starts, e.g. with `pretrained.load`.
+    standardized: Whether features are centered and scaled, see
+      `standardization`.
 
   Raises:
     ValueError: If the name is unknown, or the architecture does not fit the
       shapes.
   """
-  if name not in _ARCHITECTURES:
+  if not is_known(name):
     raise ValueError(
-      f'Unknown architecture {name!r}; known: {", ".join(names())}.'
+      f'Unknown architecture {name!r}; known: {", ".join(names())}; each also '
+      f'with another head, as in resnet34+mlp256: {", ".join(heads.names())}.'
     )
 
   def build_fn() -> functional.KerasClientModel:
-    return _ARCHITECTURES[name](input_shape, num_classes, feature_dim)
+    keras_model = build_keras(name, input_shape, num_classes, feature_dim)
+    if load_fn is not None:
+      load_fn(keras_model.feature_extractor)
+    if standardized:
+      keras_model = standardization.standardize(keras_model)
+    return keras_model
 
   model = functional.FunctionalModel(
     build_fn, name=name, input_shape=input_shape

@@ -199,6 +199,7 @@ class Binding:
       ValueError: If no attribute holds one of the variables.
     """
     self._variables = list(variables)
+    self._variable_ids = {id(v) for v in self._variables}
     self._slots = []
     self._functions = []
     self._keras_generators = {}
@@ -261,13 +262,12 @@ class Binding:
 
   def _is_bindable(self, value: Any) -> bool:
     """Whether an attribute is or contains something that `bind` replaces."""
-    ids = {id(v) for v in self._variables}
     found = []
 
     def look(leaf):
-      if id(leaf) in ids or isinstance(leaf, tf.random.Generator):
+      if id(leaf) in self._variable_ids or _is_constant(leaf):
         found.append(leaf)
-      elif _is_constant(leaf):
+      elif isinstance(leaf, tf.random.Generator):
         found.append(leaf)
       return leaf
 

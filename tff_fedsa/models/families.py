@@ -1,26 +1,86 @@
 """Named mixes of architectures: client i gets member i mod n."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import math
+from typing import Optional
 
 from tff_fedsa.models import architectures
 from tff_fedsa.models import digits as _digits
 from tff_fedsa.models import fedavg_cnn as _fedavg_cnn
 from tff_fedsa.models import functional
+from tff_fedsa.models import googlenet as _googlenet
+from tff_fedsa.models import hcnn as _hcnn
+from tff_fedsa.models import heads
+from tff_fedsa.models import keras_applications as _keras_applications
+from tff_fedsa.models import mobilenet_v2 as _mobilenet_v2
+from tff_fedsa.models import pretrained
 from tff_fedsa.models import resnet as _resnet
+from tff_fedsa.models import vit as _vit
 
 # Importing a module registers its architectures.
-del _digits, _fedavg_cnn, _resnet
+del _digits, _fedavg_cnn, _googlenet, _hcnn, _keras_applications
+del _mobilenet_v2, _resnet, _vit
 
+_SMALL_RESNETS = ('resnet4', 'resnet6', 'resnet8', 'resnet10')
+_LARGE_RESNETS = ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152')
+_HTFE8 = ('fedavg_cnn', 'googlenet', 'mobilenet_v2', *_LARGE_RESNETS)
+_HTC4 = ('linear', 'mlp512', 'mlp256', 'mlp128')
+
+
+def _with_heads(
+  members: Sequence[str], head_names: Sequence[str]
+) -> tuple[str, ...]:
+  """Client i gets member i mod m and head i mod h."""
+  count = math.lcm(len(members), len(head_names))
+  return tuple(
+    f'{members[i % len(members)]}+{head_names[i % len(head_names)]}'
+    for i in range(count)
+  )
+
+
+# Names as in the reference (HtFLlib, lokinko/FedSA), and three of our own.
 _FAMILIES: dict[str, tuple[str, ...]] = {
   'digits3': ('digits_mlp', 'digits_cnn', 'digits_cnn_bn'),
   'reference_mlp2': ('mlp_64_64_128', 'mlp_64_128_64'),
   'cnn_resnet8': ('fedavg_cnn', 'resnet8'),
   'cnn_resnet10': ('fedavg_cnn', 'resnet10'),
+  'HtFE2': ('fedavg_cnn', 'resnet18'),
+  'HtFE3': ('resnet10', 'resnet18', 'resnet34'),
+  'HtFE4': ('fedavg_cnn', 'googlenet', 'mobilenet_v2', 'resnet18'),
+  'HtFE5': ('fedavg_cnn', 'resnet10', 'resnet18', 'resnet34', 'resnet50'),
+  # HtFLlib's HtFE5.
+  'HtFE-img-5': (
+    'googlenet',
+    'mobilenet_v2',
+    'resnet18',
+    'resnet34',
+    'resnet50',
+  ),
+  'HtFE8': _HTFE8,
+  'HtFE9': _SMALL_RESNETS + _LARGE_RESNETS,
+  'HtM10': (*_HTFE8, 'vit_b_16', 'vit_b_32'),
+  'HtFE8-HtC4': _with_heads(_HTFE8, _HTC4),
+  'Res34-HtC4': _with_heads(['resnet34'], _HTC4),
+  # The reference's mistake, a ReLU on the logits.
+  'HtFE8-HtC4-relu': _with_heads(_HTFE8, [f'{head}_relu' for head in _HTC4]),
+  'Res34-HtC4-relu': _with_heads(
+    ['resnet34'], [f'{head}_relu' for head in _HTC4]
+  ),
+  'HCNNs8': (
+    'hcnn1',
+    'hcnn2',
+    'hcnn1_512',
+    'hcnn2_512',
+    'hcnn1_1024',
+    'hcnn2_1024',
+    'hcnn1_1024_512',
+    'hcnn2_1024_512',
+  ),
 }
 
 
 def names() -> list[str]:
-  """Returns the names of all families."""
+  """Returns the names of all families, as their sources write them."""
   return sorted(_FAMILIES)
 
 
@@ -28,22 +88,25 @@ def members(family: str | Sequence[str]) -> tuple[str, ...]:
   """Returns the architectures of a family.
 
   Args:
-    family: One of `names()`, a registered architecture, several of them
-      separated by commas, or a sequence of architectures.
+    family: One of `names()` (in upper or lower case), an architecture that
+      `architectures.build` knows, several of them separated by commas, or a
+      sequence of architectures.
 
   Raises:
     ValueError: If a name is unknown; the known ones are listed.
   """
   if isinstance(family, str):
-    if family in _FAMILIES:
-      return _FAMILIES[family]
+    by_lower_case = {name.lower(): name for name in _FAMILIES}
+    if family.lower() in by_lower_case:
+      return _FAMILIES[by_lower_case[family.lower()]]
     family = [name.strip() for name in family.split(',')]
-  unknown = [name for name in family if name not in architectures.names()]
+  unknown = [name for name in family if not architectures.is_known(name)]
   if unknown or not family:
     raise ValueError(
       f'Unknown family or architecture {", ".join(unknown)!r}; known families: '
       f'{", ".join(names())}; known architectures (one, or several separated '
-      f'by commas): {", ".join(architectures.names())}.'
+      f'by commas): {", ".join(architectures.names())}; each also with another '
+      f'head, as in resnet34+mlp256: {", ".join(heads.names())}.'
     )
   return tuple(family)
 
@@ -53,6 +116,9 @@ def build_family(
   input_shape: tuple[int, int, int],
   num_classes: int,
   feature_dim: int,
+  *,
+  pretrained_weights: Optional[Mapping[str, str]] = None,
+  standardized: bool = False,
 ) -> list[functional.FunctionalModel]:
   """Returns the functional models of a family, one per architecture.
 
@@ -61,11 +127,36 @@ def build_family(
     input_shape: (height, width, channels), `InputSpec.model_shape`.
     num_classes: C.
     feature_dim: D, the same for all members.
+    pretrained_weights: Architecture -> file from which its feature extractor
+      starts, see `pretrained.load`.
+    standardized: See `architectures.build`.
 
   Raises:
-    ValueError: If a name is unknown or an architecture does not fit.
+    ValueError: If a name is unknown, an architecture does not fit, or a file
+      does not.
   """
+  files = dict(pretrained_weights or {})
+  names_of_members = members(family)
+  strangers = sorted(files.keys() - set(names_of_members))
+  if strangers:
+    raise ValueError(
+      f'Pretrained weights are given for {strangers}, which are not among the '
+      f'architectures {list(names_of_members)}.'
+    )
+
+  def load_fn(name):
+    if name not in files:
+      return None
+    return lambda extractor: pretrained.load(extractor, files[name])
+
   return [
-    architectures.build(name, input_shape, num_classes, feature_dim)
-    for name in members(family)
+    architectures.build(
+      name,
+      input_shape,
+      num_classes,
+      feature_dim,
+      load_fn=load_fn(name),
+      standardized=standardized,
+    )
+    for name in names_of_members
   ]

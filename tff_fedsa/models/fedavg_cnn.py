@@ -3,9 +3,9 @@
 import tensorflow as tf
 
 from tff_fedsa.models import architectures
+from tff_fedsa.models import assembly
 from tff_fedsa.models import functional
 from tff_fedsa.models import initializers
-from tff_fedsa.models import pooling
 
 
 @architectures.register_architecture('fedavg_cnn')
@@ -28,8 +28,4 @@ def fedavg_cnn(
     hidden = tf.keras.layers.MaxPool2D()(hidden)
   hidden = tf.keras.layers.Flatten()(hidden)
   hidden = initializers.dense(hidden, 512, activation='relu')
-  features = pooling.adaptive_average_pooling(hidden, feature_dim)
-  return functional.KerasClientModel(
-    feature_extractor=tf.keras.Model(images, features, name='extractor'),
-    head=initializers.linear_head(feature_dim, num_classes),
-  )
+  return assembly.client_model(images, hidden, num_classes, feature_dim)

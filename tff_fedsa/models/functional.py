@@ -36,6 +36,24 @@ class KerasClientModel(NamedTuple):
   head: tf.keras.Model
 
 
+class TrainingCall(NamedTuple):
+  """A model's call on a batch in training mode, for as long as it is traced.
+
+  Attributes:
+    features: float32[batch, feature_dim].
+    logits: float32[batch, num_classes].
+    head_fn: The head as a function of features.
+    penalties: List of what Keras layers add to the loss.
+    state_fn: Returns the list of non-trainable weights after the batch.
+  """
+
+  features: Any
+  logits: Any
+  head_fn: Callable[[tf.Tensor], tf.Tensor]
+  penalties: Any
+  state_fn: Callable[[], list[tf.Tensor]]
+
+
 class StepOutput(NamedTuple):
   """Result of a training step's computation.
 
@@ -85,7 +103,7 @@ class FunctionalModel:
     build_fn: Callable[[], KerasClientModel],
     *,
     name: str = 'model',
-    input_shape: Optional[tuple[int, int, int]] = None,
+    input_shape: Optional[tuple[int, ...]] = None,
   ):
     """Builds the model and checks that it can be made functional.
 
@@ -261,7 +279,8 @@ class FunctionalModel:
     Args:
       objective_fn: `fn(features, logits, labels, head_fn, context)` returns a
         dict of scalars, of which `loss` is differentiated; `head_fn` is the
-        head as a function of features.
+        head as a function of features. `context` also has the step's `seed`,
+        int32[2], for what the objective draws at random.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
       input_spec: Of the images that the step gets.
@@ -276,31 +295,26 @@ class FunctionalModel:
         reads a value that is not one of the weights, or draws random numbers
         on its own.
     """
-    self._check_images(input_spec)
+    self.check_images(input_spec)
 
     def step(trainable, state, images, labels, context, seed):
       trainable = list(trainable)
       with tf.GradientTape() as tape:
         tape.watch(trainable)
-        with self._bound(trainable, state, seed) as cells:
-          extractor, head = self._keras_model
-          images = input_spec.preprocess(images)
-          features = _call(extractor, images, training=True)
-          logits = _call(head, features, training=True)
-          # Keras forgets them when the objective calls the head again.
-          penalties = [*extractor.losses, *head.losses]
+        images = input_spec.preprocess(images, seed)
+        with self.training_call(trainable, state, images, seed) as call:
           losses = dict(
             objective_fn(
-              features,
-              logits,
+              call.features,
+              call.logits,
               labels,
-              lambda inputs: _call(head, inputs, training=True),
-              context,
+              call.head_fn,
+              {**context, 'seed': objective_seed(seed)},
             )
           )
-          for penalty in penalties:
+          for penalty in call.penalties:
             losses['loss'] += tf.reduce_sum(penalty)
-          new_state = [tf.convert_to_tensor(cell) for cell in cells]
+          new_state = call.state_fn()
       gradients = tape.gradient(
         losses['loss'], trainable, unconnected_gradients='zero'
       )
@@ -308,8 +322,8 @@ class FunctionalModel:
         # Embeddings have sparse ones.
         gradients=[tf.convert_to_tensor(g) for g in gradients],
         state=new_state,
-        features=features,
-        logits=logits,
+        features=call.features,
+        logits=call.logits,
         losses=losses,
       )
 
@@ -322,6 +336,37 @@ class FunctionalModel:
       dict(context_specs),
       tf.TensorSpec([2], tf.int32),
     )
+
+  @contextlib.contextmanager
+  def training_call(
+    self,
+    trainable: Sequence[tf.Tensor],
+    state: Sequence[tf.Tensor],
+    images: tf.Tensor,
+    seed: tf.Tensor,
+  ) -> Iterator[TrainingCall]:
+    """Calls the model in training mode, while a step is traced.
+
+    Args:
+      trainable: As `split` returns it.
+      state: As `split` returns it.
+      images: float32[batch, height, width, channels], preprocessed.
+      seed: int32[2], of dropout and the like.
+
+    Yields:
+      A `TrainingCall`, of use inside of the `with` block.
+    """
+    with self._bound(trainable, state, seed) as cells:
+      extractor, head = self._keras_model
+      features = _call(extractor, images, training=True)
+      yield TrainingCall(
+        features,
+        _call(head, features, training=True),
+        lambda inputs: _call(head, inputs, training=True),
+        # Keras forgets them when the objective calls the head again.
+        [*extractor.losses, *head.losses],
+        lambda: [tf.convert_to_tensor(cell) for cell in cells],
+      )
 
   def build_forward(
     self, input_spec: input_spec_lib.InputSpec
@@ -337,7 +382,7 @@ class FunctionalModel:
     Raises:
       ValueError: As `build_train_step` does.
     """
-    self._check_images(input_spec)
+    self.check_images(input_spec)
 
     def forward(trainable, state, images):
       no_seed = tf.zeros([2], tf.int32)
@@ -391,28 +436,7 @@ class FunctionalModel:
     )
 
   def _trace(self, fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
-    for half in self._keras_model:
-      keras_classes.restore(half)
-    with self._named_errors():
-      try:
-        # Not inlined into the loop over batches: there, TensorFlow may miss
-        # its fast kernels of pooling's gradients.
-        concrete = tf.function(
-          fn, autograph=False, experimental_attributes={'_noinline': True}
-        ).get_concrete_function(*specs)
-      except AttributeError as error:
-        if "'assign" not in str(error):
-          raise
-        raise ValueError(
-          'a layer assigns to one of its trainable weights during a call '
-          '(as SpectralNormalization does), which is not supported.'
-        ) from error
-      finally:
-        # Keras keeps the symbolic losses of a call, which are of this graph.
-        for half in self._keras_model:
-          half._clear_losses()  # pylint: disable=protected-access
-      purity.check_pure(concrete)
-    return concrete
+    return trace([self], fn, *specs)
 
   @contextlib.contextmanager
   def _bound(
@@ -431,6 +455,12 @@ class FunctionalModel:
       yield cells
 
   # Building and checks.
+
+  def copy(self) -> 'FunctionalModel':
+    """Returns the same architecture with Keras layers of its own."""
+    return FunctionalModel(
+      self._build_fn, name=self.name, input_shape=self._declared_shape
+    )
 
   def _new_keras_model(self, seed: int) -> KerasClientModel:
     """Returns a new model with all weights; the caller's seeds stay."""
@@ -531,7 +561,8 @@ class FunctionalModel:
             'use a regularizer.'
           )
 
-  def _check_images(self, input_spec: input_spec_lib.InputSpec) -> None:
+  def check_images(self, input_spec: input_spec_lib.InputSpec) -> None:
+    """Raises a ValueError if the model does not take images of the spec."""
     if not tf.TensorShape(self.input_shape).is_compatible_with(
       input_spec.model_shape
     ):
@@ -569,6 +600,51 @@ class FunctionalModel:
       yield
     except ValueError as error:
       raise ValueError(f'Model {self.name!r}: {error}') from error
+
+
+def objective_seed(seed: tf.Tensor) -> tf.Tensor:
+  """Returns the seed of what an objective draws in a step, int32[2]."""
+  # The generators of layers count from 1.
+  return tf.random.experimental.stateless_fold_in(seed, 0)
+
+
+def trace(
+  models: Sequence[FunctionalModel], fn: Callable[..., Any], *specs: Any
+) -> Callable[..., Any]:
+  """Traces a function that calls models, and checks that it is pure.
+
+  Args:
+    models: All that it calls; errors name the first.
+    fn: Of tensors.
+    *specs: Of its arguments.
+
+  Raises:
+    ValueError: See `FunctionalModel.build_train_step`.
+  """
+  # pylint: disable=protected-access
+  halves = [half for model in models for half in model._keras_model]
+  for half in halves:
+    keras_classes.restore(half)
+  with models[0]._named_errors():
+    try:
+      # Not inlined into the loop over batches: there, TensorFlow may miss
+      # its fast kernels of pooling's gradients.
+      concrete = tf.function(
+        fn, autograph=False, experimental_attributes={'_noinline': True}
+      ).get_concrete_function(*specs)
+    except AttributeError as error:
+      if "'assign" not in str(error):
+        raise
+      raise ValueError(
+        'a layer assigns to one of its trainable weights during a call '
+        '(as SpectralNormalization does), which is not supported.'
+      ) from error
+    finally:
+      # Keras keeps the symbolic losses of a call, which are of this graph.
+      for half in halves:
+        half._clear_losses()
+    purity.check_pure(concrete)
+  return concrete
 
 
 def _call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:

@@ -1,72 +1,115 @@
-"""ResNets of basic blocks, as torchvision defines them.
+"""ResNets as torchvision defines them, and smaller ones of the same blocks.
 
 7x7/2 stem and 3x3/2 max pooling at any image size, BatchNorm momentum 0.9
-(Keras's convention; torch calls it 0.1) and epsilon 1e-5, He normal kernels by
-fan out, no biases. Outputs and running statistics equal torchvision's: for
-images Keras's BatchNorm is the fused kind, which moves the running variance by
-the unbiased variance of a batch, as torch does. (For inputs that are not
-images, Keras takes the biased one.)
+(Keras's convention; torch calls it 0.1) and epsilon 1e-5, the stride of a
+bottleneck on its 3x3 convolution, He normal kernels by fan out, no biases.
+Outputs and running statistics equal torchvision's.
 
-Source: `torchvision/models/resnet.py`, pytorch/vision.
+Names that end in `_gn` have GroupNorm instead of BatchNorm. `resnet10_3x3` is
+the one of the `global` protocol: a 3x3 stem without pooling, and half as wide.
+
+Source: `torchvision/models/resnet.py`, pytorch/vision; ResNet-4, 6, 8 and 10:
+`resnet4`, ... of `flcore/trainmodel/resnet.py`, TsingZ0/HtFLlib.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import functional
-from tff_fedsa.models import initializers
-from tff_fedsa.models import pooling
+from tff_fedsa.models import assembly
+from tff_fedsa.models import torch_layers
+
+_WIDTHS = (64, 128, 256, 512)
 
 
-def _conv(inputs, filters, kernel_size, stride=1):
-  """Convolution with torch's symmetric zero padding ('same' pads unevenly)."""
-  if kernel_size > 1:
-    inputs = tf.keras.layers.ZeroPadding2D(kernel_size // 2)(inputs)
-  return tf.keras.layers.Conv2D(
-    filters,
-    kernel_size,
-    strides=stride,
-    use_bias=False,
-    kernel_initializer=tf.keras.initializers.VarianceScaling(
-      2.0, 'fan_out', 'untruncated_normal'
-    ),
-  )(inputs)
+def _relu(inputs):
+  return tf.keras.layers.ReLU()(inputs)
 
 
-def _batch_norm(inputs):
-  return tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(inputs)
+def _basic_block(inputs, width, stride, norm, name):
+  hidden = torch_layers.conv(inputs, width, 3, stride, name=f'{name}.conv1')
+  hidden = _relu(norm(hidden, name=f'{name}.bn1'))
+  hidden = torch_layers.conv(hidden, width, 3, name=f'{name}.conv2')
+  hidden = norm(hidden, name=f'{name}.bn2')
+  return _add_shortcut(inputs, hidden, stride, norm, name)
 
 
-def _basic_block(inputs, filters, stride):
-  hidden = _conv(inputs, filters, 3, stride)
-  hidden = tf.keras.layers.ReLU()(_batch_norm(hidden))
-  hidden = _batch_norm(_conv(hidden, filters, 3))
+def _bottleneck(inputs, width, stride, norm, name):
+  hidden = torch_layers.conv(inputs, width, 1, name=f'{name}.conv1')
+  hidden = _relu(norm(hidden, name=f'{name}.bn1'))
+  hidden = torch_layers.conv(hidden, width, 3, stride, name=f'{name}.conv2')
+  hidden = _relu(norm(hidden, name=f'{name}.bn2'))
+  hidden = torch_layers.conv(hidden, 4 * width, 1, name=f'{name}.conv3')
+  hidden = norm(hidden, name=f'{name}.bn3')
+  return _add_shortcut(inputs, hidden, stride, norm, name)
+
+
+def _add_shortcut(inputs, hidden, stride, norm, name):
   shortcut = inputs
-  if stride != 1 or inputs.shape[-1] != filters:
-    shortcut = _batch_norm(_conv(inputs, filters, 1, stride))
-  return tf.keras.layers.ReLU()(tf.keras.layers.Add()([hidden, shortcut]))
-
-
-def _register_resnet(name: str, blocks: tuple[int, ...]) -> None:
-  @architectures.register_architecture(name)
-  def resnet(input_shape, num_classes, feature_dim):
-    images = tf.keras.Input(input_shape)
-    hidden = _conv(images, 64, 7, 2)
-    hidden = tf.keras.layers.ReLU()(_batch_norm(hidden))
-    # Zeros do not disturb the maximum: the values are past a ReLU.
-    hidden = tf.keras.layers.ZeroPadding2D(1)(hidden)
-    hidden = tf.keras.layers.MaxPool2D(3, 2)(hidden)
-    for stage, num_blocks in enumerate(blocks):
-      for block in range(num_blocks):
-        stride = 2 if stage > 0 and block == 0 else 1
-        hidden = _basic_block(hidden, 64 * 2**stage, stride)
-    hidden = tf.keras.layers.GlobalAveragePooling2D()(hidden)
-    features = pooling.adaptive_average_pooling(hidden, feature_dim)
-    return functional.KerasClientModel(
-      feature_extractor=tf.keras.Model(images, features, name='extractor'),
-      head=initializers.linear_head(feature_dim, num_classes),
+  if stride != 1 or inputs.shape[-1] != hidden.shape[-1]:
+    shortcut = torch_layers.conv(
+      inputs, hidden.shape[-1], 1, stride, name=f'{name}.downsample.0'
     )
+    shortcut = norm(shortcut, name=f'{name}.downsample.1')
+  return _relu(tf.keras.layers.Add()([hidden, shortcut]))
 
 
+def _stem(images, norm):
+  hidden = torch_layers.conv(images, _WIDTHS[0], 7, 2, name='conv1')
+  hidden = _relu(norm(hidden, name='bn1'))
+  return torch_layers.relu_max_pool(hidden, 3, 2, padding=1)
+
+
+def _small_stem(images, norm):
+  hidden = torch_layers.conv(images, _WIDTHS[0] // 2, 3, name='conv1')
+  return _relu(norm(hidden, name='bn1'))
+
+
+def _register_resnet(
+  name: str,
+  counts: tuple[int, ...],
+  block: Callable[..., tf.Tensor] = _basic_block,
+  *,
+  stem: Callable[..., tf.Tensor] = _stem,
+  widths: tuple[int, ...] = _WIDTHS,
+) -> None:
+  """Registers a ResNet and its twin with GroupNorm.
+
+  Args:
+    name: Of the one with BatchNorm.
+    counts: Blocks of each stage.
+    block: Makes a block.
+    stem: Makes what is in front of the blocks.
+    widths: Of the blocks of each stage.
+  """
+
+  def register(name, norm):
+    @architectures.register_architecture(name)
+    def resnet(input_shape, num_classes, feature_dim):
+      images = tf.keras.Input(input_shape)
+      hidden = stem(images, norm)
+      for stage, (count, width) in enumerate(zip(counts, widths)):
+        for index in range(count):
+          stride = 2 if stage > 0 and index == 0 else 1
+          block_name = f'layer{stage + 1}.{index}'
+          hidden = block(hidden, width, stride, norm, block_name)
+      hidden = tf.keras.layers.GlobalAveragePooling2D()(hidden)
+      return assembly.client_model(images, hidden, num_classes, feature_dim)
+
+  register(name, torch_layers.batch_norm)
+  register(f'{name}_gn', torch_layers.group_norm)
+
+
+_register_resnet('resnet4', (1,))
+_register_resnet('resnet6', (1, 1))
 _register_resnet('resnet8', (1, 1, 1))
 _register_resnet('resnet10', (1, 1, 1, 1))
+_register_resnet('resnet18', (2, 2, 2, 2))
+_register_resnet('resnet34', (3, 4, 6, 3))
+_register_resnet('resnet50', (3, 4, 6, 3), _bottleneck)
+_register_resnet('resnet101', (3, 4, 23, 3), _bottleneck)
+_register_resnet('resnet152', (3, 8, 36, 3), _bottleneck)
+_register_resnet(
+  'resnet10_3x3', (1, 1, 1, 1), stem=_small_stem, widths=(32, 64, 128, 256)
+)

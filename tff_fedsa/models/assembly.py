@@ -1,0 +1,33 @@
+"""The last steps of every architecture: features to feature_dim, and a head."""
+
+from typing import Optional
+
+import tensorflow as tf
+
+from tff_fedsa.models import functional
+from tff_fedsa.models import initializers
+from tff_fedsa.models import pooling
+
+
+def client_model(
+  images: tf.Tensor,
+  hidden: tf.Tensor,
+  num_classes: int,
+  feature_dim: int,
+  *,
+  head: Optional[tf.keras.Model] = None,
+) -> functional.KerasClientModel:
+  """Returns the model whose features are `hidden`, adaptively pooled.
+
+  Args:
+    images: The Keras input.
+    hidden: What the last layer makes of it.
+    num_classes: C.
+    feature_dim: D.
+    head: Maps features to logits; by default one dense layer.
+  """
+  features = pooling.adaptive_average_pooling(hidden, feature_dim)
+  return functional.KerasClientModel(
+    feature_extractor=tf.keras.Model(images, features, name='extractor'),
+    head=head or initializers.linear_head(feature_dim, num_classes),
+  )

@@ -1,0 +1,42 @@
+"""The eight CNNs of HCNNs8, for small images of one channel.
+
+One or two blocks of a 5x5 convolution (32, then 64 filters) - ReLU - pooling,
+dense layers with ReLU, and a last one of 512 with ReLU.
+
+Source: `CNN` in `flcore/trainmodel/models.py`, TsingZ0/HtFLlib.
+"""
+
+import tensorflow as tf
+
+from tff_fedsa.models import architectures
+from tff_fedsa.models import assembly
+from tff_fedsa.models import initializers
+
+_MIN_SIZE = 16
+
+
+def _register_hcnn(num_blocks: int, widths: tuple[int, ...]) -> None:
+  name = '_'.join([f'hcnn{num_blocks}', *map(str, widths)])
+
+  @architectures.register_architecture(name)
+  def hcnn(input_shape, num_classes, feature_dim):
+    if min(input_shape[:2]) < _MIN_SIZE:
+      raise ValueError(
+        f'The architecture {name} needs images of at least {_MIN_SIZE}x'
+        f'{_MIN_SIZE}, found {input_shape}. Resize in the input spec '
+        '(--image_size=28).'
+      )
+    images = tf.keras.Input(input_shape)
+    hidden = images
+    for filters in (32, 64)[:num_blocks]:
+      hidden = initializers.conv(hidden, filters, 5, activation='relu')
+      hidden = tf.keras.layers.MaxPool2D()(hidden)
+    hidden = tf.keras.layers.Flatten()(hidden)
+    for width in (*widths, 512):
+      hidden = initializers.dense(hidden, width, activation='relu')
+    return assembly.client_model(images, hidden, num_classes, feature_dim)
+
+
+for _widths in ((), (512,), (1024,), (1024, 512)):
+  for _num_blocks in (1, 2):
+    _register_hcnn(_num_blocks, _widths)

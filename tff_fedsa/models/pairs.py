@@ -1,0 +1,199 @@
+"""A client's own model and a shared one, trained in the same steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
+
+import tensorflow as tf
+
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+class ModelPair:
+  """Two models that see the same batches, to be trained as one.
+
+  It has what `local_training` needs of a `FunctionalModel`. Its flat vector
+  holds the own model's, the shared model's and then tensors that belong to
+  neither; features and logits are the own model's.
+
+  Attributes:
+    own: The client's model.
+    shared: The other one.
+    feature_dim: D, of the own model.
+    num_classes: C.
+    trainable_specs: Of the own model, the shared one and the further tensors.
+    state_specs: Of the own model, then of the shared one.
+    group_sizes: How many of `trainable_specs` each of the three has.
+  """
+
+  def __init__(
+    self,
+    own: functional.FunctionalModel,
+    shared: functional.FunctionalModel,
+    private_specs: Sequence[tf.TensorSpec] = (),
+  ):
+    """Initializes `ModelPair`.
+
+    Args:
+      own: The client's model.
+      shared: Trained beside it; of Keras layers of its own, see
+        `FunctionalModel.copy`.
+      private_specs: Of further tensors that are trained.
+    """
+    self.own = own
+    self.shared = shared
+    self.feature_dim = own.feature_dim
+    self.num_classes = own.num_classes
+    self._private_specs = list(private_specs)
+    groups = (own.trainable_specs, shared.trainable_specs, self._private_specs)
+    self.trainable_specs = [spec for group in groups for spec in group]
+    self.state_specs = [*own.state_specs, *shared.state_specs]
+    self.group_sizes = tuple(len(group) for group in groups)
+
+  def parts(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the flat vectors of the own model, the shared one, the rest."""
+    cuts = self.own.num_weights, self.own.num_weights + self.shared.num_weights
+    return weights[: cuts[0]], weights[cuts[0] : cuts[1]], weights[cuts[1] :]
+
+  def split(
+    self, weights: tf.Tensor
+  ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Returns the trainable and the other weights of a flat vector."""
+    own, shared, rest = self.parts(weights)
+    (own_trainable, own_state), (trainable, state) = (
+      self.own.split(own),
+      self.shared.split(shared),
+    )
+    sizes = [spec.shape.num_elements() for spec in self._private_specs]
+    private = [
+      tf.reshape(part, spec.shape)
+      for part, spec in zip(
+        tf.split(tf.ensure_shape(rest, [sum(sizes)]), sizes) if sizes else [],
+        self._private_specs,
+      )
+    ]
+    return [*own_trainable, *trainable, *private], [*own_state, *state]
+
+  def flatten(
+    self, trainable: Sequence[tf.Tensor], state: Sequence[tf.Tensor]
+  ) -> tf.Tensor:
+    """Returns the flat vector of weights as `split` returns them."""
+    own, shared, private = self._grouped(trainable)
+    own_state, shared_state = self._state_parts(state)
+    return tf.concat(
+      [
+        self.own.flatten(own, own_state),
+        self.shared.flatten(shared, shared_state),
+        *(tf.reshape(tensor, [-1]) for tensor in private),
+      ],
+      axis=0,
+    )
+
+  def build_train_step(
+    self,
+    objective_fn: Callable[..., Mapping[str, tf.Tensor]],
+    *,
+    batch_size: Optional[int],
+    context_specs: Mapping[str, tf.TensorSpec],
+    input_spec: input_spec_lib.InputSpec,
+  ) -> Callable[..., functional.StepOutput]:
+    """Traces one training step of both models up to the gradients.
+
+    As `FunctionalModel.build_train_step`, but the objective also finds in its
+    context `shared_features`, `shared_logits` and `private`, a list of the
+    further tensors; and of what it returns, `loss` and `shared` (the shared
+    model's objective) are differentiated, as their sum. An objective decides
+    with `tf.stop_gradient` which of the models learns from which term.
+
+    Args:
+      objective_fn: See above.
+      batch_size: Static size of a batch, None if it varies.
+      context_specs: Specs of the dict `context`.
+      input_spec: Of the images that the step gets.
+
+    Raises:
+      ValueError: As `FunctionalModel.build_train_step` does.
+    """
+    for model in (self.own, self.shared):
+      model.check_images(input_spec)
+
+    def step(trainable, state, images, labels, context, seed):
+      trainable = list(trainable)
+      own, shared, private = self._grouped(trainable)
+      own_state, shared_state = self._state_parts(state)
+      # With the own model's seed, it would be alone the same.
+      shared_seed = tf.random.experimental.stateless_fold_in(seed, -1)
+      with tf.GradientTape() as tape:
+        tape.watch(trainable)
+        images = input_spec.preprocess(images, seed)
+        with (
+          self.own.training_call(own, own_state, images, seed) as call,
+          self.shared.training_call(
+            shared, shared_state, images, shared_seed
+          ) as other,
+        ):
+          losses = dict(
+            objective_fn(
+              call.features,
+              call.logits,
+              labels,
+              call.head_fn,
+              {
+                **context,
+                'seed': functional.objective_seed(seed),
+                'shared_features': other.features,
+                'shared_logits': other.logits,
+                'private': private,
+              },
+            )
+          )
+          for penalty in call.penalties:
+            losses['loss'] += tf.reduce_sum(penalty)
+          for penalty in other.penalties:
+            losses['shared'] += tf.reduce_sum(penalty)
+          new_state = [*call.state_fn(), *other.state_fn()]
+        total = losses['loss'] + losses['shared']
+      gradients = tape.gradient(total, trainable, unconnected_gradients='zero')
+      return functional.StepOutput(
+        # Embeddings have sparse ones.
+        gradients=[tf.convert_to_tensor(g) for g in gradients],
+        state=new_state,
+        features=call.features,
+        logits=call.logits,
+        losses=losses,
+      )
+
+    return functional.trace(
+      [self.own, self.shared],
+      step,
+      self.trainable_specs,
+      self.state_specs,
+      tf.TensorSpec([batch_size, *input_spec.shape], input_spec.dtype),
+      tf.TensorSpec([batch_size], tf.int32),
+      dict(context_specs),
+      tf.TensorSpec([2], tf.int32),
+    )
+
+  def build_forward(
+    self, input_spec: input_spec_lib.InputSpec
+  ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Traces the own model in inference mode, of the pair's weights.
+
+    See `FunctionalModel.build_forward`.
+    """
+    forward = self.own.build_forward(input_spec)
+    return lambda trainable, state, images: forward(
+      self._grouped(trainable)[0], self._state_parts(state)[0], images
+    )
+
+  def _grouped(self, trainable):
+    first, second, _ = self.group_sizes
+    return (
+      list(trainable[:first]),
+      list(trainable[first : first + second]),
+      list(trainable[first + second :]),
+    )
+
+  def _state_parts(self, state):
+    cut = len(self.own.state_specs)
+    return list(state[:cut]), list(state[cut:])
