@@ -35,6 +35,29 @@ def test_curves_show_every_row():
   assert labels == ['objective (weighted sum)', 'contrastive']
 
 
+def test_curves_of_an_averaged_model_show_every_domain():
+  history = [
+    {
+      'round': round_num,
+      'global_test_prototype_accuracy': 0.9,
+      'global_test_head_accuracy': 0.5,
+      'global_test_head_accuracy_amazon': 0.25,
+      'global_test_head_accuracy_dslr': 0.75,
+    }
+    for round_num in range(3)
+  ]
+  left, _ = figures.curves(history).axes
+  labels = [text.get_text() for text in left.get_legend().get_texts()]
+  assert labels == [
+    'nearest prototype (last 0.900)',
+    'head (last 0.500)',
+    'head, amazon',
+    'head, dslr',
+  ]
+  assert [line.get_ydata()[0] for line in left.lines] == [0.9, 0.5, 0.25, 0.75]
+  assert left.get_title() == 'Averaged model'
+
+
 def test_bubbles_are_where_examples_are():
   counts = np.array([[3, 0, 12], [0, 0, 0], [0, 5, 0]])
   figure = figures.partition(counts, ['a', 'b', 'c'], ['m', 'n', 'm'])

@@ -62,3 +62,32 @@ def test_only_the_classifiers_that_there_are():
   found = summary.summarize([row])
   assert 'anchor' not in found and found['prototype']['last'] == 0.5
   assert 'anchor' not in summary.to_text(found)
+
+
+def test_protocol_global_has_domains_in_place_of_clients():
+  row = {
+    'round': 1,
+    'global_test_head_accuracy': 0.5,
+    'global_test_head_accuracy_amazon': 0.25,
+    'global_test_head_accuracy_dslr': 0.75,
+  }
+  found = summary.summarize([row])
+  assert found == {
+    'rounds': 1,
+    'global_test_head': {
+      'last': 0.5,
+      'best': 0.5,
+      'best_round': 1,
+      'mean_of_last_10': 0.5,
+      'by_domain': {'amazon': 0.25, 'dslr': 0.75},
+    },
+  }
+  title, heading, line = summary.to_text(found).splitlines()
+  assert title.endswith('(averaged model, mean over domains)')
+  assert heading.split()[-2:] == ['amazon', 'dslr']
+  assert line.split() == ['head', '0.5000', '0.5000', '(1)', '0.5000'] + [
+    '0.2500',
+    '0.7500',
+  ]
+  one = summary.summarize([{'round': 1, 'global_test_head_accuracy': 0.5}])
+  assert '(averaged model, global test set)' in summary.to_text(one)

@@ -1,6 +1,7 @@
 """Figures of a run, each a function from data to a `matplotlib` figure."""
 
 from collections.abc import Mapping, Sequence
+import itertools
 from typing import Any, Optional
 
 import matplotlib
@@ -29,7 +30,7 @@ _LOSS_COLORS = {
   'loss_calibration': '#CC79A7',
   'loss_distillation': '#56B4E9',
 }
-_ARCHITECTURE_COLORS = (
+PALETTE = (
   '#0072B2',
   '#E69F00',
   '#009E73',
@@ -41,12 +42,15 @@ _ARCHITECTURE_COLORS = (
   '#999999',
   '#882255',
 )
-_CLASSIFIER_LABELS = {
+CLASSIFIER_LABELS = {
   'prototype': 'nearest prototype',
   'anchor': 'nearest anchor',
   'head': "client's head",
   'global_head': "server's head",
 }
+_GLOBAL_CLASSIFIER_LABELS = {**CLASSIFIER_LABELS, 'head': 'head'}
+# Of thin lines: single domains, or a percentile of clients.
+_SPREAD_STYLES = (':', '--', '-.', (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 
 
 def save(figure: figure_lib.Figure, path: str) -> None:
@@ -56,7 +60,8 @@ def save(figure: figure_lib.Figure, path: str) -> None:
   figure.savefig(path, dpi=150)
 
 
-def _new_figure(width: float, height: float) -> figure_lib.Figure:
+def new_figure(width: float, height: float) -> figure_lib.Figure:
+  """Returns an empty figure of so many inches."""
   return figure_lib.Figure(figsize=(width, height), layout='constrained')
 
 
@@ -65,7 +70,8 @@ def _outline() -> list[patheffects.AbstractPathEffect]:
   return [patheffects.withStroke(linewidth=2.5, foreground='white')]
 
 
-def _tidy(axes: Any) -> None:
+def tidy(axes: Any) -> None:
+  """Gives axes the style of all figures."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)
   axes.set_axisbelow(True)
@@ -74,42 +80,60 @@ def _tidy(axes: Any) -> None:
 def curves(
   history: Sequence[Mapping[str, Any]], title: str = ''
 ) -> figure_lib.Figure:
-  """Draws accuracies with the spread over clients, and the loss terms.
+  """Draws accuracies, with the spread over clients or domains, and loss terms.
 
   Args:
     history: Rows with `metrics.COLUMNS`.
     title: Above the figure.
   """
-  figure = _new_figure(12.5, 4.2)
+  figure = new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
   rounds = np.array([row['round'] for row in history])
-  found = [n for n in _COLORS if f'{n}_accuracy' in history[0]]
+  known = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  found = [n for n in known if f'{n}_accuracy' in history[0]]
+  main = evaluation.main_classifier(found)
+  is_global = main in evaluation.GLOBAL_CLASSIFIERS
+  labels = _GLOBAL_CLASSIFIER_LABELS if is_global else CLASSIFIER_LABELS
   for name in found:
-    color = _COLORS[name]
-    column = f'{name}_accuracy'
-    micro = np.array([row[column] for row in history])
+    base = name.removeprefix(evaluation.GLOBAL_PREFIX)
+    micro = np.array([row[f'{name}_accuracy'] for row in history])
     left.plot(
       rounds,
       micro,
-      color=color,
-      label=f'{_CLASSIFIER_LABELS[name]} (last {micro[-1]:.3f})',
+      color=_COLORS[base],
+      label=f'{labels[base]} (last {micro[-1]:.3f})',
     )
-  main = evaluation.main_classifier(found)
-  left.plot(
-    rounds,
-    [row[f'{main}_accuracy_p10'] for row in history],
-    color=_COLORS[main],
-    linewidth=0.9,
-    linestyle=':',
-    label=f'{_CLASSIFIER_LABELS[main]}, 10th percentile of clients',
-  )
+  base = main.removeprefix(evaluation.GLOBAL_PREFIX)
+  if is_global:
+    # One line per domain, if there are any.
+    spread = [n for n in history[0] if n.startswith(f'{main}_accuracy_')]
+  else:
+    spread = [f'{main}_accuracy_p10']
+  for column, style in zip(spread, itertools.cycle(_SPREAD_STYLES)):
+    of = column.removeprefix(f'{main}_accuracy_')
+    left.plot(
+      rounds,
+      [row[column] for row in history],
+      color=_COLORS[base],
+      linewidth=0.9,
+      linestyle=style,
+      label=f'{labels[base]}, '
+      + (of if is_global else '10th percentile of clients'),
+    )
   left.set(
     xlabel='round',
-    ylabel='accuracy on own test data',
+    ylabel='accuracy on '
+    + ('the global test set' if is_global else 'own test data'),
     ylim=(0, 1.01),
-    title='All clients',
+    title='Averaged model' if is_global else 'All clients',
   )
-  left.legend(loc='lower right', framealpha=0.7, edgecolor='none', fontsize=9)
+  left.legend(
+    # Clients' own accuracies are high soon.
+    loc='best' if is_global else 'lower right',
+    framealpha=0.7,
+    edgecolor='none',
+    fontsize=9,
+  )
   for axes in (left, right):
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   trained = [row for row in history if 'loss' in row]
@@ -140,7 +164,7 @@ def curves(
       fontsize=9,
     )
   for axes in (left, right):
-    _tidy(axes)
+    tidy(axes)
   if title:
     figure.suptitle(title)
   return figure
@@ -160,7 +184,7 @@ def partition(
   """
   num_clients, num_classes = counts.shape
   height = min(2.4 + 0.26 * num_classes, 16.0)
-  figure = _new_figure(min(3.4 + 0.32 * num_clients, 18.0), height)
+  figure = new_figure(min(3.4 + 0.32 * num_clients, 18.0), height)
   axes = figure.subplots()
   clients, classes = np.nonzero(counts)
   values = counts[clients, classes]
@@ -171,7 +195,7 @@ def partition(
   colors: str | list[str] = _COLORS['prototype']
   if architectures is not None:
     names = list(dict.fromkeys(architectures))
-    palette = dict(zip(names, np.resize(_ARCHITECTURE_COLORS, len(names))))
+    palette = dict(zip(names, np.resize(PALETTE, len(names))))
     colors = [palette[architectures[client]] for client in clients]
   axes.scatter(clients, classes, s=areas, c=colors, alpha=0.75, linewidths=0)
   axes.set(
@@ -224,8 +248,8 @@ def per_client_accuracy(
   accuracies = correct / sizes
   order = np.argsort(accuracies, kind='stable')
   names = list(dict.fromkeys(architectures))
-  palette = dict(zip(names, np.resize(_ARCHITECTURE_COLORS, len(names))))
-  figure = _new_figure(min(4.5 + 0.26 * len(order), 18.0), 4.2)
+  palette = dict(zip(names, np.resize(PALETTE, len(names))))
+  figure = new_figure(min(4.5 + 0.26 * len(order), 18.0), 4.2)
   axes = figure.subplots()
   axes.bar(
     range(len(order)),
@@ -246,7 +270,7 @@ def per_client_accuracy(
     xlabel='client (sorted)',
     ylabel='accuracy on own test data',
     ylim=(0, 1.05),
-    title=f'Accuracy per client, {_CLASSIFIER_LABELS[classifier]}',
+    title=f'Accuracy per client, {CLASSIFIER_LABELS[classifier]}',
   )
   if len(order) <= 40:
     axes.set_xticks(range(len(order)), order)
@@ -263,7 +287,7 @@ def per_client_accuracy(
     frameon=False,
     title='architecture',
   )
-  _tidy(axes)
+  tidy(axes)
   axes.grid(axis='x', visible=False)
   return figure
 
@@ -274,11 +298,18 @@ def anchors_and_prototypes(
   present: np.ndarray,
   class_names: Sequence[str],
   client_prototypes: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+  *,
+  features: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+  projection: str = 'pca',
+  title: str = '',
 ) -> figure_lib.Figure:
-  """Draws anchors and prototypes in the two directions in which they vary most.
+  """Draws the feature space in 2-D: anchors, prototypes, features.
 
-  The projection is the PCA of the anchors and of the prototypes present; of the
-  clients' prototypes, too, where there are no anchors.
+  The projection `pca` is on the two directions in which the anchors and the
+  prototypes present vary most; the clients' prototypes, too, where there are no
+  anchors; the features, where there is none of these. `tsne` puts what is near
+  in 512 dimensions near in two, says nothing of larger distances, and places
+  all vectors together.
 
   Args:
     anchors: float[num_classes, feature_dim]; None where there are none.
@@ -286,6 +317,9 @@ def anchors_and_prototypes(
     present: bool[num_classes], which of them there are.
     class_names: One per class.
     client_prototypes: Per client `(vectors, counts)`, drawn as small dots.
+    features: Per client `(vectors, labels)` of examples, drawn as crosses.
+    projection: `pca` or `tsne`.
+    title: Above the figure.
 
   Raises:
     ValueError: If there are fewer than two vectors, which have no directions.
@@ -295,33 +329,48 @@ def anchors_and_prototypes(
   if anchors is not None:
     fitted = np.concatenate([anchors, fitted])
   else:
-    own = [vectors[counts > 0] for vectors, counts in client_prototypes]
-    fitted = np.concatenate([fitted, *own])
+    theirs = [vectors[counts > 0] for vectors, counts in client_prototypes]
+    fitted = np.concatenate([fitted, *theirs])
+  if features and len(fitted) < 2:
+    fitted = np.concatenate([vectors for vectors, _ in features])
   if len(fitted) < 2:
     raise ValueError(f'Expected two vectors or more, found {len(fitted)}.')
-  center = fitted.mean(axis=0)
-  _, scales, directions = np.linalg.svd(fitted - center, full_matrices=False)
-  explained = scales[:2] ** 2 / np.sum(scales**2)
-
-  def project(vectors):
-    return (vectors - center) @ directions[:2].T
-
+  held = [np.flatnonzero(counts > 0) for _, counts in client_prototypes]
+  parts = [vectors[own] for own, (vectors, _) in zip(held, client_prototypes)]
+  parts += [vectors for vectors, _ in features]
+  parts.append(prototypes[present])
+  if anchors is not None:
+    parts.append(anchors)
+  places, axis_labels = (
+    _tsne(parts) if projection == 'tsne' else _pca(parts, fitted)
+  )
   num_classes = len(class_names)
   cmap = matplotlib.colormaps['tab10' if num_classes <= 10 else 'nipy_spectral']
   colors = [
     cmap(i if num_classes <= 10 else i / max(num_classes - 1, 1))
     for i in range(num_classes)
   ]
-  figure = _new_figure(8.2, 6.2)
+  figure = new_figure(8.2, 6.2)
   axes = figure.subplots()
-  for vectors, counts in client_prototypes:
-    held = np.flatnonzero(counts > 0)
-    if held.size:
-      x, y = project(vectors[held]).T
-      axes.scatter(
-        x, y, s=9, c=[colors[c] for c in held], alpha=0.45, linewidths=0
-      )
-  prototype_places = project(prototypes)
+  remaining = iter(places)
+  for own in held:
+    x, y = next(remaining).T
+    axes.scatter(
+      x, y, s=9, c=[colors[c] for c in own], alpha=0.45, linewidths=0
+    )
+  for _, labels in features:
+    x, y = next(remaining).T
+    axes.scatter(
+      x,
+      y,
+      s=12,
+      marker='x',
+      c=[colors[c] for c in labels],
+      alpha=0.5,
+      linewidths=0.7,
+    )
+  prototype_places = np.zeros((num_classes, 2))
+  prototype_places[present] = next(remaining)
   for label in np.flatnonzero(present):
     x, y = prototype_places[label]
     axes.scatter(
@@ -334,18 +383,18 @@ def anchors_and_prototypes(
       linewidths=0.6,
       zorder=3,
     )
-  named, places = np.flatnonzero(present), prototype_places
+  named, named_places = np.flatnonzero(present), prototype_places
   if anchors is not None:
-    named, places = np.arange(num_classes), project(anchors)
+    named, named_places = np.arange(num_classes), next(remaining)
     for label in range(num_classes):
       if present[label]:
         axes.plot(
-          *np.stack([places[label], prototype_places[label]]).T,
+          *np.stack([named_places[label], prototype_places[label]]).T,
           color=colors[label],
           linewidth=1,
           alpha=0.7,
         )
-      x, y = places[label]
+      x, y = named_places[label]
       axes.scatter(
         x,
         y,
@@ -360,18 +409,26 @@ def anchors_and_prototypes(
     for label in named:
       axes.annotate(
         class_names[label],
-        places[label],
+        named_places[label],
         xytext=(7, 6),
         textcoords='offset points',
         fontsize=9,
         path_effects=_outline(),
         zorder=5,
       )
-  marks = [('o', 8, 'global prototype')]
+  marks = []
   if anchors is not None:
-    marks.insert(0, ('*', 13, 'anchor'))
+    marks.append(('*', 13, 'anchor'))
+  if present.any():
+    marks.append(('o', 8, 'global prototype'))
   if client_prototypes:
     marks.append(('o', 3, "client's prototype"))
+  if features:
+    marks.append(('x', 4, 'feature of an example'))
+  keys: list[Any] = [(*mark, 'grey') for mark in marks]
+  if not named.size and num_classes <= 30:
+    # Nothing in the figure says which class is which.
+    keys += [('s', 6, n, color) for n, color in zip(class_names, colors)]
   axes.legend(
     handles=[
       lines_lib.Line2D(
@@ -380,24 +437,50 @@ def anchors_and_prototypes(
         marker=marker,
         markersize=size,
         linestyle='',
-        color='grey',
+        color=color,
         label=label,
       )
-      for marker, size, label in marks
+      for marker, size, label, color in keys
     ],
     loc='upper left',
     bbox_to_anchor=(1.0, 1.0),
     frameon=False,
   )
+  kind = 't-SNE' if projection == 'tsne' else 'PCA'
+  what = 'Prototypes' if anchors is None else 'Anchors and prototypes'
   axes.set(
-    xlabel=f'first principal direction ({explained[0]:.0%} of variance)',
-    ylabel=f'second principal direction ({explained[1]:.0%})',
-    title=(
-      f'{"P" if anchors is None else "Anchors and p"}rototypes, feature space '
-      'in 2-D (PCA)'
-    ),
+    xlabel=axis_labels[0],
+    ylabel=axis_labels[1],
+    title=title or f'{what}, feature space in 2-D ({kind})',
   )
   # Distances mean something, so both axes have one scale.
   axes.set_aspect('equal', adjustable='datalim')
-  _tidy(axes)
+  tidy(axes)
   return figure
+
+
+def _pca(
+  parts: Sequence[np.ndarray], fitted: np.ndarray
+) -> tuple[list[np.ndarray], tuple[str, str]]:
+  center = fitted.mean(axis=0)
+  _, scales, directions = np.linalg.svd(fitted - center, full_matrices=False)
+  explained = scales[:2] ** 2 / np.sum(scales**2)
+  return [(vectors - center) @ directions[:2].T for vectors in parts], (
+    f'first principal direction ({explained[0]:.0%} of variance)',
+    f'second principal direction ({explained[1]:.0%})',
+  )
+
+
+def _tsne(
+  parts: Sequence[np.ndarray],
+) -> tuple[list[np.ndarray], tuple[str, str]]:
+  from sklearn import manifold  # Slow to import.
+
+  vectors = np.concatenate(parts)
+  placed = manifold.TSNE(
+    perplexity=min(30.0, (len(vectors) - 1) / 3),
+    init='pca',
+    random_state=0,
+  ).fit_transform(vectors)
+  ends = np.cumsum([len(part) for part in parts])
+  return np.split(placed, ends[:-1]), ('t-SNE, first', 't-SNE, second')

@@ -22,7 +22,8 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   Returns:
     A JSON-able dict: `rounds`, and for each classifier in them `last`, `best`,
     `best_round`, `mean_of_last_10` (rows, trained ones only) and the last
-    row's `clients_std`, `clients_min`, `clients_p10`.
+    row's `clients_std`, `clients_min`, `clients_p10` (protocol `global`: in
+    place of these, `by_domain` where there are domains).
 
   Raises:
     ValueError: If there is no row.
@@ -31,7 +32,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     raise ValueError('Expected at least one row of history, found none.')
   trained = [row for row in history if row['round'] > 0] or list(history)
   summary: dict[str, Any] = {'rounds': history[-1]['round']}
-  for classifier in evaluation.CLASSIFIERS:
+  for classifier in (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS):
     column = f'{classifier}_accuracy'
     if column not in history[-1]:
       continue
@@ -42,10 +43,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       'best': float(values[best]),
       'best_round': int(trained[best]['round']),
       'mean_of_last_10': float(values[-_LAST_ROWS:].mean()),
-      **{
-        f'clients_{statistic}': float(history[-1][f'{column}_{statistic}'])
-        for statistic in ('std', 'min', 'p10')
-      },
+      **_spread(history[-1], classifier),
     }
   for name in ('bytes_up_per_client', 'bytes_down_per_client'):
     if name in history[-1]:
@@ -56,8 +54,36 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   return summary
 
 
+def _spread(row: Mapping[str, Any], classifier: str) -> dict[str, Any]:
+  """Returns what the row says about single clients, or domains."""
+  column = f'{classifier}_accuracy'
+  if classifier in evaluation.CLASSIFIERS:
+    return {
+      f'clients_{statistic}': float(row[f'{column}_{statistic}'])
+      for statistic in ('std', 'min', 'p10')
+    }
+  domains = [name for name in row if name.startswith(f'{column}_')]
+  if not domains:
+    return {}
+  return {
+    'by_domain': {n.removeprefix(f'{column}_'): float(row[n]) for n in domains}
+  }
+
+
 def to_text(summary: Mapping[str, Any]) -> str:
   """Returns the summary as a table for a terminal."""
+  found = [n for n in evaluation.GLOBAL_CLASSIFIERS if n in summary]
+  lines = _global_lines(summary, found) if found else _personal_lines(summary)
+  if 'bytes_up_per_client' in summary:
+    lines.append(
+      f'per client and round: {summary["bytes_up_per_client"] / 1e3:.1f} kB '
+      'up, '
+      f'{summary["bytes_down_per_client"] / 1e3:.1f} kB down'
+    )
+  return '\n'.join(lines)
+
+
+def _personal_lines(summary: Mapping[str, Any]) -> list[str]:
   lines = [
     f'accuracy after {summary["rounds"]} rounds (all clients, own test data)',
     f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13} '
@@ -71,10 +97,26 @@ def to_text(summary: Mapping[str, Any]) -> str:
       f'{values["mean_of_last_10"]:>13.4f} {values["clients_min"]:>13.4f} '
       f'{values["clients_p10"]:>9.4f}'
     )
-  if 'bytes_up_per_client' in summary:
+  return lines
+
+
+def _global_lines(
+  summary: Mapping[str, Any], classifiers: Sequence[str]
+) -> list[str]:
+  domains = list(summary[classifiers[0]].get('by_domain', {}))
+  tested = 'mean over domains' if domains else 'global test set'
+  lines = [
+    f'accuracy after {summary["rounds"]} rounds (averaged model, {tested})',
+    f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13}'
+    + ''.join(f' {domain:>10}' for domain in domains),
+  ]
+  for classifier in classifiers:
+    values = summary[classifier]
+    name = classifier.removeprefix(evaluation.GLOBAL_PREFIX)
+    best = f'{values["best"]:.4f} ({values["best_round"]})'
     lines.append(
-      f'per client and round: {summary["bytes_up_per_client"] / 1e3:.1f} kB '
-      'up, '
-      f'{summary["bytes_down_per_client"] / 1e3:.1f} kB down'
+      f'{name:<11} {values["last"]:>6.4f} {best:>14} '
+      f'{values["mean_of_last_10"]:>13.4f}'
+      + ''.join(f' {values["by_domain"][name]:>10.4f}' for name in domains)
     )
-  return '\n'.join(lines)
+  return lines

@@ -1,0 +1,309 @@
+"""Compares runs: tables, tests of differences and figures.
+
+  python -m launch.report runs/digits_dir01
+  python -m launch.report runs/fedsa.digits runs/fedproto.digits
+
+Takes directories of launch.sweep or launch.train, with all that is below them,
+groups runs that differ in their seeds only, and writes to --output_dir (and
+prints) what they reached: report.md, comparison.csv and .tex, significance.csv
+and .tex, runs.csv (a row for each run and classifier), and figures: curves,
+clients, communication, and the feature space of each method.
+
+It refuses to mix what was not measured in the same way (data, partition, test
+set, protocol, rounds), and configurations that lack seeds which others have.
+Runs that failed or were not finished are shown, and not part of any mean.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import re
+import sys
+from typing import Any, NamedTuple
+
+from absl import app
+from absl import flags
+
+from launch import errors
+from launch import run_dir
+from launch import runner
+
+_OUTPUT_DIR = flags.DEFINE_string(
+  'output_dir',
+  None,
+  'Where tables and figures go. Default: report in the first directory.',
+)
+_ALLOW_MISSING = flags.DEFINE_boolean(
+  'allow_missing',
+  False,
+  'Whether configurations may lack seeds that others have; n is in each row.',
+)
+_REFERENCE = flags.DEFINE_string(
+  'reference',
+  None,
+  'Configuration that the others are compared with, as the table names it. '
+  'Default: fedsa, if it is there.',
+)
+_STATISTIC = flags.DEFINE_enum(
+  'statistic',
+  'last',
+  ['last', 'best', 'mean_of_last_10', 'worst_10_percent'],
+  'The accuracy whose differences are tested.',
+)
+_TEST = flags.DEFINE_enum(
+  'test',
+  't',
+  ['t', 'wilcoxon'],
+  'Paired over seeds: t-test, or signed-rank test (which needs 6 seeds or more '
+  'for p < 0.05).',
+)
+_PROJECTION = flags.DEFINE_enum(
+  'projection',
+  'pca',
+  ['pca', 'tsne', 'none'],
+  'How feature spaces are drawn in 2-D, from the last checkpoint of the first '
+  'seed of each method that has prototypes; none draws none.',
+)
+_FEATURES = flags.DEFINE_integer(
+  'features',
+  0,
+  'Draw the features of test examples of so many clients, too, of every method '
+  '(their models are run).',
+  lower_bound=0,
+)
+
+_EXAMPLES_PER_CLIENT = 200
+
+
+class _Settings(NamedTuple):
+  """What flags of runs mean for a comparison.
+
+  Attributes:
+    defaults: Flags by name, as `hparams.csv` has them.
+    same: Flags in which runs that are compared must agree.
+    ignored: Flags that make no difference to results.
+  """
+
+  defaults: Mapping[str, str]
+  same: Sequence[str]
+  ignored: Sequence[str]
+
+
+def main(argv: Sequence[str]) -> None:
+  """Writes and prints the report."""
+  if len(argv) < 2:
+    raise app.UsageError('Expected directories of runs: launch.report DIR…')
+  with errors.reported():
+    report(argv[1:])
+
+
+def report(directories: Sequence[str]) -> None:
+  """Reports on the runs in these directories."""
+  # Slow to import: not for --help.
+  from tff_fedsa import files
+  from tff_fedsa.reporting import comparison_figures
+  from tff_fedsa.reporting import documents
+  from tff_fedsa.reporting import figures
+  from tff_fedsa.reporting import runs
+  from tff_fedsa.reporting import tables
+
+  settings = _settings()
+  found = runs.find(directories, settings.defaults)
+  groups = runs.group(found, ignored=settings.ignored)
+  runs.check_comparable(groups, settings.same)
+  troubles = documents.unfinished(groups)
+  if not any(group.finished for group in groups):
+    raise runs.ReportError(
+      'None of the runs is finished:\n  ' + '\n  '.join(troubles)
+    )
+  missing = runs.missing_seeds(groups)
+  if missing and not _ALLOW_MISSING.value:
+    raise runs.ReportError(
+      'Configurations lack finished runs of seeds that others have:\n  '
+      + '\n  '.join(f'{n}: seed {", ".join(s)}' for n, s in missing.items())
+      + ''.join(f'\n{line}' for line in troubles)
+      + '\nRun them (the same launch.sweep again), or report with '
+      '--allow_missing, which shows n in each row.'
+    )
+  output = _OUTPUT_DIR.value or os.path.join(directories[0], 'report')
+  os.makedirs(output, exist_ok=True)
+
+  def write(name: str, text: str) -> None:
+    files.write_bytes(os.path.join(output, name), text.encode())
+
+  values = tables.per_run(groups)
+  comparison = tables.over_seeds(groups, values)
+  write('runs.csv', values.to_csv(index=False))
+  write('comparison.csv', comparison.to_csv(index=False))
+  setting = _setting(groups)
+  write(
+    'comparison.tex',
+    documents.comparison_table(comparison).to_latex(setting, 'tab:comparison'),
+  )
+  significance = None
+  reference = _REFERENCE.value
+  if reference is None and 'fedsa' in set(values['name']):
+    reference = 'fedsa'
+  if reference is not None and values['name'].nunique() > 1:
+    tested = tables.significance(
+      values, reference, statistic=_STATISTIC.value, test=_TEST.value
+    )
+    table = documents.significance_table(tested, reference)
+    note = documents.significance_note(
+      tested, reference, _STATISTIC.value, _TEST.value
+    )
+    significance = f'{table.to_markdown()}\n\n{note}'
+    write('significance.csv', tested.to_csv(index=False))
+    write(
+      'significance.tex', table.to_latex(note.replace('*', ''), 'tab:tests')
+    )
+  pictures = {}
+
+  def draw(name: str, figure: Any, caption: str) -> None:
+    figures.save(figure, os.path.join(output, name))
+    pictures[name] = caption
+
+  draw('curves.png', comparison_figures.curves(groups), 'Accuracy by round')
+  if any(r.per_client is not None for g in groups for r in g.finished):
+    draw(
+      'clients.png', comparison_figures.per_client(groups), 'Spread of clients'
+    )
+  draw(
+    'communication.png',
+    comparison_figures.communication(groups),
+    'Accuracy by what was sent',
+  )
+  if _PROJECTION.value != 'none':
+    for group in groups:
+      figure = _space(group) if group.finished else None
+      if figure is not None:
+        name = re.sub(r'[^\w.=+-]+', '_', group.name)
+        draw(f'space_{name}.png', figure, f'Feature space of {group.name}')
+  title = os.path.basename(os.path.abspath(directories[0]))
+  text = documents.markdown(
+    title, setting, comparison, significance, troubles, pictures
+  )
+  write('report.md', text)
+  print(text)
+  print(f'written to {output}')
+
+
+def _settings() -> _Settings:
+  """Reads off the flags of launch.train what `_Settings` says."""
+  from flags import run_flags
+  from flags import task_flags
+  from launch import experiment
+
+  task = _defaults(task_flags.TaskFlags)
+  defaults = _defaults(experiment.ExperimentFlags)
+  # Of a partition, its content counts.
+  same = {*task, 'protocol', 'total_rounds', 'clients_per_round'}
+  same |= {'rounds_per_evaluation'}
+  same &= set(defaults)
+  same -= {*run_flags.FREE_WHEN_RESUMING} - {'total_rounds'}
+  same -= {'partition_seed', 'partition_file'}
+  ignored = {*run_flags.FREE_WHEN_RESUMING, 'runtime', 'intra_op_threads'}
+  ignored |= {'client_states', 'partition_file'}
+  return _Settings(
+    {name: text for name, text in defaults.items() if text is not None},
+    sorted(same),
+    sorted(ignored - {'total_rounds'}),
+  )
+
+
+def _defaults(group_fn: Any) -> dict[str, Any]:
+  """Returns flags of a group with their defaults; defines none for long."""
+  before = set(flags.FLAGS)
+  group_fn()
+  defaults = {}
+  for name in set(flags.FLAGS) - before:
+    default = flags.FLAGS[name].default
+    defaults[name] = None if default is None else run_dir.text(default)
+    delattr(flags.FLAGS, name)
+  return defaults
+
+
+def _setting(groups: Sequence[Any]) -> str:
+  """Says what was measured, in a sentence."""
+  one = next(run.flags for group in groups for run in group.finished)
+  partition = one['partition']
+  if 'partition_file' in one:
+    partition = os.path.basename(one['partition_file'])
+  elif partition == 'dirichlet':
+    partition += f' {one["alpha"]}'
+  elif partition == 'pathological':
+    partition += f' {one["classes_per_client"]}'
+  seeds = {run.seed for group in groups for run in group.runs}
+  ordered = sorted(seeds, key=lambda seed: (len(seed), seed))
+  limit = f', {one["max_examples"]} examples' if 'max_examples' in one else ''
+  drawn = (
+    f', {one["clients_per_round"]} in each round'
+    if 'clients_per_round' in one
+    else ''
+  )
+  return (
+    f'{one["dataset"]}{limit}, {partition} (partition seed '
+    f'{one["partition_seed"]}), {one["num_clients"]} clients{drawn}, '
+    f'{one["total_rounds"]} rounds, test set: {one["test_set"]}, protocol: '
+    f'{one.get("protocol", "personal")}; seeds {", ".join(ordered)}.'
+  )
+
+
+def _space(group: Any) -> Any:
+  """Draws the feature space of the first finished run, if there is one."""
+  import numpy as np
+
+  from launch import loading
+  from tff_fedsa.reporting import comparison_figures
+  from tff_fedsa.reporting import figures
+
+  run = group.finished[0]
+  names = comparison_figures.classifiers_of(group)
+  if not _FEATURES.value and 'prototype' not in names:
+    return None
+  if not os.path.isdir(run_dir.open_existing(run.path).checkpoints):
+    print(f'no checkpoint in {run.path}: no feature space', file=sys.stderr)
+    return None
+  with loading.loaded(run.path) as loaded:
+    task, model = loaded.experiment.task, loaded.server_state.model
+    shape = task.num_classes, loaded.experiment.models[0].feature_dim
+    features = [
+      _features(loaded, client_id)
+      for client_id in range(min(_FEATURES.value, task.num_clients))
+    ]
+    states = [loaded.store.get(i) for i in range(task.num_clients)]
+    prototypes = getattr(model, 'prototypes', np.zeros(shape, np.float32))
+    present = getattr(model, 'present', np.zeros(shape[0], bool))
+    try:
+      return figures.anchors_and_prototypes(
+        getattr(model, 'anchors', None),
+        np.asarray(prototypes),
+        np.asarray(present),
+        task.class_names,
+        [(state.prototypes, state.counts) for state in states],
+        features=features,
+        projection=_PROJECTION.value,
+        title=f'{group.name}, seed {run.seed}, round {loaded.round_num}',
+      )
+    except ValueError as error:
+      print(f'{run.path}: no feature space: {error}', file=sys.stderr)
+      return None
+
+
+def _features(loaded: Any, client_id: int) -> tuple[Any, Any]:
+  """Returns features and labels of test examples of a client."""
+  import numpy as np
+
+  state = loaded.store.get(client_id)
+  model = loaded.experiment.models[int(state.architecture)]
+  test = loaded.experiment.task.clients[client_id].test
+  # Averaged weights are every client's.
+  weights = getattr(loaded.server_state.model, 'weights', state.weights)
+  forward = model.build_forward(loaded.experiment.task.input_spec)
+  features, _ = forward(
+    *model.split(np.asarray(weights)), test['x'][:_EXAMPLES_PER_CLIENT]
+  )
+  return np.asarray(features), test['y'][:_EXAMPLES_PER_CLIENT]
+
+
+if __name__ == '__main__':
+  runner.run(main)

@@ -1,0 +1,126 @@
+"""Sweep files: what they mean, and what is wrong with them."""
+
+import pathlib
+import textwrap
+
+import pytest
+
+from launch import sweep_file
+
+# BUILD: //flags:sweeps
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _read(tmp_path, text):
+  path = tmp_path / 'try.toml'
+  path.write_text(textwrap.dedent(text))
+  return sweep_file.read(str(path))
+
+
+def test_axes_are_combined_and_variants_added(tmp_path):
+  sweep = _read(
+    tmp_path,
+    """
+    seeds = [3, 4]
+    exclude = [{algorithm = 'local', data = 'iid'}]
+    [flags]
+    total_rounds = 5
+    shuffle = false
+    [axes]
+    algorithm = ['fedsa', 'local']
+    client_batch_size = [10, 50]
+    data.dir01 = {alpha = 0.1}
+    data.iid = {partition = 'iid'}
+    [variants]
+    bare = {lambda_reg = 0, lambda_mcl = 0}
+    """,
+  )
+  assert sweep.name == 'try'
+  assert sweep.seeds == (3, 4)
+  assert list(sweep.variants) == [
+    'fedsa,client_batch_size=10,dir01',
+    'fedsa,client_batch_size=10,iid',
+    'fedsa,client_batch_size=50,dir01',
+    'fedsa,client_batch_size=50,iid',
+    'local,client_batch_size=10,dir01',
+    'local,client_batch_size=50,dir01',
+    'bare',
+  ]
+  assert sweep.variants['local,client_batch_size=50,dir01'] == {
+    'algorithm': 'local',
+    'client_batch_size': 50,
+    'alpha': 0.1,
+  }
+  assert sweep_file.arguments(sweep.flags) == [
+    '--total_rounds=5',
+    '--shuffle=false',
+  ]
+
+
+def test_repeats_alone_are_a_sweep(tmp_path):
+  sweep = _read(tmp_path, "name = 'x'\n[flags]\nalgorithm = 'fedgh'")
+  assert sweep.name == 'x' and sweep.variants == {'fedgh': {}}
+  assert sweep.seeds == (0,) and 'partition_seed' not in sweep.seed_flags
+
+
+def test_flag_files_come_first():
+  flags = {'alpha': 1.5, 'flagfile': ['a.flags', 'b.flags'], 'workers': [1, 2]}
+  assert sweep_file.arguments(flags) == [
+    '--flagfile=a.flags',
+    '--flagfile=b.flags',
+    '--alpha=1.5',
+    '--workers=1,2',
+  ]
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('seeds = [1', 'not valid TOML'),
+    ('seed = [1]', r"unknown key 'seed' \(did you mean 'seeds'\?\)"),
+    ('alpha = 0.1', r'Flags belong into \[flags\]'),
+    ('seeds = 3', 'seeds: expected a list of integers, found 3'),
+    ('seeds = [1, true]', 'expected a list of integers'),
+    ('seeds = [1, 1]', 'there is one twice'),
+    ('flags = 3', r'\[flags\]: expected a table of flags, found 3'),
+    ('[flags]\nalpha = {x = 1}', '--alpha is .*expected a text, a number'),
+    ("[flags]\nexperiment_name = 'x'", 'which the sweep does'),
+    ('[flags]\nmodel_seed = 1', '--model_seed is set by seeds'),
+    ('[axes]\nalpha = 0.1', "axis 'alpha': expected a list of values"),
+    ('[axes]\nalpha = []', "axis 'alpha' has no value"),
+    ('[axes]\nalpha = [1, 1]', "axis 'alpha' has 1 twice"),
+    (
+      '[axes]\nalpha = [1, 2]\nd.a = {alpha = 3}',
+      "two axes set --alpha; one of them is 'd'",
+    ),
+    ('exclude = [{beta = 1}]\n[axes]\nalpha = [1]', "there is no axis 'beta'"),
+    (
+      'exclude = [{alpha = 2}]\n[axes]\nalpha = [1]',
+      "axis 'alpha' has no value 2",
+    ),
+    ('exclude = [{alpha = 1}]\n[axes]\nalpha = [1]', 'leaves no variant'),
+    ("[axes]\nfamily = ['a/b']", "'family=a/b' names a directory"),
+    (
+      "[axes]\nalgorithm = ['fedsa']\n[variants]\nfedsa = {}",
+      "two variants are named 'fedsa'",
+    ),
+    ('[variants]\na = {}\nb = {}', "variants 'a' and 'b' have the same flags"),
+  ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+  with pytest.raises(sweep_file.SweepError, match=message) as error:
+    _read(tmp_path, text)
+  assert 'try.toml' in str(error.value)
+
+
+def test_a_missing_file_is_an_error():
+  with pytest.raises(sweep_file.SweepError, match='No such file'):
+    sweep_file.read('nowhere.toml')
+
+
+@pytest.mark.parametrize(
+  'path', sorted((_ROOT / 'flags/sweeps').glob('*.toml')), ids=lambda p: p.stem
+)
+def test_ready_made_sweeps_are_valid(path):
+  sweep = sweep_file.read(str(path))
+  assert len(sweep.seeds) >= 3 and len(sweep.variants) > 1

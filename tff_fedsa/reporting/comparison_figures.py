@@ -1,0 +1,249 @@
+"""Figures over the runs of several configurations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib import figure as figure_lib
+from matplotlib import ticker
+import numpy as np
+import pandas
+
+from tff_fedsa import evaluation
+from tff_fedsa.reporting import figures
+from tff_fedsa.reporting import runs as runs_lib
+
+_LINE_STYLES = ('-', '--', ':')
+
+
+def _styles(groups: Sequence[runs_lib.Group]) -> list[dict[str, Any]]:
+  """A group looks the same in every figure."""
+  palette = figures.PALETTE
+  return [
+    {
+      'color': palette[i % len(palette)],
+      'linestyle': _LINE_STYLES[i // len(palette) % len(_LINE_STYLES)],
+    }
+    for i in range(len(groups))
+  ]
+
+
+def _label(classifier: str) -> str:
+  base = classifier.removeprefix(evaluation.GLOBAL_PREFIX)
+  if base != classifier:
+    return f'averaged model, {base.replace("_", " ")}'
+  return figures.CLASSIFIER_LABELS[base]
+
+
+def _accuracies(group: runs_lib.Group, classifier: str) -> pandas.DataFrame:
+  """Returns a row per round and a column per finished run."""
+  column = f'{classifier}_accuracy'
+  series = [
+    pandas.DataFrame(run.history).set_index('round')[column]
+    for run in group.finished
+    if column in run.history[-1]
+  ]
+  return pandas.concat(series, axis=1) if series else pandas.DataFrame()
+
+
+def classifiers_of(group: runs_lib.Group) -> list[str]:
+  """Returns the classifiers that the finished runs of a group have."""
+  known = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  rows = [run.history[-1] for run in group.finished]
+  return [
+    name for name in known if any(f'{name}_accuracy' in row for row in rows)
+  ]
+
+
+def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
+  """Draws accuracy over rounds: mean and standard deviation over seeds.
+
+  One panel per classifier. Runs that are not finished are drawn one by one,
+  thin, as far as they got.
+
+  Args:
+    groups: Of `runs.group`, at least one with a finished run.
+  """
+  found = {name for group in groups for name in classifiers_of(group)}
+  order = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  names = [name for name in order if name in found]
+  columns = min(len(names), 2)
+  rows = -(-len(names) // columns)
+  figure = figures.new_figure(4.6 * columns + 2.4, 3.8 * rows + 0.4)
+  grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  panels = grid.flatten()
+  for axes in panels[len(names) :]:
+    axes.set_axis_off()
+  lowest = 1.0
+  for axes, name in zip(panels, names):
+    for group, style in zip(groups, _styles(groups)):
+      for run in group.runs:
+        own = [row for row in run.history if f'{name}_accuracy' in row]
+        if run.status != runs_lib.FINISHED and own:
+          axes.plot(
+            [row['round'] for row in own],
+            [row[f'{name}_accuracy'] for row in own],
+            linewidth=0.6,
+            marker='x',
+            markevery=[-1],
+            **style,
+          )
+      table = _accuracies(group, name)
+      if table.empty:
+        continue
+      mean, std = table.mean(axis=1), table.std(axis=1, ddof=1).fillna(0.0)
+      axes.plot(mean.index, mean, linewidth=1.6, **style)
+      axes.fill_between(
+        mean.index,
+        mean - std,
+        mean + std,
+        color=style['color'],
+        alpha=0.15,
+        linewidth=0,
+      )
+      # The first rounds would take most of the height.
+      settled = mean[mean.index >= max(1, mean.index.max() // 6)]
+      lowest = min(lowest, float(settled.min()))
+    axes.set_title(_label(name))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    figures.tidy(axes)
+  panels[0].set_ylim(max(0.0, lowest - 0.05), 1.01)
+  figure.supxlabel('round')
+  figure.supylabel('accuracy (all test examples)')
+  _name_groups(grid[0, -1], groups)
+  return figure
+
+
+def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
+  """Draws how accuracies are spread over clients, a box per group.
+
+  A client's accuracy is that of the classifier that stands for the method,
+  after the last round, mean over seeds. Whiskers reach to the extremes.
+
+  Args:
+    groups: Of `runs.group`; those without `per_client.csv` are left out.
+  """
+  labels, boxes, styles = [], [], []
+  for group, style in zip(groups, _styles(groups)):
+    tables = [
+      run.per_client for run in group.finished if run.per_client is not None
+    ]
+    names = classifiers_of(group)
+    if not tables or not names:
+      continue
+    main = evaluation.main_classifier(names)
+    counted = main if main in tables[0] else 'head'
+    accuracies = np.mean(
+      [
+        (table[counted] / table['num_examples'].clip(lower=1)).to_numpy()
+        for table in tables
+      ],
+      axis=0,
+    )
+    labels.append(f'{group.name} ({_label(counted)})')
+    boxes.append(accuracies)
+    styles.append(style)
+  figure = figures.new_figure(8.0, 1.2 + 0.36 * len(boxes))
+  axes = figure.subplots()
+  places = np.arange(len(boxes), 0, -1)
+  drawn = axes.boxplot(
+    boxes,
+    positions=places,
+    vert=False,
+    widths=0.6,
+    whis=(0, 100),
+    patch_artist=True,
+    medianprops={'color': 'black', 'linewidth': 1.4},
+  )
+  for place, values, box, style in zip(places, boxes, drawn['boxes'], styles):
+    box.set(facecolor=style['color'], alpha=0.35, edgecolor=style['color'])
+    axes.scatter(
+      values,
+      np.full(len(values), place),
+      s=9,
+      color=style['color'],
+      linewidths=0,
+      zorder=3,
+    )
+  axes.set_yticks(places, labels)
+  axes.set(
+    xlabel='accuracy of a client on its test data, mean over seeds',
+    title=f'Spread over clients ({len(boxes[0])})' if boxes else '',
+  )
+  figures.tidy(axes)
+  axes.grid(axis='y', visible=False)
+  return figure
+
+
+def communication(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
+  """Draws accuracy over what has been sent, both ways, by all clients.
+
+  The accuracy is that of the classifier that stands for the method, mean over
+  seeds. A method whose clients send nothing is a line at its last accuracy.
+
+  Args:
+    groups: Of `runs.group`.
+  """
+  figure = figures.new_figure(8.6, 4.8)
+  axes = figure.subplots()
+  for group, style in zip(groups, _styles(groups)):
+    names = classifiers_of(group)
+    if not names:
+      continue
+    table = _accuracies(group, evaluation.main_classifier(names))
+    sent = pandas.concat(
+      [_megabytes_sent(run) for run in group.finished], axis=1
+    ).mean(axis=1)
+    accuracy = table.mean(axis=1).loc[sent.index]
+    if not group.finished[0].history[-1].get('bytes_up_per_client'):
+      last = accuracy.iloc[-1]
+      axes.axhline(last, color=style['color'], linewidth=1, linestyle=':')
+      axes.annotate(
+        f'{group.name}: nothing is sent',
+        (0.01, last),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, 3),
+        textcoords='offset points',
+        color=style['color'],
+        fontsize=9,
+      )
+      continue
+    axes.plot(sent, accuracy, linewidth=1.4, **style)
+    axes.scatter(
+      sent.iloc[-1:], accuracy.iloc[-1:], s=22, color=style['color'], zorder=3
+    )
+  axes.set(
+    xscale='log',
+    xlabel='sent and received by all clients so far, MB (10$^6$ bytes)',
+    ylabel='accuracy (all test examples)',
+    title='Accuracy and communication',
+  )
+  figures.tidy(axes)
+  _name_groups(axes, groups)
+  return figure
+
+
+def _megabytes_sent(run: runs_lib.Run) -> pandas.Series:
+  """Returns megabytes so far by round, without round 0."""
+  table = pandas.DataFrame(run.history).set_index('round')
+  rounds = table.index.to_series().diff()
+  sent = (
+    (table['bytes_up_per_client'] + table['bytes_down_per_client'])
+    * table['clients_sampled']
+    * rounds
+  )
+  return sent[table.index > 0].cumsum() / 1e6
+
+
+def _name_groups(axes: Any, groups: Sequence[runs_lib.Group]) -> None:
+  handles = [
+    axes.plot([], [], linewidth=2, label=group.name, **style)[0]
+    for group, style in zip(groups, _styles(groups))
+    if any(run.history for run in group.runs)
+  ]
+  axes.legend(
+    handles=handles,
+    loc='upper left',
+    bbox_to_anchor=(1.0, 1.0),
+    frameon=False,
+    fontsize=9,
+  )
