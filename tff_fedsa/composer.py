@@ -2,11 +2,13 @@
 
 import collections
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+
+from tff_fedsa import averaging as averaging_lib
 
 
 class ServerState(NamedTuple):
@@ -14,10 +16,12 @@ class ServerState(NamedTuple):
 
   Attributes:
     round_num: int32 scalar, rounds done.
-    model: What the method's server knows (see `server_model`).
+    model: What the method's server knows (see `server_model`); with averaging,
+      its field `weights` are the averaged ones.
     distributor: State of the distribution process.
     aggregator: State of the aggregation process.
     finalizer: State of the finalizer.
+    averager: State of the aggregation of weights, `()` if there is none.
   """
 
   round_num: Any
@@ -25,6 +29,18 @@ class ServerState(NamedTuple):
   distributor: Any
   aggregator: Any
   finalizer: Any
+  averager: Any = ()
+
+
+class Parts(NamedTuple):
+  """The arguments of `compose_process`."""
+
+  initial_model_fn: Callable[[], Any]
+  distributor: tff.learning.templates.DistributionProcess
+  client_work: tff.Computation
+  aggregator: tff.templates.AggregationProcess
+  finalizer: tff.learning.templates.FinalizerProcess
+  averaging: Optional[averaging_lib.WeightAveraging] = None
 
 
 class StatefulProcess(tff.templates.MeasuredProcess):
@@ -34,6 +50,7 @@ class StatefulProcess(tff.templates.MeasuredProcess):
     broadcast_type: Unplaced type of what a client receives in a round.
     update_type: Unplaced type of what a client sends in a round.
     server_model_type: Unplaced type of `ServerState.model`.
+    parts: What it was composed of, if it was.
   """
 
   def __init__(
@@ -43,11 +60,18 @@ class StatefulProcess(tff.templates.MeasuredProcess):
     *,
     broadcast_type: tff.Type,
     update_type: tff.Type,
+    parts: Optional[Parts] = None,
   ):
     super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
     self.broadcast_type = broadcast_type
     self.update_type = update_type
     self.server_model_type = initialize_fn.type_signature.result.member.model
+    self.parts = parts
+
+  @property
+  def averages_weights(self) -> bool:
+    """Whether clients begin a round with averaged weights."""
+    return tff.structure.has_field(self.server_model_type, 'weights')
 
 
 def compose_process(
@@ -56,6 +80,7 @@ def compose_process(
   client_work: tff.Computation,
   aggregator: tff.templates.AggregationProcess,
   finalizer: tff.learning.templates.FinalizerProcess,
+  averaging: Optional[averaging_lib.WeightAveraging] = None,
 ) -> StatefulProcess:
   """Composes a process whose clients have a state of their own.
 
@@ -84,16 +109,21 @@ def compose_process(
                  new ServerState.model
   ```
 
+  With `averaging`, clients have one architecture and the server's model one
+  more field, `weights`: clients begin the round with these in place of their
+  own, and their mean after the round takes their place.
+
   The process is TFF's own convention for stateful clients:
 
   - `initialize`: `( -> S@SERVER)`, `S` being a `ServerState`.
   - `next`: `(<S@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> <state=S@SERVER,
     result={C}@CLIENTS, measurements=M@SERVER>)`, `C` being
     `client_state.ClientState` and `E` a client's stacked examples. `M` is
-    `<distributor, client_work, aggregator, finalizer>`.
+    `<distributor, client_work, aggregator, finalizer>`, and `averager` with
+    averaging.
 
-  The server's computation sees the aggregate of the updates and sums of
-  metrics, never a client's state or update.
+  The server's computation sees the aggregate of the updates (and weights) and
+  sums of metrics, never a client's state or update.
 
   Args:
     initial_model_fn: Returns the server's initial model (NumPy or tensors).
@@ -101,11 +131,16 @@ def compose_process(
     client_work: See `client_work.build_client_work`.
     aggregator: Aggregates `ClientOutput.update`.
     finalizer: Updates the model with the aggregate.
+    averaging: Averages the clients' weights, see `averaging`. Where it is left
+      out, they never leave the clients.
 
   Raises:
     TypeError: If the parts do not fit; the message names the two and shows
       both types.
   """
+  parts = Parts(
+    initial_model_fn, distributor, client_work, aggregator, finalizer, averaging
+  )
   work_type = client_work.type_signature.parameter
   output_type = client_work.type_signature.result
 
@@ -145,6 +180,22 @@ def compose_process(
     aggregator.next.type_signature.result.result.member,
   )
 
+  broadcast_type, update_type = work_type.broadcast, output_type.update
+  if averaging is not None:
+    # Checked above: the parts of the method take its own model.
+    ends = averaging_lib.build_round_ends(
+      averaging, initial_model_fn(), work_type.client_state
+    )
+    initial_model = ends.initial_model
+    weights_type = initial_model.type_signature.result.weights
+    broadcast_type = tff.types.to_type((broadcast_type, weights_type))
+    update_type = tff.types.to_type(
+      (
+        update_type,
+        averaging.aggregator.next.type_signature.parameter[1].member,
+      )
+    )
+
   @tff.tensorflow.computation
   def zero_rounds():
     return tf.constant(0, tf.int32)
@@ -171,6 +222,11 @@ def compose_process(
         distributor=distributor.initialize(),
         aggregator=aggregator.initialize(),
         finalizer=finalizer.initialize(),
+        averager=(
+          averaging.aggregator.initialize()
+          if averaging
+          else tff.federated_value((), tff.SERVER)
+        ),
       )
     )
 
@@ -180,9 +236,10 @@ def compose_process(
     tff.FederatedType(work_type.examples, tff.CLIENTS),
   )
   def next_fn(server_state, client_states, examples):
-    distribution = distributor.next(
-      server_state.distributor, server_state.model
-    )
+    model, averager = server_state.model, server_state.averager
+    if averaging is not None:
+      model, client_states = ends.begin(model, client_states)
+    distribution = distributor.next(server_state.distributor, model)
     outputs = tff.federated_map(
       client_work,
       (
@@ -194,23 +251,35 @@ def compose_process(
     )
     aggregation = aggregator.next(server_state.aggregator, outputs.update)
     finalization = finalizer.next(
-      server_state.finalizer, server_state.model, aggregation.result
+      server_state.finalizer, model, aggregation.result
     )
     metrics = tff.federated_map(
       finish_metrics, tff.federated_sum(outputs.metrics)
-    )
-    new_state = ServerState(
-      round_num=tff.federated_map(one_round_more, server_state.round_num),
-      model=finalization.result,
-      distributor=distribution.state,
-      aggregator=aggregation.state,
-      finalizer=finalization.state,
     )
     measurements = collections.OrderedDict(
       distributor=distribution.measurements,
       client_work=metrics,
       aggregator=aggregation.measurements,
       finalizer=finalization.measurements,
+    )
+    model = finalization.result
+    if averaging is not None:
+      averaged = ends.end(
+        averager,
+        server_state.model,
+        model,
+        outputs.client_state,
+        outputs.num_examples,
+      )
+      averager, model = averaged.state, averaged.result
+      measurements['averager'] = averaged.measurements
+    new_state = ServerState(
+      round_num=tff.federated_map(one_round_more, server_state.round_num),
+      model=model,
+      distributor=distribution.state,
+      aggregator=aggregation.state,
+      finalizer=finalization.state,
+      averager=averager,
     )
     return tff.templates.MeasuredProcessOutput(
       state=tff.federated_zip(new_state),
@@ -221,9 +290,29 @@ def compose_process(
   return StatefulProcess(
     initialize_fn,
     next_fn,
-    broadcast_type=work_type.broadcast,
-    update_type=output_type.update,
+    broadcast_type=broadcast_type,
+    update_type=update_type,
+    parts=parts,
   )
+
+
+def with_averaging(
+  process: StatefulProcess, averaging: averaging_lib.WeightAveraging
+) -> StatefulProcess:
+  """Returns the process of the same parts that averages weights as well.
+
+  Args:
+    process: Of `compose_process`.
+    averaging: Of `averaging.build_weight_averaging`, for the same model.
+
+  Raises:
+    ValueError: If it was not composed here, or averages weights already.
+  """
+  if process.parts is None or process.parts.averaging is not None:
+    raise ValueError(
+      'Expected a process of `compose_process` that averages no weights.'
+    )
+  return compose_process(*process.parts._replace(averaging=averaging))
 
 
 def _check_fit(taker, taken_type, giver, given_type):

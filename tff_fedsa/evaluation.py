@@ -1,11 +1,13 @@
 """Federated evaluation: every client, on its own test data.
 
+The protocol `personal`; for the other one see `global_evaluation`.
+
 Source: `clientSA.test_metrics`, lokinko/FedSA@75bf106 (`prototype`); the other
 classifiers are ours.
 """
 
 import collections
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import functools
 import itertools
 from typing import Any, Optional
@@ -24,8 +26,13 @@ from tff_fedsa.models import functional
 
 CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head')
 
+# The same of an averaged model on the data set's own test set: other names, so
+# that results of the two protocols are never in one table.
+GLOBAL_PREFIX = 'global_test_'
+GLOBAL_CLASSIFIERS = tuple(GLOBAL_PREFIX + name for name in CLASSIFIERS)
+
 # The one whose accuracy stands for a method: the first that it has.
-_MAIN = ('prototype', 'global_head', 'head')
+_MAIN = ('prototype', 'global_head', 'head', f'{GLOBAL_PREFIX}head')
 
 
 def classifiers_of(model_type: tff.Type) -> tuple[str, ...]:
@@ -75,6 +82,8 @@ def build_evaluation(
   - `head`: the largest logit of the client's own head;
   - `global_head`: that of the server's head on the client's features.
 
+  Where the server averages weights, the averaged model is every client's.
+
   Args:
     models: As given to the process.
     input_spec: Of the clients' images.
@@ -87,16 +96,71 @@ def build_evaluation(
   num_classes, feature_dim = client_work.check_models(models, input_spec)
   if model_type is None:
     model_type = server_model.server_model_type(num_classes, feature_dim)
-  names = classifiers_of(model_type)
   state_type = client_state_lib.client_state_type(num_classes, feature_dim)
   examples_type = client_work.examples_type(input_spec)
+  count_correct = build_count_fn(models, input_spec, model_type)
+  select_known = build_select_known(model_type)
+
+  @tff.tensorflow.computation(
+    select_known.type_signature.result, state_type, examples_type
+  )
+  def evaluate_one(known, state, examples):
+    weights = known['weights'] if 'weights' in known else state.weights
+    return count_correct(known, state.architecture, weights, examples)
+
+  @tff.federated_computation(
+    tff.FederatedType(model_type, tff.SERVER),
+    tff.FederatedType(state_type, tff.CLIENTS),
+    tff.FederatedType(examples_type, tff.CLIENTS),
+  )
+  def evaluate(model, client_states, examples):
+    known = tff.federated_broadcast(tff.federated_map(select_known, model))
+    return tff.federated_map(evaluate_one, (known, client_states, examples))
+
+  return evaluate
+
+
+def build_select_known(model_type: tff.Type) -> tff.Computation:
+  """Returns the computation that selects what classifiers take from a model.
+
+  Args:
+    model_type: Unplaced type of the server's model.
+  """
+
+  @tff.tensorflow.computation(model_type)
+  def select_known(model):
+    return collections.OrderedDict(
+      (field, getattr(model, field))
+      for field in ('anchors', 'prototypes', 'present', 'head', 'weights')
+      if hasattr(model, field)
+    )
+
+  return select_known
+
+
+def build_count_fn(
+  models: Sequence[functional.FunctionalModel],
+  input_spec: input_spec_lib.InputSpec,
+  model_type: tff.Type,
+) -> Callable[..., Mapping[str, tf.Tensor]]:
+  """Returns `fn(known, architecture, weights, examples) -> counts`.
+
+  To be called while tracing. `known` is of `build_select_known`; counts are
+  `num_examples` and, per classifier of the method, the correct ones.
+
+  Args:
+    models: As given to the process.
+    input_spec: Of the images.
+    model_type: Unplaced type of the server's model.
+  """
+  names = classifiers_of(model_type)
   forwards = [model.build_forward(input_spec) for model in models]
   if 'global_head' in names:
     client_work.check_heads(models)
     global_head = models[0].build_head()
 
-  def count_correct(model, forward, known, state, examples):
-    trainable, model_state = model.split(state.weights)
+  def count_correct(model, forward, known, weights, examples):
+    trainable, model_state = model.split(weights)
 
     def add(carry, images, labels):
       features, logits = forward(trainable, model_state, images)
@@ -123,11 +187,13 @@ def build_evaluation(
     return local_training.fold_over_examples(examples, add, zeros)
 
   @tf.function(autograph=False)
-  def evaluate_client(known, state, examples):
+  def count(known, architecture, weights, examples):
     correct = tf.switch_case(
-      state.architecture,
+      architecture,
       [
-        functools.partial(count_correct, model, forward, known, state, examples)
+        functools.partial(
+          count_correct, model, forward, known, weights, examples
+        )
         for model, forward in zip(models, forwards)
       ],
     )
@@ -135,30 +201,7 @@ def build_evaluation(
     result.update(zip(names, correct))
     return result
 
-  @tff.tensorflow.computation(model_type)
-  def select_known(model):
-    return collections.OrderedDict(
-      (field, getattr(model, field))
-      for field in ('anchors', 'prototypes', 'present', 'head')
-      if hasattr(model, field)
-    )
-
-  known_type = select_known.type_signature.result
-
-  @tff.tensorflow.computation(known_type, state_type, examples_type)
-  def evaluate_one(known, state, examples):
-    return evaluate_client(known, state, examples)
-
-  @tff.federated_computation(
-    tff.FederatedType(model_type, tff.SERVER),
-    tff.FederatedType(state_type, tff.CLIENTS),
-    tff.FederatedType(examples_type, tff.CLIENTS),
-  )
-  def evaluate(model, client_states, examples):
-    known = tff.federated_broadcast(tff.federated_map(select_known, model))
-    return tff.federated_map(evaluate_one, (known, client_states, examples))
-
-  return evaluate
+  return count
 
 
 def _largest(logits):

@@ -1,6 +1,6 @@
 """A client's trained model as an ordinary Keras model, to be used elsewhere."""
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ _NEVER = -1e30
 
 def to_keras(
   model: functional.FunctionalModel,
-  client_state: client_state_lib.ClientState,
+  client_state: Optional[client_state_lib.ClientState],
   server_model: Any,
   input_spec: input_spec_lib.InputSpec,
 ) -> tf.keras.Model:
@@ -28,9 +28,11 @@ def to_keras(
 
   Args:
     model: The client's architecture.
-    client_state: The client's state.
+    client_state: The client's state; not needed where the server averages
+      weights.
     server_model: The server's model; what it has of the fields that
-      `server_model` names becomes a classifier.
+      `server_model` names becomes a classifier, and averaged weights are the
+      model's.
     input_spec: Of the client's images.
 
   Returns:
@@ -40,7 +42,12 @@ def to_keras(
     they need, `prototype` and `anchor` (the nearer, the larger) and
     `global_head` (logits). The predicted class is the argmax of any of them.
   """
-  keras_model = model.to_keras(np.asarray(client_state.weights))
+  if hasattr(server_model, 'weights'):
+    own_weights = server_model.weights
+  else:
+    assert client_state is not None, 'A model of a client needs its state.'
+    own_weights = client_state.weights
+  keras_model = model.to_keras(np.asarray(own_weights))
   images = tf.keras.Input(input_spec.shape, name='images')
   features = keras_model.feature_extractor(_preprocessed(images, input_spec))
   outputs = {'features': features, 'head': keras_model.head(features)}
@@ -56,7 +63,7 @@ def to_keras(
       'anchor', np.asarray(server_model.anchors), everywhere
     )(features)
   if hasattr(server_model, 'head'):
-    weights = model.with_head(client_state.weights, server_model.head)
+    weights = model.with_head(own_weights, server_model.head)
     head = model.to_keras(weights.numpy()).head
     # Layers of a model have names of their own; so have its outputs.
     outputs['global_head'] = tf.keras.Model(

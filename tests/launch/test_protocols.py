@@ -1,0 +1,149 @@
+"""The protocol global through the launchers."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_fedsa import metrics
+from tff_fedsa.data import tasks
+
+# BUILD: //launch:train //launch:evaluate //launch:export
+# BUILD: //tff_fedsa/models:pooling
+_ROOT = pathlib.Path(__file__).parents[2]
+_SPEC = tasks.TaskSpec(
+  num_clients=4, max_examples=400, alpha=1.0, test_set='per_domain'
+)
+
+
+def _launch(module, *arguments, status=0):
+  process = subprocess.run(
+    [sys.executable, '-m', f'launch.{module}', *arguments],
+    cwd=_ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    timeout=300,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
+  assert process.returncode == status, process.stdout
+  return process.stdout
+
+
+def _train(root, *arguments, **options):
+  return _launch(
+    'train',
+    '--family=digits_mlp',
+    '--feature_dim=16',
+    '--num_clients=4',
+    '--max_examples=400',
+    '--alpha=1',
+    '--client_learning_rate=0.1',
+    '--test_set=per_domain',
+    '--noprogress',
+    f'--root_output_dir={root}',
+    *arguments,
+    **options,
+  )
+
+
+def _rows(path):
+  return [
+    {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
+    for row in metrics.read_csv(str(path))
+  ]
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A run of FedSA in protocol global that was resumed, and its output."""
+  root = tmp_path_factory.mktemp('runs')
+  _train(root, '--protocol=global', '--total_rounds=2')
+  output = _train(root, '--protocol=global', '--total_rounds=4')
+  return root / 'fedsa', output
+
+
+def test_a_run_says_what_was_tested_on_what(run):
+  path, output = run
+  assert 'resuming after round 2' in output
+  table = output[output.index('accuracy after 4 rounds') :].splitlines()
+  assert table[0].endswith('(averaged model, global test set)')
+  assert [line.split()[0] for line in table[2:5]] == [
+    'prototype',
+    'anchor',
+    'head',
+  ]
+  rows = _rows(path / 'metrics.csv')
+  assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
+  accuracies = {name for name in rows[4] if 'accuracy' in name}
+  assert accuracies == {
+    f'global_test_{name}_accuracy' for name in ('prototype', 'anchor', 'head')
+  }
+  # Nothing is named as in the other protocol, not even an empty column.
+  header = (path / 'metrics.csv').read_text().splitlines()[0].split(',')
+  assert not set(header) & {n for n in metrics.COLUMNS if 'accuracy' in n}
+  assert not (path / 'per_client.csv').exists()
+  summary = json.loads((path / 'summary.json').read_text())
+  column = 'global_test_head_accuracy'
+  assert summary['global_test_head']['last'] == rows[4][column]
+  assert rows[4][column] > rows[0][column]
+  assert 'protocol,global' in (path / 'hparams.csv').read_text()
+
+
+@pytest.mark.slow
+def test_the_averaged_model_is_exported(run):
+  path, _ = run
+  output = _launch('export', f'--run_dir={path}')
+  assert 'averaged.keras: the averaged model (digits_mlp) after' in output
+  import tff_fedsa.models.pooling  # noqa: F401  Registers a layer.
+
+  model = tf.keras.models.load_model(path / 'averaged.keras')
+  test = tasks.load_task(_SPEC).global_test()['test']
+  scores = model(test['x'])
+  with open(path / 'per_test_set.csv', newline='') as file:
+    (counts,) = csv.DictReader(file)
+  assert counts['test_set'] == 'test'
+  assert int(counts['num_examples']) == len(test['y'])
+  for name in ('prototype', 'anchor', 'head'):
+    correct = np.sum(scores[name].numpy().argmax(axis=1) == test['y'])
+    assert abs(int(counts[name]) - correct) <= 1, name
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
+  path, _ = run
+  _train(tmp_path, '--protocol=global', '--total_rounds=4')
+  rows = _rows(path / 'metrics.csv')
+  assert rows == _rows(tmp_path / 'fedsa/metrics.csv')
+  output = _launch('evaluate', f'--run_dir={path}')
+  (heading,) = (line for line in output.splitlines() if 'averaged' in line)
+  assert heading.split()[:4] == ['test', 'set', 'averaged', 'model']
+  accuracy = f'{rows[4]["global_test_prototype_accuracy"]:.4f}'
+  assert output.count(accuracy) >= 2
+  # With other flags it is another run.
+  output = _train(
+    path.parent, '--experiment_name=fedsa', '--total_rounds=5', status=1
+  )
+  assert '--protocol: global there, personal now' in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('algorithm', ['fedavg', 'fedprox'])
+def test_methods_of_one_model_in_protocol_personal(tmp_path, algorithm):
+  output = _train(tmp_path, f'--algorithm={algorithm}', '--total_rounds=4')
+  assert 'all clients, own test data' in output
+  path = tmp_path / algorithm
+  rows = _rows(path / 'metrics.csv')
+  assert rows[4]['head_accuracy'] > rows[0]['head_accuracy']
+  assert ('loss_proximal' in rows[4]) == (algorithm == 'fedprox')
+  output = _launch('evaluate', f'--run_dir={path}')
+  assert f'{rows[4]["head_accuracy"]:.4f}' in output.splitlines()[-1]
+  _launch('export', f'--run_dir={path}')
+  output = _launch('export', f'--run_dir={path}', '--client=1', status=1)
+  assert 'have the averaged model: leave out --client' in output
