@@ -209,7 +209,7 @@ def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
 
   @tf.function(autograph=False)
   def train(client, images, labels):
-    context = objective.context_fn(anchors, client)
+    context = objective.context_fn(anchors, client, 0)
     trainable, state = model.split(client.weights)
 
     def body(index, trainable, state, sums, counts, loss):

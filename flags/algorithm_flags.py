@@ -4,11 +4,17 @@ import typing
 
 from absl import flags
 
+from flags import fedavg_flags
 from flags import feddistill_flags
+from flags import fedgen_flags
 from flags import fedgh_flags
+from flags import fedkd_flags
+from flags import fedpcl_flags
 from flags import fedproto_flags
+from flags import fedprox_flags
 from flags import fedsa_flags
 from flags import fedtgp_flags
+from flags import fml_flags
 from flags import holders
 from flags import lg_fedavg_flags
 from flags import local_flags
@@ -29,8 +35,17 @@ _METHODS = {
   'lg_fedavg': lg_fedavg_flags.LGFedAvgFlags,
   'feddistill': feddistill_flags.FedDistillFlags,
   'fedgh': fedgh_flags.FedGHFlags,
+  'fml': fml_flags.FMLFlags,
+  'fedkd': fedkd_flags.FedKDFlags,
+  'fedavg': fedavg_flags.FedAvgFlags,
+  'fedprox': fedprox_flags.FedProxFlags,
+  'fedgen': fedgen_flags.FedGenFlags,
+  'fedpcl': fedpcl_flags.FedPCLFlags,
 }
 NAMES = tuple(_METHODS)
+
+# Those that average weights in both protocols.
+_AVERAGING_WEIGHTS = ('fedavg', 'fedprox')
 
 # Those that average prototypes, or mean logits.
 _AVERAGING = ('fedsa', 'fedproto', 'feddistill')
@@ -60,6 +75,30 @@ class AlgorithmFlags:
   def batch_size(self) -> int:
     return self._local.batch_size
 
+  def averages_weights(self, protocol: str) -> bool:
+    """Returns whether clients begin a round with averaged weights."""
+    return protocol == 'global' or self.name in _AVERAGING_WEIGHTS
+
+  def ignored(self) -> list[flags.FlagHolder]:
+    """Returns the flags that have no effect with the chosen method."""
+    ignored = [
+      holder
+      for name, group in self._methods.items()
+      if name != self.name
+      for holder in holders.of(group)
+    ]
+    if self.name not in _AVERAGING:
+      ignored += holders.of(self._prototypes)
+    return ignored
+
+  def refuse_ignored(self) -> None:
+    """Refuses flags that have no effect with the chosen method.
+
+    Raises:
+      flags.IllegalFlagValueError: If one was set.
+    """
+    holders.refuse_vain(self.ignored(), f'--algorithm={self.name}')
+
   def build(
     self,
     models: typing.Any,
@@ -68,6 +107,8 @@ class AlgorithmFlags:
     *,
     model_seed: int = 0,
     client_learning_rate: float = 0.01,
+    clients_per_round: int = 20,
+    protocol: str = 'personal',
   ) -> 'composer.StatefulProcess':
     """Returns the process.
 
@@ -77,23 +118,22 @@ class AlgorithmFlags:
       optimizer: The `LocalOptimizer`.
       model_seed: What a server trains starts from it.
       client_learning_rate: Of the optimizer; servers take the same by default.
+      clients_per_round: How many take part in a round.
+      protocol: See `simulation.SimulationConfig`.
 
     Raises:
       flags.IllegalFlagValueError: If a flag was set that would be ignored.
       ValueError: If a value does not fit; it is named.
       FileNotFoundError: If a file is missing.
     """
-    from tff_fedsa.algorithms import registry  # Imports TensorFlow and TFF.
+    # Imports TensorFlow and TFF.
+    from tff_fedsa import averaging
+    from tff_fedsa.algorithms import registry
 
-    because = f'--algorithm={self.name}'
-    for name, group in self._methods.items():
-      if name != self.name:
-        holders.refuse_vain(holders.of(group), because)
+    self.refuse_ignored()
     hyperparameters: dict[str, typing.Any] = {}
     if self.name in _AVERAGING:
       hyperparameters |= self._prototypes.hyperparameters()
-    else:
-      self._prototypes.refuse(because)
     if self.name in self._methods:
       hyperparameters |= self._methods[self.name].hyperparameters(
         models[0].num_classes, models[0].feature_dim
@@ -101,6 +141,8 @@ class AlgorithmFlags:
     own = registry.hyperparameters(self.name)
     if 'model_seed' in own:
       hyperparameters['model_seed'] = model_seed
+    if 'max_participants' in own:
+      hyperparameters['max_participants'] = clients_per_round
     if hyperparameters.get('server_learning_rate', 0.0) is None:
       hyperparameters['server_learning_rate'] = client_learning_rate
     return registry.build(
@@ -109,5 +151,8 @@ class AlgorithmFlags:
       input_spec=input_spec,
       optimizer=optimizer,
       local=self._local.build(self._prototypes.kind),
+      averaging=averaging.build_weight_averaging(models, model_seed=model_seed)
+      if protocol == 'global'
+      else None,
       **hyperparameters,
     )

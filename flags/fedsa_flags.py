@@ -34,6 +34,20 @@ class FedSAFlags:
       'Weight of the classifier calibration.',
       lower_bound=0.0,
     )
+    self._margin_scale = flags.DEFINE_float(
+      'margin_scale',
+      1.0,
+      'The margin of the contrastive term is multiplied by it; 1 is the '
+      'reference, 0 is no margin.',
+      lower_bound=0.0,
+    )
+    self._warmup_rounds = flags.DEFINE_integer(
+      'warmup_rounds',
+      0,
+      'The weights of regularization and contrastive term rise from 0 in the '
+      'first round to their value after so many; 0 is the reference.',
+      lower_bound=0,
+    )
     self._anchor_init = flags.DEFINE_enum(
       'anchor_init',
       'random_projection',
@@ -49,6 +63,13 @@ class FedSAFlags:
     )
     self._anchor_seed = flags.DEFINE_integer(
       'anchor_seed', 0, 'Initial anchors follow from it.'
+    )
+    self._anchor_scale = flags.DEFINE_float(
+      'anchor_scale',
+      1.0,
+      'Initial anchors are multiplied by it; 1 is the reference, whose norm is '
+      'about the square root of half of --feature_dim.',
+      lower_bound=0.0,
     )
     self._anchor_decay = flags.DEFINE_float(
       'anchor_decay',
@@ -81,6 +102,8 @@ class FedSAFlags:
         contrastive=self._lambda_mcl.value,
         calibration=self._lambda_cc.value,
       ),
+      'margin_scale': self._margin_scale.value,
+      'warmup_rounds': self._warmup_rounds.value,
       'anchor_decay': self._anchor_decay.value,
     }
 
@@ -91,7 +114,7 @@ class FedSAFlags:
 
     if self._anchor_file.value:
       holders.refuse_vain(
-        [self._anchor_init, self._anchor_seed],
+        [self._anchor_init, self._anchor_seed, self._anchor_scale],
         'the anchors come from --anchor_file',
       )
       return np.load(self._anchor_file.value, allow_pickle=False)
@@ -100,4 +123,5 @@ class FedSAFlags:
       feature_dim,
       seed=self._anchor_seed.value,
       initializer=self._anchor_init.value,
+      scale=self._anchor_scale.value,
     )

@@ -4,8 +4,6 @@ from typing import Any
 
 from absl import flags
 
-from flags import holders
-
 flags.disclaim_key_flags()
 
 
@@ -45,11 +43,3 @@ class PrototypeFlags:
       'weighting': self._weighting.value,
       'keep_missing': self._keep_missing.value,
     }
-
-  def refuse(self, because: str) -> None:
-    """Refuses these flags for methods that have no use for them.
-
-    Raises:
-      flags.IllegalFlagValueError: If one was set.
-    """
-    holders.refuse_vain(holders.of(self), because)

@@ -14,6 +14,9 @@ flags.disclaim_key_flags()
 
 # Flags that may differ when a run is resumed: they do not change its rounds.
 FREE_WHEN_RESUMING = (
+  'client_states',
+  'client_states_memory_gb',
+  'data_cache_dir',
   'data_dir',
   'directory_layout',
   'download',
@@ -82,6 +85,15 @@ class SimulationFlags:
   """Defines the flags of the round loop."""
 
   def __init__(self):
+    self._protocol = flags.DEFINE_enum(
+      'protocol',
+      'personal',
+      ['personal', 'global'],
+      'personal (the paper): every client is tested on its own test examples. '
+      'global: clients of one architecture, whose weights are averaged after '
+      "each round, too; the averaged model is tested on the data set's own "
+      'test set (--test_set=original, or per_domain). See docs/protocols.md.',
+    )
     self._total_rounds = flags.DEFINE_integer(
       'total_rounds', 100, 'Communication rounds.', lower_bound=1
     )
@@ -113,24 +125,57 @@ class SimulationFlags:
       'patience',
       None,
       "Stop after so many rounds without a new best accuracy of the method's "
-      'main classifier (prototype, else global_head, else head). Default: '
-      'never.',
+      'main classifier (prototype, else global_head, else head; with '
+      '--protocol=global, head). Default: never.',
       lower_bound=1,
     )
-    self.client_states = flags.DEFINE_enum(
+    self._client_states = flags.DEFINE_enum(
       'client_states',
-      'memory',
-      ['memory', 'disk'],
-      'Where client states live between rounds; on disk they may exceed '
-      'memory.',
+      'auto',
+      ['auto', 'memory', 'disk'],
+      'Where client states live between rounds; on disk (in the run directory) '
+      'they may exceed memory. auto: in memory if those of all clients take no '
+      'more than --client_states_memory_gb. Results are the same.',
+    )
+    self._client_states_memory_gb = flags.DEFINE_float(
+      'client_states_memory_gb',
+      4.0,
+      'With --client_states=auto: gigabytes (10^9 bytes) that client states '
+      'may take in memory.',
+      lower_bound=0.0,
     )
     self.progress = flags.DEFINE_boolean(
       'progress', True, 'Whether to show a progress bar.'
     )
 
   @property
+  def protocol(self) -> str:
+    return self._protocol.value
+
+  @property
   def sampling_seed(self) -> int:
     return self._sampling_seed.value
+
+  @property
+  def clients_per_round(self) -> 'typing.Optional[int]':
+    return self._clients_per_round.value
+
+  def keeps_on_disk(self, num_bytes: int) -> bool:
+    """Returns whether client states live on disk between rounds.
+
+    Args:
+      num_bytes: Of the states of all clients.
+
+    Raises:
+      flags.IllegalFlagValueError: If the limit was set but has no effect.
+    """
+    where = self._client_states.value
+    if where != 'auto':
+      holders.refuse_vain(
+        [self._client_states_memory_gb], f'--client_states={where}'
+      )
+      return where == 'disk'
+    return num_bytes > 1e9 * self._client_states_memory_gb.value
 
   def build(self) -> 'simulation.SimulationConfig':
     """Returns the `simulation.SimulationConfig`."""
@@ -143,6 +188,7 @@ class SimulationFlags:
       rounds_per_evaluation=self._rounds_per_evaluation.value,
       rounds_per_checkpoint=self._rounds_per_checkpoint.value,
       patience=self._patience.value,
+      protocol=self._protocol.value,
     )
 
 

@@ -1,12 +1,14 @@
-"""Evaluates a checkpoint of a run again, on every client's test data.
+"""Evaluates a checkpoint of a run again, on the same test data.
 
   python -m launch.evaluate --run_dir=runs/fedsa.digits
 
-Prints a table over clients and the summary; nothing in the run's directory
+Prints a table over clients, or of the averaged model over test sets where the
+run's protocol is global, and the summary; nothing in the run's directory
 changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from absl import app
 from absl import flags
@@ -36,34 +38,59 @@ def evaluate() -> None:
   """Evaluates the checkpoint that the flags name, and prints the result."""
   # Slow to import: not for --help.
   from tff_fedsa import evaluation
+  from tff_fedsa import global_evaluation
   from tff_fedsa import simulation
 
   loaded = loading.load(_RUN_DIR.value, _ROUND.value)
-  task, models = loaded.experiment.task, loaded.experiment.models
-  per_client = simulation.evaluate_clients(
-    evaluation.build_evaluation(
-      models, task.input_spec, loaded.experiment.process.server_model_type
-    ),
-    task,
-    loaded.store,
-    loaded.server_state.model,
-  )
-  names = [name for name in evaluation.CLASSIFIERS if name in per_client[0]]
+  run, task = loaded.experiment, loaded.experiment.task
+  model = loaded.server_state.model
   print(f'{loaded.run.path}, round {loaded.round_num}')
+  if run.protocol == 'global':
+    per_test_set = global_evaluation.evaluate_test_sets(
+      run.evaluate, model, task.global_test()
+    )
+    summary = global_evaluation.summarize(per_test_set)
+    _print_table(
+      ('test set', 'averaged model'),
+      (((n, run.models[0].name), c) for n, c in per_test_set.items()),
+      'mean over test sets',
+      {n.removeprefix(evaluation.GLOBAL_PREFIX): v for n, v in summary.items()},
+    )
+  else:
+    per_client = simulation.evaluate_clients(
+      run.evaluate, task, loaded.store, model
+    )
+    _print_table(
+      ('client', 'architecture'),
+      (((i, run.architecture_of(i)), c) for i, c in enumerate(per_client)),
+      'all examples',
+      evaluation.summarize(per_client),
+    )
+
+
+def _print_table(
+  headings: tuple[str, str],
+  rows: Iterable[tuple[tuple[Any, str], Mapping[str, int]]],
+  last: str,
+  summary: Mapping[str, float],
+) -> None:
+  """Prints accuracies by client, or test set, and of all."""
+  from tff_fedsa import evaluation
+
+  names = [n for n in evaluation.CLASSIFIERS if f'{n}_accuracy' in summary]
+  width = max(6, len(headings[0]))
   print(
-    f'{"client":>6} {"architecture":<16} {"examples":>8} '
+    f'{headings[0]:>{width}} {headings[1]:<16} {"examples":>8} '
     + ' '.join(f'{name:>11}' for name in names)
   )
-  for client_id, counts in enumerate(per_client):
+  for (what, model), counts in rows:
     accuracies = (counts[name] / counts['num_examples'] for name in names)
     print(
-      f'{client_id:>6} {loaded.experiment.architecture_of(client_id):<16} '
-      f'{counts["num_examples"]:>8} '
+      f'{what:>{width}} {model:<16} {counts["num_examples"]:>8} '
       + ' '.join(f'{accuracy:>11.4f}' for accuracy in accuracies)
     )
-  summary = evaluation.summarize(per_client)
   print(
-    f'{"all examples":<32} '
+    f'{last:<{width + 26}} '
     + ' '.join(f'{summary[f"{name}_accuracy"]:>11.4f}' for name in names)
   )
 

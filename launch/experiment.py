@@ -14,6 +14,8 @@ from flags import task_flags
 if typing.TYPE_CHECKING:
   from collections.abc import Callable
 
+  import tensorflow_federated as tff
+
   from tff_fedsa import client_state
   from tff_fedsa import composer
   from tff_fedsa import local_optimizer
@@ -41,12 +43,42 @@ class ExperimentFlags:
     """Returns the values of all flags of an experiment, by name."""
     return {name: flags.FLAGS[name].value for name in self._names}
 
+  def check(self) -> None:
+    """Checks flags as far as that takes no data.
+
+    Raises:
+      flags.IllegalFlagValueError: If one was set that would be ignored.
+      ValueError: If a value is unknown or out of range.
+    """
+    self._task_flags.build()
+    self._model_flags.check()
+    self._optimizer_flags.build()
+    self.algorithm_flags.refuse_ignored()
+    self._check_protocol()
+
+  @property
+  def task_spec(self) -> 'tasks.TaskSpec':
+    """The `TaskSpec` of `task`."""
+    return self._task_flags.build()
+
+  @property
+  def protocol(self) -> str:
+    """What is tested, on what: see `simulation.SimulationConfig`."""
+    return self.simulation_flags.protocol
+
+  def _check_protocol(self) -> None:
+    if self.protocol == 'global':
+      self._task_flags.check_global_test()
+    if self.algorithm_flags.averages_weights(self.protocol):
+      self._model_flags.refuse_client_init()
+
   @functools.cached_property
   def task(self) -> 'tasks.FederatedTask':
     """The `FederatedTask`."""
     from tff_fedsa.data import tasks
 
-    return tasks.load_task(self._task_flags.build())
+    self._check_protocol()
+    return tasks.load_task(self.task_spec)
 
   @functools.cached_property
   def models(self) -> 'list[functional.FunctionalModel]':
@@ -67,7 +99,26 @@ class ExperimentFlags:
       self.optimizer,
       model_seed=self._model_flags.model_seed,
       client_learning_rate=self._optimizer_flags.learning_rate,
+      clients_per_round=(
+        self.simulation_flags.clients_per_round or self.task.num_clients
+      ),
+      protocol=self.protocol,
     )
+
+  @functools.cached_property
+  def evaluate(self) -> 'tff.Computation':
+    """What tests clients, or in protocol `global` the averaged model."""
+    from tff_fedsa import evaluation
+    from tff_fedsa import global_evaluation
+
+    arguments = (
+      self.models,
+      self.task.input_spec,
+      self.process.server_model_type,
+    )
+    if self.protocol == 'global':
+      return global_evaluation.build_global_evaluation(*arguments)
+    return evaluation.build_evaluation(*arguments)
 
   @functools.cached_property
   def initial_state_fn(self) -> 'Callable[[int], client_state.ClientState]':

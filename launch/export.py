@@ -1,6 +1,10 @@
-"""Writes a client's trained model as a Keras model.
+"""Writes a client's trained model, or the averaged one, as a Keras model.
 
   python -m launch.export --run_dir=runs/fedsa.digits --client=3
+  python -m launch.export --run_dir=runs/fedavg
+
+The second is for runs whose clients have one model, the averaged one
+(--protocol=global, FedAvg, FedProx).
 
 The model takes images as the data set stores them (pixel values not scaled)
 and returns a dict of scores, whose argmax is the predicted class, for each
@@ -31,15 +35,18 @@ _ROUND = flags.DEFINE_integer(
   'round', None, 'Round of the checkpoint. Default: the latest.', lower_bound=0
 )
 _CLIENT = flags.DEFINE_integer(
-  'client', None, 'Which client, counted from 0.', lower_bound=0
+  'client',
+  None,
+  'Which client, counted from 0. Left out where the run averages weights.',
+  lower_bound=0,
 )
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'File to write, ending in .keras. Default: client_<i>.keras in the run '
-  'directory.',
+  'File to write, ending in .keras. Default: client_<i>.keras, or '
+  'averaged.keras, in the run directory.',
 )
-flags.mark_flags_as_required(['run_dir', 'client'])
+flags.mark_flag_as_required('run_dir')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,25 +62,34 @@ def export() -> None:
   from tff_fedsa import exporting  # Slow to import: not for --help.
 
   client = _CLIENT.value
-  path = _OUTPUT.value or os.path.join(_RUN_DIR.value, f'client_{client}.keras')
+  name = 'averaged' if client is None else f'client_{client}'
+  path = _OUTPUT.value or os.path.join(_RUN_DIR.value, f'{name}.keras')
   if not path.endswith('.keras'):
     raise ValueError(f'Expected --output to end in .keras, found {path!r}.')
   loaded = loading.load(_RUN_DIR.value, _ROUND.value)
   task = loaded.experiment.task
-  if client >= task.num_clients:
+  if loaded.experiment.process.averages_weights:
+    if client is not None:
+      raise run_dir.RunDirError(
+        'All clients of this run have the averaged model: leave out --client.'
+      )
+    described, index, state = 'the averaged model', 0, None
+  elif client is None or client >= task.num_clients:
     raise run_dir.RunDirError(
       f'Expected --client in [0, {task.num_clients}), found {client}.'
     )
-  state = loaded.store.get(client)
+  else:
+    state = loaded.store.get(client)
+    described, index = f'client {client}', int(state.architecture)
   keras_model = exporting.to_keras(
-    loaded.experiment.models[int(state.architecture)],
+    loaded.experiment.models[index],
     state,
     loaded.server_state.model,
     task.input_spec,
   )
   keras_model.save(path)
   print(
-    f'wrote {path}: client {client} ({keras_model.name}) after round '
+    f'wrote {path}: {described} ({keras_model.name}) after round '
     f'{loaded.round_num}, classes {", ".join(task.class_names[:10])}'
     + (', …' if task.num_classes > 10 else '')
   )

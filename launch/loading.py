@@ -1,5 +1,7 @@
 """A run of `launch.train`, loaded from its directory."""
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any, NamedTuple, Optional
 
 from absl import flags
@@ -56,3 +58,21 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   return LoadedRun(
     run_flags, run, checkpoint.round_num, checkpoint.server_state, store
   )
+
+
+@contextlib.contextmanager
+def loaded(path: str) -> Iterator[LoadedRun]:
+  """Loads a run within a `with` statement, so that another one can follow.
+
+  Args:
+    path: The run's directory.
+
+  Raises what `load` does.
+  """
+  before = set(flags.FLAGS)
+  try:
+    yield load(path)
+  finally:
+    # A run's flags are one set for the whole process.
+    for name in set(flags.FLAGS) - before:
+      delattr(flags.FLAGS, name)

@@ -36,6 +36,7 @@ class RunDir:
     self.hparams_csv = os.path.join(path, 'hparams.csv')
     self.metrics_csv = os.path.join(path, 'metrics.csv')
     self.per_client_csv = os.path.join(path, 'per_client.csv')
+    self.per_test_set_csv = os.path.join(path, 'per_test_set.csv')
     self.partition_npz = os.path.join(path, 'partition.npz')
     self.anchors_npy = os.path.join(path, 'initial_anchors.npy')
     self.summary_json = os.path.join(path, 'summary.json')
@@ -70,7 +71,14 @@ def open_or_resume(path: str, values: Mapping[str, Any]) -> RunDir:
     for directory in (path, run.figures):
       os.makedirs(directory, exist_ok=True)
     if os.path.exists(run.flags_file):
-      _check_same(path, read_flags(run.flags_file), values)
+      different = differing(read_flags(run.flags_file), values)
+      if different:
+        raise RunDirError(
+          f'{path!r} holds a run with other flags:\n  '
+          + '\n  '.join(different)
+          + '\nGive the same flags to resume it, or another --experiment_name '
+          'to start a new run.'
+        )
     _write_flags(run.flags_file, values)
     _write_hparams(run.hparams_csv, values)
   except OSError as error:
@@ -103,10 +111,29 @@ def read_flags(path: str) -> dict[str, str]:
   return {name: value for name, _, value in pairs}
 
 
+def differing(
+  recorded: Mapping[str, str], values: Mapping[str, Any]
+) -> list[str]:
+  """Returns what is different between flags, each said in a line.
+
+  Args:
+    recorded: Of `read_flags`.
+    values: Flags by name. Those that do not change rounds
+      (`run_flags.FREE_WHEN_RESUMING`) may be different.
+  """
+  lines = []
+  for name, value in values.items():
+    if name in run_flags.FREE_WHEN_RESUMING:
+      continue
+    now = None if value is None else text(value)
+    before = recorded.get(name)
+    if now != before:
+      lines.append(f'--{name}: {before} there, {now} now')
+  return lines
+
+
 def _write_flags(path: str, values: Mapping[str, Any]) -> None:
-  lines = [
-    f'--{name}={_text(v)}' for name, v in values.items() if v is not None
-  ]
+  lines = [f'--{name}={text(v)}' for name, v in values.items() if v is not None]
   header = '# Repeat this run: python -m launch.train --flagfile=<this file>'
   files.write_bytes(path, '\n'.join([header, *lines, '']).encode())
 
@@ -116,34 +143,15 @@ def _write_hparams(path: str, values: Mapping[str, Any]) -> None:
 
   This is google-research/federated's format, a series with its index.
   """
-  text = io.StringIO(newline='')
-  writer = csv.writer(text, lineterminator='\n')
+  table = io.StringIO(newline='')
+  writer = csv.writer(table, lineterminator='\n')
   writer.writerow(['', '0'])
-  writer.writerows((n, _text(v)) for n, v in values.items() if v is not None)
-  files.write_bytes(path, text.getvalue().encode())
+  writer.writerows((n, text(v)) for n, v in values.items() if v is not None)
+  files.write_bytes(path, table.getvalue().encode())
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+  """Returns the value of a flag as run directories have it."""
   if isinstance(value, list):
     return ','.join(value)
   return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _check_same(
-  path: str, recorded: Mapping[str, str], values: Mapping[str, Any]
-) -> None:
-  differing = []
-  for name, value in values.items():
-    if name in run_flags.FREE_WHEN_RESUMING:
-      continue
-    now = None if value is None else _text(value)
-    before = recorded.get(name)
-    if now != before:
-      differing.append(f'--{name}: {before} there, {now} now')
-  if differing:
-    raise RunDirError(
-      f'{path!r} holds a run with other flags:\n  '
-      + '\n  '.join(differing)
-      + '\nGive the same flags to resume it, or another --experiment_name to '
-      'start a new run.'
-    )

@@ -10,7 +10,8 @@ A run's directory, {root_output_dir}/{experiment_name}, holds:
   partition.npz        indices of every client's train and test examples
   initial_anchors.npy  where the anchors started, if the method has any
   metrics.csv          one row per evaluated round (docs/metrics.md)
-  per_client.csv       the last evaluation, client by client
+  per_client.csv       the last evaluation, client by client; with
+                       --protocol=global per_test_set.csv, domain by domain
   checkpoints/         server state, all client states, history
   tensorboard/         the same numbers: tensorboard --logdir=...
   figures/             curves, partition, clients, anchors or prototypes
@@ -61,8 +62,6 @@ def train() -> None:
   """Trains, and writes everything to the run's directory."""
   # Slow to import: not for --help.
   from tff_fedsa import checkpoints
-  from tff_fedsa import client_store
-  from tff_fedsa import evaluation
   from tff_fedsa import files
   from tff_fedsa import metrics
   from tff_fedsa import server_model
@@ -91,15 +90,14 @@ def train() -> None:
     + ', '.join(f'{model.name} ({model.num_trainable:,})' for model in models)
   )
   print(f'run directory: {run.path}', flush=True)
-  store: client_store.ClientStateStore
-  if _EXPERIMENT.simulation_flags.client_states.value == 'disk':
-    store = client_store.DiskStore(
-      _EXPERIMENT.initial_state_fn, run.client_states
-    )
-  else:
-    store = client_store.MemoryStore(_EXPERIMENT.initial_state_fn)
+  store = _open_store(run, task.num_clients)
   recorders: list[metrics.Recorder] = [
-    metrics.CsvWriter(run.metrics_csv),
+    metrics.CsvWriter(
+      run.metrics_csv,
+      metrics.GLOBAL_COLUMNS
+      if config.protocol == 'global'
+      else metrics.COLUMNS,
+    ),
     metrics.TensorBoardWriter(run.tensorboard),
   ]
   with progress.Bar(
@@ -117,9 +115,7 @@ def train() -> None:
 
     result = simulation.run(
       process,
-      evaluation.build_evaluation(
-        models, task.input_spec, process.server_model_type
-      ),
+      _EXPERIMENT.evaluate,
       task,
       store,
       config,
@@ -143,12 +139,42 @@ def train() -> None:
     _EXPERIMENT.architecture_of(client_id)
     for client_id in range(task.num_clients)
   ]
-  _write_per_client(run.per_client_csv, result.per_client, architectures)
+  if config.protocol == 'global':
+    _write_counts(
+      run.per_test_set_csv,
+      [{'test_set': name, **c} for name, c in result.per_test_set.items()],
+    )
+  else:
+    _write_counts(
+      run.per_client_csv,
+      [
+        {'client': i, 'architecture': architectures[i], **counts}
+        for i, counts in enumerate(result.per_client)
+      ],
+    )
   _draw(run, task, store, result, architectures)
   summary = summary_lib.summarize(result.history)
   files.write_json(run.summary_json, summary)
   print(summary_lib.to_text(summary))
   print(f'figures: {os.path.join(run.figures, "*.png")}')
+
+
+def _open_store(
+  run: run_dir.RunDir, num_clients: int
+) -> 'client_store.ClientStateStore':
+  """Returns where client states live, and says how large they are."""
+  from tff_fedsa import client_store
+
+  initial_state_fn = _EXPERIMENT.initial_state_fn
+  num_bytes = client_store.population_bytes(
+    initial_state_fn, num_clients, len(_EXPERIMENT.models)
+  )
+  on_disk = _EXPERIMENT.simulation_flags.keeps_on_disk(num_bytes)
+  where = run.client_states if on_disk else 'in memory'
+  print(f'client states: {num_bytes / 1e9:.3f} GB, {where}', flush=True)
+  if on_disk:
+    return client_store.DiskStore(initial_state_fn, run.client_states)
+  return client_store.MemoryStore(initial_state_fn)
 
 
 def _keep_inputs(
@@ -182,18 +208,13 @@ def _keep_inputs(
     np.save(run.anchors_npy, anchors, allow_pickle=False)
 
 
-def _write_per_client(
-  path: str,
-  per_client: Sequence[Mapping[str, typing.Any]],
-  architectures: Sequence[str],
-) -> None:
+def _write_counts(path: str, rows: Sequence[Mapping[str, typing.Any]]) -> None:
   from tff_fedsa import files
 
   text = io.StringIO(newline='')
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['client', 'architecture', *per_client[0]])
-  for client_id, (counts, name) in enumerate(zip(per_client, architectures)):
-    writer.writerow([client_id, name, *counts.values()])
+  writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
   files.write_bytes(path, text.getvalue().encode())
 
 
@@ -213,10 +234,11 @@ def _draw(
     'partition': figures.partition(
       task.class_counts(), task.class_names, architectures
     ),
-    'per_client_accuracy': figures.per_client_accuracy(
-      result.per_client, architectures
-    ),
   }
+  if result.per_client:
+    drawn['per_client_accuracy'] = figures.per_client_accuracy(
+      result.per_client, architectures
+    )
   model = result.server_state.model
   # Two points at least, or there is nothing to see.
   if hasattr(model, 'prototypes') and model.present.sum() > 1:

@@ -59,6 +59,13 @@ def test_initializers_share_norm_and_follow_the_seed(name):
   )
 
 
+def test_scale():
+  np.testing.assert_array_equal(
+    anchors.initial_anchors(10, 8, scale=0.5),
+    0.5 * anchors.initial_anchors(10, 8),
+  )
+
+
 def test_random_projection_is_non_negative_and_half_zero():
   values = anchors.initial_anchors(100, 64, seed=0)
   assert values.min() == 0.0
@@ -83,3 +90,5 @@ def test_impossible_requests_are_named():
     anchors.initial_anchors(10, 8, initializer='simplex')
   with pytest.raises(ValueError, match='num_classes >= 2'):
     anchors.initial_anchors(1, 8)
+  with pytest.raises(ValueError, match='scale > 0'):
+    anchors.initial_anchors(10, 8, scale=0.0)

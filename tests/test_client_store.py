@@ -86,3 +86,19 @@ def test_snapshots_work_without_hard_links(tmp_path, monkeypatch):
   store.put(0, _state(9))
   store.restore(str(tmp_path / 'snapshot'))
   _assert_equal(store.get(0), _state(0.5))
+
+
+def test_population_bytes_are_those_of_all_states():
+  def initial_state_fn(client_id):
+    # Two architectures, of 5 and 1000 weights.
+    size = 5 if client_id % 2 == 0 else 1000
+    return _state(0)._replace(weights=np.zeros([size], np.float32))
+
+  for num_clients in (1, 2, 5):
+    expected = sum(
+      np.asarray(part).nbytes
+      for client_id in range(num_clients)
+      for part in initial_state_fn(client_id)
+    )
+    found = client_store.population_bytes(initial_state_fn, num_clients, 2)
+    assert found == expected

@@ -11,13 +11,14 @@ from tff_fedsa.execution import native
 from tff_fedsa.execution.in_process import contexts
 
 # BUILD: //:documents
-# BUILD: //tff_fedsa/aggregation:class_mean
+# BUILD: //tff_fedsa/aggregation:class_mean //tff_fedsa:averaging
 # BUILD: //tff_fedsa:client_state //tff_fedsa:client_store
 # BUILD: //tff_fedsa:evaluation //tff_fedsa:exporting
+# BUILD: //tff_fedsa:global_evaluation
 # BUILD: //tff_fedsa:local_optimizer //tff_fedsa:local_training
 # BUILD: //tff_fedsa:prototypes
 # BUILD: //tff_fedsa:simulation //tff_fedsa/algorithms:fedproto
-# BUILD: //tff_fedsa/algorithms:fedsa
+# BUILD: //tff_fedsa/algorithms:fedsa //tff_fedsa/algorithms:registry
 # BUILD: //tff_fedsa/data:partition //tff_fedsa/data:sources
 # BUILD: //tff_fedsa/data:tasks //tff_fedsa/models:architectures
 # BUILD: //tff_fedsa/models:families //tff_fedsa/models:functional
@@ -80,6 +81,14 @@ def test_python_api(capsys):
   assert names['server_state'].round_num == 3
   assert names['scores']['prototype'].shape == (8, 4)
   assert '5 clients, 4 classes' in capsys.readouterr().out
+
+
+def test_protocols():
+  names = _run('docs/protocols.md')
+  row = names['result'].history[-1]
+  assert row['round'] == 3
+  assert 0.1 < row['global_test_head_accuracy'] < 1.0
+  assert names['result'].per_test_set['test']['num_examples'] == 360
 
 
 def test_pipelines(tmp_path, monkeypatch):

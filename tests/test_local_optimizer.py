@@ -75,3 +75,47 @@ def test_bad_values_are_named():
     local_optimizer.LocalOptimizer(tf.keras.optimizers.SGD(0.1))
   with pytest.raises(ValueError, match="'forget'; known: reset, keep"):
     local_optimizer.LocalOptimizer(_BUILDERS['sgd'](), state='forget')
+
+
+def test_a_restarted_optimizer_forgets_and_may_have_another_rate():
+  optimizer = local_optimizer.LocalOptimizer(
+    _BUILDERS['momentum'](), learning_rate_fn=lambda r: 1 + r, state='keep'
+  )
+  zeros = tf.zeros([0])
+  vector, expected = _steps(
+    optimizer, optimizer.initial_vector(_SPECS), _weights(), 3, round_num=2
+  )
+  assert vector.shape != [0]
+  vector, found = _steps(optimizer.restarted(), zeros, _weights(), 3, 2)
+  assert vector.shape == [0]
+  for a, b in zip(found, expected):
+    np.testing.assert_array_equal(a, b)
+  _, found = _steps(optimizer.restarted(0.5), zeros, _weights(), 1, 2)
+  np.testing.assert_allclose(found[1], 0.75 * _weights()[1])
+
+
+def test_groups_have_their_own_rates_states_and_norms():
+  kept = local_optimizer.LocalOptimizer(_BUILDERS['momentum'](), state='keep')
+  other = local_optimizer.LocalOptimizer(_BUILDERS['sgd']()).restarted(0.25)
+  grouped = local_optimizer.GroupedOptimizer(
+    [kept, other, other], (1, 1, 0), clip_norm=5.0
+  )
+  state = grouped.begin_round(
+    kept.initial_vector(_SPECS[:1]), _SPECS, tf.constant(0)
+  )
+  weights = [tf.zeros([2, 3]), tf.zeros([4])]
+  # Norms 10, which is scaled down to 5, and 3, which is not.
+  gradients = [
+    tf.constant([[6.0, 8.0, 0.0], [0.0, 0.0, 0.0]]),
+    tf.constant([3.0, 0.0, 0.0, 0.0]),
+  ]
+  state, weights = grouped.next(state, weights, gradients)
+  np.testing.assert_allclose(weights[0][0], [-0.3, -0.4, 0], rtol=1e-6)
+  np.testing.assert_allclose(weights[1], [-0.75, 0, 0, 0], rtol=1e-6)
+  # Momentum goes on in the first group.
+  state, weights = grouped.next(state, weights, gradients)
+  np.testing.assert_allclose(weights[0][0], [-0.87, -1.16, 0], rtol=1e-6)
+  np.testing.assert_allclose(weights[1], [-1.5, 0, 0, 0], rtol=1e-6)
+  vector = grouped.to_vector(state)
+  assert vector.shape == kept.initial_vector(_SPECS[:1]).shape
+  np.testing.assert_allclose(np.max(vector), 4 * 1.9, rtol=1e-6)

@@ -1,4 +1,6 @@
-"""The four loss terms against the authors' code (golden file 3)."""
+"""Loss terms against the authors' code (golden file 3), and by hand."""
+
+import math
 
 import numpy as np
 import pytest
@@ -129,3 +131,54 @@ def test_feature_dim_mismatch_is_an_error():
     losses.margin_contrastive(
       tf.zeros([2, 3]), tf.constant([0, 1]), tf.zeros([4, 5]), 1.0
     )
+
+
+def test_distillation_by_hand():
+  logits = tf.constant([[0.0, 0.0]])  # 1/2, 1/2
+  teacher = tf.constant([[0.0, math.log(3.0)]])  # 1/4, 3/4
+  expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+  assert float(losses.distillation(logits, teacher)) == pytest.approx(expected)
+  # A mean over examples: the second one agrees with its teacher.
+  logits, teacher = tf.repeat(logits, 2, 0), tf.concat([teacher, logits], 0)
+  assert float(losses.distillation(logits, teacher)) == pytest.approx(
+    expected / 2
+  )
+
+
+def test_mutual_distillation_teaches_the_pupil_only():
+  logits = tf.constant([[0.0, 0.0]])
+  shared = tf.constant([[0.0, math.log(3.0)]])
+  with tf.GradientTape(persistent=True) as tape:
+    tape.watch([logits, shared])
+    own_term, shared_term = losses.mutual_distillation(logits, shared)
+  assert float(own_term) == pytest.approx(0.130812, abs=1e-6)
+  assert float(shared_term) == pytest.approx(0.143841, abs=1e-6)
+  # d KL(q || p) / d logits of p = p - q.
+  np.testing.assert_allclose(
+    tape.gradient(own_term, logits), [[0.25, -0.25]], atol=1e-6
+  )
+  np.testing.assert_allclose(
+    tape.gradient(shared_term, shared), [[-0.25, 0.25]], atol=1e-6
+  )
+  assert tape.gradient(own_term, shared) is None
+  assert tape.gradient(shared_term, logits) is None
+
+
+def test_mutual_distillation_of_the_reference_moves_both():
+  logits = tf.constant([[0.0, 0.0]])
+  shared = tf.constant([[0.0, math.log(3.0)]])
+  with tf.GradientTape() as tape:
+    tape.watch([logits, shared])
+    own_term, shared_term = losses.mutual_distillation(
+      logits, shared, reference=True
+    )
+  # Averaged over the two classes, too.
+  assert float(own_term) == pytest.approx(0.130812 / 2, abs=1e-6)
+  assert float(shared_term) == pytest.approx(0.143841 / 2, abs=1e-6)
+  # d KL(q || p) / d logits of q = q (log q - log p - KL).
+  difference = np.log([0.5, 1.5]) - 0.130812
+  np.testing.assert_allclose(
+    tape.gradient(own_term, shared),
+    [np.array([0.25, 0.75]) * difference / 2],
+    atol=1e-6,
+  )

@@ -100,6 +100,20 @@ def test_bytes_by_hand():
     'bytes_down_per_client': 168 + 4,
     'bytes_up_per_client': 12,
   }
+  # What a method measured itself, and averaged weights.
+  measured = {'bytes_up_per_client': 5.5}
+  process.averages_weights = False
+  assert metrics.communication_columns(process, measured) == {
+    'bytes_down_per_client': 168 + 4,
+    'bytes_up_per_client': 5.5,
+  }
+  weights_type = tff.TensorType(np.float32, [100])
+  process.update_type = tff.types.to_type((process.update_type, weights_type))
+  process.averages_weights = True
+  assert metrics.communication_columns(process, measured) == {
+    'bytes_down_per_client': 168 + 4,
+    'bytes_up_per_client': 5.5 + 400,
+  }
   with pytest.raises(ValueError, match='no fixed size'):
     metrics.bytes_of_type(tff.TensorType(np.float32, [None]))
 
@@ -115,5 +129,6 @@ def test_memory_is_measured():
 
 def test_every_column_is_documented():
   text = _DOCUMENT.read_text()
-  for name, description in metrics.COLUMNS.items():
+  columns = {**metrics.COLUMNS, **metrics.GLOBAL_COLUMNS}
+  for name, description in columns.items():
     assert f'| `{name}` | {description} |' in text, name

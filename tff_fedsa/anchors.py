@@ -131,6 +131,7 @@ def initial_anchors(
   *,
   seed: int = 0,
   initializer: str = 'random_projection',
+  scale: float = 1.0,
 ) -> np.ndarray:
   """Returns the anchors that the server starts from.
 
@@ -140,12 +141,13 @@ def initial_anchors(
     seed: The anchors depend on it, the sizes and the initializer only.
     initializer: One of `INITIALIZER_NAMES`; `random_projection` is the
       reference.
+    scale: Anchors are multiplied by it, > 0; 1 is the reference.
 
   Returns:
     float32[num_classes, feature_dim].
 
   Raises:
-    ValueError: For an unknown initializer or impossible sizes.
+    ValueError: For an unknown initializer, impossible sizes or scale.
   """
   if num_classes < 2 or feature_dim < 1:
     raise ValueError(
@@ -157,7 +159,10 @@ def initial_anchors(
       f'Unknown anchor initializer {initializer!r}; known: '
       f'{", ".join(INITIALIZER_NAMES)}.'
     )
-  return _INITIALIZERS[initializer](num_classes, feature_dim, seed)
+  if not 0.0 < scale < float('inf'):
+    raise ValueError(f'Expected an anchor scale > 0, found {scale}.')
+  anchors = _INITIALIZERS[initializer](num_classes, feature_dim, seed)
+  return anchors * np.float32(scale)
 
 
 def moving_average(

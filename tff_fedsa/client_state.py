@@ -30,6 +30,8 @@ class ClientState(NamedTuple):
     counts: float32[num_classes], examples behind each prototype; all zero
       before the first round.
     seed: int32[2], base of the client's batch order and dropout.
+    private: float32[?], what a method keeps at the client besides; flat, in a
+      layout of its own. Empty before the first round, and in most methods.
   """
 
   architecture: Any
@@ -38,6 +40,7 @@ class ClientState(NamedTuple):
   prototypes: Any
   counts: Any
   seed: Any
+  private: Any = np.zeros([0], np.float32)
 
 
 def client_state_type(num_classes: int, feature_dim: int) -> tff.Type:
@@ -50,6 +53,7 @@ def client_state_type(num_classes: int, feature_dim: int) -> tff.Type:
       prototypes=tff.TensorType(np.float32, (num_classes, feature_dim)),
       counts=tff.TensorType(np.float32, (num_classes,)),
       seed=tff.TensorType(np.int32, (2,)),
+      private=tff.TensorType(np.float32, (None,)),
     )
   )
 

@@ -121,6 +121,26 @@ class DiskStore(ClientStateStore):
     _link_all(directory, self._directory)
 
 
+def population_bytes(
+  initial_state_fn: Callable[[int], client_state.ClientState],
+  num_clients: int,
+  num_models: int,
+) -> int:
+  """Returns the bytes of the states of all clients, as they begin.
+
+  Args:
+    initial_state_fn: Makes a client's first state.
+    num_clients: M.
+    num_models: Client i has the architecture i mod num_models.
+  """
+  total = 0
+  for architecture in range(min(num_models, num_clients)):
+    state = initial_state_fn(architecture)
+    num_bytes = sum(np.asarray(part).nbytes for part in state)
+    total += num_bytes * len(range(architecture, num_clients, num_models))
+  return total
+
+
 def _path(directory: str, client_id: int) -> str:
   return os.path.join(directory, f'client_{client_id:06d}.npz')
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa import client_state as client_state_lib
+from tff_fedsa import companion as companion_lib
 from tff_fedsa import local_optimizer
 from tff_fedsa import local_training
 from tff_fedsa import losses
@@ -27,27 +28,34 @@ class ClientObjective(NamedTuple):
     loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar
       tensors; the entry `loss` is differentiated, the others are reported.
     loss_names: The keys of what `loss_fn` returns.
-    context_fn: `fn(broadcast, client_state) -> dict` of tensors, computed once
-      per round and fixed in all of its steps.
+    context_fn: `fn(broadcast, client_state, round_num) -> dict` of tensors,
+      int32 `round_num` being 0 in the first round; computed once
+      per round and fixed in all of its steps; `loss_fn` also finds there the
+      `seed` of each step, int32[2].
     context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
     gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars that
       are averaged over clients and reported; values that are not finite are
       left out of the average.
     averages_logits: Whether training also leaves the mean logits of each class
       (`LocalResult.class_logits`).
+    proximal_weight: mu >= 0 of a further term, mu/2 times the squared distance
+      of the trainable weights from those that the round began with; without
+      the weight it is reported as `proximal`, to be in `loss_names`.
   """
 
   loss_fn: Callable[..., Mapping[str, tf.Tensor]]
   loss_names: Sequence[str]
-  context_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
+  context_fn: Callable[[Any, Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
   context_specs: Mapping[str, tf.TensorSpec] = types.MappingProxyType({})
   gauges_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
   averages_logits: bool = False
+  proximal_weight: float = 0.0
 
 
 UpdateFn = Callable[
   [functional.FunctionalModel, local_training.LocalResult], Any
 ]
+MeasureFn = Callable[[local_training.LocalResult], Mapping[str, tf.Tensor]]
 ReceiveFn = Callable[[functional.FunctionalModel, Any, tf.Tensor], tf.Tensor]
 
 
@@ -72,11 +80,14 @@ class ClientOutput(NamedTuple):
   Attributes:
     client_state: The `ClientState` after the round.
     update: All that the server's aggregation sees.
+    num_examples: float32 scalar, examples that it trained on in all epochs; 0
+      if it diverged. What its weights count where they are averaged.
     metrics: `ClientMetrics`.
   """
 
   client_state: Any
   update: Any
+  num_examples: Any
   metrics: Any
 
 
@@ -193,6 +204,8 @@ def build_client_work(
   *,
   update_fn: UpdateFn,
   receive_fn: Optional[ReceiveFn] = None,
+  companion: Optional[companion_lib.Companion] = None,
+  measure_fn: MeasureFn = lambda _: {},
   optimizer: local_optimizer.LocalOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: local_training.LocalTrainingConfig,
@@ -201,7 +214,7 @@ def build_client_work(
 
   Its type is
   `(<round_num=int32, broadcast=B, client_state=S, examples=E> ->
-  <client_state=S, update=U, metrics=M>)`, where `S` is
+  <client_state=S, update=U, num_examples=float32, metrics=M>)`, where `S` is
   `client_state.client_state_type`, `E` is `examples_type`, `U` is what
   `update_fn` returns and `M` a `ClientMetrics`. Every architecture is one
   branch of a `tf.switch_case`.
@@ -218,6 +231,9 @@ def build_client_work(
       training, of its `LocalResult`; of the same type for all models.
     receive_fn: `fn(model, broadcast, weights) -> weights`, the flat vector
       with which training starts; by default the client's own.
+    companion: A shared model that is trained beside the client's.
+    measure_fn: `fn(result) -> dict` of float32 scalars, averaged over clients
+      and reported like the objective's gauges.
     optimizer: Updates the trainable weights.
     input_spec: Of the examples' images.
     config: Batches, epochs and kind of prototypes.
@@ -226,16 +242,17 @@ def build_client_work(
     ValueError: If the models disagree (see `check_models`).
   """
   num_classes, feature_dim = check_models(models, input_spec)
-  branches = [
-    local_training.build_local_training(
-      model, objective, optimizer, input_spec, config
-    )
+  parts = objective, optimizer, input_spec, config
+  branches: list[Callable[..., local_training.LocalResult]] = [
+    local_training.build_local_training(model, *parts)
+    if companion is None
+    else companion_lib.build_training(model, companion, *parts)
     for model in models
   ]
 
   @tf.function(autograph=False)
   def work(round_num, broadcast, state, examples):
-    context = objective.context_fn(broadcast, state)
+    context = objective.context_fn(broadcast, state, round_num)
     structure = None
 
     def branch(model, train_fn):
@@ -244,7 +261,13 @@ def build_client_work(
       if receive_fn is not None:
         weights = receive_fn(model, broadcast, weights)
       result = train_fn(
-        weights, state.optimizer, examples, context, state.seed, round_num
+        weights,
+        state.optimizer,
+        examples,
+        context,
+        state.seed,
+        round_num,
+        *(() if companion is None else (broadcast, state.private)),
       )
       structure = result, update_fn(model, result)
       return tf.nest.flatten(structure)
@@ -262,12 +285,22 @@ def build_client_work(
       prototypes=_choose(finite, result.prototypes, state.prototypes),
       counts=_choose(finite, result.counts, state.counts),
       seed=state.seed,
+      private=(
+        state.private
+        if companion is None
+        else _choose(finite, result.private, state.private)
+      ),
     )
     update = tf.nest.map_structure(
       lambda part: _choose(finite, part, tf.zeros_like(part)), update
     )
-    gauges = objective.gauges_fn(broadcast, state)
-    return ClientOutput(new_state, update, _metrics(result, gauges, finite))
+    gauges = {**objective.gauges_fn(broadcast, state), **measure_fn(result)}
+    return ClientOutput(
+      new_state,
+      update,
+      tf.where(finite, result.num_examples, 0.0),
+      _metrics(result, gauges, finite),
+    )
 
   client_work = tff.tensorflow.computation(
     lambda round_num, broadcast, client_state, examples: work(

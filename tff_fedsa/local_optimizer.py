@@ -125,8 +125,95 @@ class LocalOptimizer:
     """Returns the vector of a client that has not trained yet."""
     return self.to_vector(self._initial_state(specs)).numpy()
 
+  def restarted(
+    self, learning_rate: Optional[float] = None
+  ) -> 'LocalOptimizer':
+    """Returns one that starts anew in every round.
+
+    Args:
+      learning_rate: Of all rounds; by default as here.
+
+    Raises:
+      ValueError: If the optimizer has no learning rate to set.
+    """
+    if learning_rate is None:
+      return LocalOptimizer(
+        self._optimizer, learning_rate_fn=self._learning_rate_fn
+      )
+    return LocalOptimizer(
+      self._optimizer, learning_rate_fn=lambda _: learning_rate
+    )
+
   def _initial_state(self, specs: Sequence[tf.TensorSpec]) -> Any:
     # Hyperparameters are Python numbers there, but loop variables here.
     return tf.nest.map_structure(
       tf.convert_to_tensor, self._optimizer.initialize(list(specs))
     )
+
+
+class GroupedOptimizer:
+  """Trains groups of weights, each with an optimizer of its own.
+
+  Stands for a `LocalOptimizer` in local training.
+  """
+
+  def __init__(
+    self,
+    optimizers: Sequence[LocalOptimizer],
+    group_sizes: Sequence[int],
+    *,
+    clip_norm: Optional[float] = None,
+  ):
+    """Initializes `GroupedOptimizer`.
+
+    Args:
+      optimizers: One per group; only the first may keep its state.
+      group_sizes: How many weights each has, one group after the other.
+      clip_norm: Largest norm of a group's gradient in a step; longer ones are
+        scaled down to it. None lets them be.
+    """
+    self._optimizers = list(optimizers)
+    self._sizes = list(group_sizes)
+    self._clip_norm = clip_norm
+
+  def begin_round(
+    self,
+    vector: tf.Tensor,
+    specs: Sequence[tf.TensorSpec],
+    round_num: tf.Tensor,
+  ) -> Any:
+    """As `LocalOptimizer.begin_round`; the vector is the first group's."""
+    return tuple(
+      optimizer.begin_round(vector, group, round_num)
+      for optimizer, group in zip(self._optimizers, self._grouped(specs))
+    )
+
+  def next(
+    self, state: Any, weights: list[tf.Tensor], gradients: list[tf.Tensor]
+  ) -> tuple[Any, list[tf.Tensor]]:
+    """Returns the state and the weights after one step."""
+    states, updated = [], []
+    for optimizer, part, own, group in zip(
+      self._optimizers,
+      state,
+      self._grouped(weights),
+      self._grouped(gradients),
+    ):
+      if group:
+        if self._clip_norm is not None:
+          group, _ = tf.clip_by_global_norm(group, self._clip_norm)
+        part, own = optimizer.next(part, own, group)
+      states.append(part)
+      updated += own
+    return tuple(states), updated
+
+  def to_vector(self, state: Any) -> tf.Tensor:
+    """Returns what is kept: the state of the first group."""
+    return self._optimizers[0].to_vector(state[0])
+
+  def _grouped(self, items: Sequence[Any]) -> list[list[Any]]:
+    groups, start = [], 0
+    for size in self._sizes:
+      groups.append(list(items[start : start + size]))
+      start += size
+    return groups

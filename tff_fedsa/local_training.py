@@ -14,6 +14,7 @@ from tff_fedsa import local_optimizer
 from tff_fedsa import prototypes
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
+from tff_fedsa.models import pairs
 
 REMAINDERS = ('short', 'wrap', 'drop')
 PROTOTYPE_KINDS = ('running', 'final', 'initial')
@@ -70,6 +71,8 @@ class LocalResult(NamedTuple):
     losses: Dict of float32 scalars: each term of the objective, summed over
       examples (mean of a batch times its size).
     num_examples: float32 scalar, examples that losses are summed over.
+    companion: What is sent of a model trained beside (see `companion`).
+    private: float32[?], what stays with the client of it.
   """
 
   weights: Any
@@ -79,6 +82,8 @@ class LocalResult(NamedTuple):
   class_logits: Any
   losses: Any
   num_examples: Any
+  companion: Any = ()
+  private: Any = ()
 
 
 class _Progress(NamedTuple):
@@ -94,9 +99,9 @@ class _Progress(NamedTuple):
 
 
 def build_local_training(
-  model: functional.FunctionalModel,
+  model: functional.FunctionalModel | pairs.ModelPair,
   objective: Any,
-  optimizer: local_optimizer.LocalOptimizer,
+  optimizer: local_optimizer.LocalOptimizer | local_optimizer.GroupedOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: LocalTrainingConfig,
 ) -> Callable[..., LocalResult]:
@@ -160,6 +165,22 @@ def build_local_training(
     else:
       num_steps = (num_available + batch_size - 1) // batch_size
     trainable, model_state = model.split(weights)
+
+    def add_proximal(current, gradients, losses):
+      mu = objective.proximal_weight
+      if not mu:
+        return gradients, losses
+      drifts = [now - before for now, before in zip(current, trainable)]
+      proximal = tf.add_n([tf.nn.l2_loss(drift) for drift in drifts])
+      return (
+        [g + mu * drift for g, drift in zip(gradients, drifts)],
+        {
+          **losses,
+          'loss': losses['loss'] + mu * proximal,
+          'proximal': proximal,
+        },
+      )
+
     round_seed = _fold_in(seed, round_num)
 
     def train_epoch(epoch, progress):
@@ -181,8 +202,11 @@ def build_local_training(
           context,
           _fold_in(epoch_seed, index + 1),
         )
+        gradients, losses = add_proximal(
+          progress.trainable, output.gradients, output.losses
+        )
         optimizer_state, trainable = optimizer.next(
-          progress.optimizer, progress.trainable, output.gradients
+          progress.optimizer, progress.trainable, gradients
         )
         sums, counts = add_to_sums(
           (progress.sums, progress.counts),
@@ -199,7 +223,7 @@ def build_local_training(
           sums=sums,
           counts=counts,
           losses={
-            name: total + num_examples * output.losses[name]
+            name: total + num_examples * losses[name]
             for name, total in progress.losses.items()
           },
           num_examples=progress.num_examples + num_examples,

@@ -8,7 +8,8 @@ Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
 Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
 reference code `clientSA.train`, lokinko/FedSA@75bf106. No gradient flows into
 the anchors in any of them. And the pull to global class means that FedProto and
-its relatives add to the cross-entropy.
+its relatives add to the cross-entropy, and the distillation of two models that
+learn from each other.
 """
 
 from collections.abc import Callable
@@ -144,3 +145,50 @@ def class_mean_regularization(
   )
   counted = tf.gather(present, labels)[:, tf.newaxis]
   return tf.reduce_mean(tf.where(counted, squares, tf.zeros_like(squares)))
+
+
+def distillation(logits: tf.Tensor, teacher_logits: tf.Tensor) -> tf.Tensor:
+  """Returns how far class probabilities are from a teacher's.
+
+    L = mean over b of sum over c of q[b, c] * (log q[b, c] - log p[b, c])
+
+  with p = softmax(logits) and q = softmax(teacher_logits): KL(q || p).
+
+  Args:
+    logits: float[batch, num_classes].
+    teacher_logits: float[batch, num_classes]; a gradient flows into them, too.
+
+  Returns:
+    float scalar, nats per example, >= 0.
+  """
+  log_p = tf.nn.log_softmax(logits)
+  log_q = tf.nn.log_softmax(teacher_logits)
+  return tf.reduce_mean(tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=1))
+
+
+def mutual_distillation(
+  logits: tf.Tensor, shared_logits: tf.Tensor, *, reference: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the `distillation` of two models that teach each other.
+
+  Args:
+    logits: float[batch, num_classes], of a client's model.
+    shared_logits: float[batch, num_classes], of the shared model.
+    reference: Whether terms are averaged over classes, too, and each moves
+      both models, teacher and pupil, as in TsingZ0/HtFLlib@e959261. By default
+      a teacher's logits are constants, as in the papers.
+
+  Returns:
+    Two float scalars, nats >= 0: that of the client's model, and of the shared
+    one.
+  """
+  if reference:
+    num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
+    return (
+      distillation(logits, shared_logits) / num_classes,
+      distillation(shared_logits, logits) / num_classes,
+    )
+  return (
+    distillation(logits, tf.stop_gradient(shared_logits)),
+    distillation(shared_logits, tf.stop_gradient(logits)),
+  )

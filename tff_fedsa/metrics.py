@@ -1,11 +1,12 @@
 """The rows of a run's history: columns, units, and where they are written."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import csv
 import io
 import math
 import os
+import types
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa import composer
+from tff_fedsa import evaluation
 from tff_fedsa import files
 
 Row = dict[str, Any]
@@ -26,28 +28,32 @@ _CLASSIFIER_COLUMNS = {
   'accuracy_p10': '10th percentile over clients, in [0, 1]',
 }
 
-# Column of metrics.csv -> what it holds and its unit. Training columns are of
-# the row's own round.
-COLUMNS: dict[str, str] = {
-  'round': 'rounds done when the row was taken; 0 is before training',
-  **{
-    f'{classifier}_{name}': f'{described}; {how}'
-    for classifier, how in (
-      ('prototype', 'nearest global prototype (the paper)'),
-      ('anchor', 'nearest anchor'),
-      ('head', "the client's own classifier head"),
-      ('global_head', "the server's head on the client's features"),
-    )
-    for name, described in _CLASSIFIER_COLUMNS.items()
-  },
+_ROUND = {'round': 'rounds done when the row was taken; 0 is before training'}
+
+# Training columns are of the row's own round.
+_TRAINING_COLUMNS = {
   'loss': 'client objective, mean over trained examples, nats',
   'loss_cross_entropy': 'its cross-entropy term, unweighted, nats',
   'loss_regularization': (
     'its pull to anchors or global prototypes, unweighted, squared units'
   ),
   'loss_contrastive': 'its margin contrastive term, unweighted, nats',
+  'loss_contrastive_global': 'its contrast with global prototypes, nats',
+  'loss_contrastive_local': "its contrast with clients' prototypes, nats",
+  'loss_generative': 'its cross-entropy of generated features, nats',
   'loss_calibration': 'its classifier calibration, unweighted, nats',
-  'loss_distillation': 'its pull to mean logits, unweighted, squared logits',
+  'loss_distillation': (
+    'its pull to mean logits (squared logits), or to what the shared model '
+    'says (nats), unweighted'
+  ),
+  'loss_hidden': (
+    "its pull to the shared model's transformed features, unweighted, squared "
+    'units'
+  ),
+  'loss_shared': "the shared model's objective in clients' training, nats",
+  'loss_proximal': (
+    "half its squared distance from the round's first weights, unweighted"
+  ),
   'gap_global': 'gap of the anchors, feature distance',
   'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
   'anchor_separation_min': 'smallest distance between two anchors',
@@ -61,12 +67,49 @@ COLUMNS: dict[str, str] = {
   'clients_trained': 'of these, clients that made a step and stayed finite',
   'clients_nonfinite': 'of these, clients excluded because they diverged',
   'bytes_down_per_client': 'bytes that a client received in the round',
-  'bytes_up_per_client': 'bytes that a client sent in the round',
+  'bytes_up_per_client': 'bytes that a client sent in the round, mean',
+  'compression_down': 'how many times more it would be without compression',
+  'compression_up': 'the same of what a client sent, mean over clients',
   'seconds_training': 'wall-clock seconds of the round without evaluation',
   'seconds_evaluation': 'wall-clock seconds of the evaluation',
   'memory_python_mb': 'resident memory of Python, MB (10^6 bytes)',
   'memory_children_mb': 'resident memory of its child processes, MB',
   'memory_peak_mb': 'peak resident memory of Python so far, MB',
+}
+
+# Column of metrics.csv -> what it holds and its unit, protocol `personal`.
+COLUMNS: dict[str, str] = {
+  **_ROUND,
+  **{
+    f'{classifier}_{name}': f'{described}; {how}'
+    for classifier, how in (
+      ('prototype', 'nearest global prototype (the paper)'),
+      ('anchor', 'nearest anchor'),
+      ('head', "the client's own classifier head"),
+      ('global_head', "the server's head on the client's features"),
+    )
+    for name, described in _CLASSIFIER_COLUMNS.items()
+  },
+  **_TRAINING_COLUMNS,
+}
+
+# The same of protocol `global`. Where there are several test sets (domains),
+# a column with `_<name>` behind for each.
+GLOBAL_COLUMNS: dict[str, str] = {
+  **_ROUND,
+  **{
+    f'{evaluation.GLOBAL_PREFIX}{classifier}_accuracy': (
+      'averaged model on the global test set, or mean over domains, in [0, 1]; '
+      f'{how}'
+    )
+    for classifier, how in (
+      ('prototype', 'nearest global prototype'),
+      ('anchor', 'nearest anchor'),
+      ('head', 'its own classifier head'),
+      ('global_head', "the server's head on its features"),
+    )
+  },
+  **_TRAINING_COLUMNS,
 }
 
 # They differ between two equal runs.
@@ -95,7 +138,7 @@ class Recorder(Protocol):
 class CsvWriter:
   """Keeps `metrics.csv` whole: it has all rows so far after each `record`."""
 
-  def __init__(self, path: str, columns: Sequence[str] = tuple(COLUMNS)):
+  def __init__(self, path: str, columns: Iterable[str] = COLUMNS):
     self._path = path
     self._columns = list(columns)
     self._rows: list[Row] = []
@@ -146,7 +189,7 @@ class TensorBoardWriter:
 
 def _tensorboard_tag(column: str) -> str:
   """Groups columns as `accuracy/head`, `loss/contrastive`, ..."""
-  for classifier in ('prototype', 'anchor', 'head', 'global_head'):
+  for classifier in (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS):
     if column.startswith(f'{classifier}_accuracy'):
       return f'{column[len(classifier) + 1:]}/{classifier}'
   group, _, rest = column.partition('_')
@@ -188,17 +231,34 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   return columns
 
 
-def communication_columns(process: composer.StatefulProcess) -> Row:
+def communication_columns(
+  process: composer.StatefulProcess,
+  measured: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Row:
   """Returns the bytes that a client receives and sends in a round.
 
   Read off the types of what the process broadcasts and aggregates; client
   states stay with clients and do not count.
+
+  Args:
+    process: Of `composer.compose_process`.
+    measured: Columns of the round (see `training_columns`). A method that
+      compresses measures these itself; only averaged weights are added.
   """
-  return {
-    # The round number goes down, too.
-    'bytes_down_per_client': bytes_of_type(process.broadcast_type) + 4,
-    'bytes_up_per_client': bytes_of_type(process.update_type),
-  }
+  # The round number goes down, too.
+  sent = (
+    ('bytes_down_per_client', process.broadcast_type, 4),
+    ('bytes_up_per_client', process.update_type, 0),
+  )
+  columns: Row = {}
+  for name, value_type, more in sent:
+    if name not in measured:
+      columns[name] = bytes_of_type(value_type) + more
+    elif process.averages_weights:
+      columns[name] = measured[name] + bytes_of_type(value_type[1])
+    else:
+      columns[name] = measured[name]
+  return columns
 
 
 def bytes_of_type(value_type: tff.Type) -> int:

@@ -7,7 +7,9 @@ and do with what is there:
 - `anchors`: float32[num_classes, feature_dim];
 - `prototypes`: float32[num_classes, feature_dim], the global ones, and
   `present`: bool[num_classes], classes that have one;
-- `head`: the weights of a classifier head for all clients, a tuple of tensors.
+- `head`: the weights of a classifier head for all clients, a tuple of tensors;
+- `weights`: float32[num_weights], the averaged ones of a model for all clients
+  (see `averaging`).
 """
 
 import collections

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import time
+import types
 from typing import Any, NamedTuple, Optional
 
 from absl import logging
@@ -13,9 +14,12 @@ from tff_fedsa import checkpoints
 from tff_fedsa import client_store
 from tff_fedsa import composer
 from tff_fedsa import evaluation
+from tff_fedsa import global_evaluation
 from tff_fedsa import metrics
 from tff_fedsa import sampling
 from tff_fedsa.data import tasks
+
+PROTOCOLS = ('personal', 'global')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,9 @@ class SimulationConfig:
       early.
     clients_per_evaluation: Clients evaluated in one call; bounds memory when
       states live on disk.
+    protocol: What rows say: `personal` (the paper), how every client does on
+      its own test examples; `global`, how the averaged model does on the
+      task's global test set.
   """
 
   total_rounds: int = 100
@@ -43,11 +50,18 @@ class SimulationConfig:
   rounds_per_checkpoint: int = 10
   patience: Optional[int] = None
   clients_per_evaluation: int = 100
+  protocol: str = 'personal'
 
   def __post_init__(self):
+    if self.protocol not in PROTOCOLS:
+      raise ValueError(
+        f'Unknown protocol {self.protocol!r}; known: {", ".join(PROTOCOLS)}.'
+      )
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.name != 'sampling_seed' and value is not None and value < 1:
+      if field.name in ('protocol', 'sampling_seed'):
+        continue
+      if value is not None and value < 1:
         raise ValueError(f'Expected {field.name} >= 1, found {value}.')
 
 
@@ -57,7 +71,10 @@ class SimulationResult(NamedTuple):
   Attributes:
     server_state: After the last round.
     history: One row (`metrics.COLUMNS`) per evaluated round.
-    per_client: The last evaluation, one dict of counts per client.
+    per_client: The last evaluation, one dict of counts per client; empty in
+      protocol `global`.
+    per_test_set: The last evaluation of protocol `global`, a dict of counts
+      per test set.
     stopped_early: Whether patience ended the run.
   """
 
@@ -65,6 +82,7 @@ class SimulationResult(NamedTuple):
   history: list[metrics.Row]
   per_client: Sequence[Mapping[str, Any]]
   stopped_early: bool
+  per_test_set: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
 
 
 def evaluate_clients(
@@ -122,7 +140,8 @@ def run(
 
   Args:
     process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
-    evaluate: Of `evaluation.build_evaluation`, for the same models.
+    evaluate: Of `evaluation.build_evaluation`, for the same models; in protocol
+      `global` of `global_evaluation.build_global_evaluation`.
     task: Data of all clients.
     store: States of all clients; it is rolled back to the checkpoint if there
       is one.
@@ -135,8 +154,10 @@ def run(
 
   Raises:
     checkpoints.CheckpointError: If a checkpoint can't be written or read.
-    ValueError: If `clients_per_round` exceeds the number of clients.
+    ValueError: If `clients_per_round` exceeds the number of clients, or the
+      task has no test set for the protocol `global`.
   """
+  test_sets = task.global_test() if config.protocol == 'global' else {}
   server_state = process.initialize()
   history: list[metrics.Row] = []
   start_round = 0
@@ -152,12 +173,16 @@ def run(
       logging.info('Resuming after round %d.', start_round)
   for recorder in recorders:
     recorder.rewind(history)
-  communication = metrics.communication_columns(process)
   per_client: Sequence[Mapping[str, Any]] = []
+  per_test_set: Mapping[str, Mapping[str, Any]] = {}
 
-  def take_row(round_num: int, training: metrics.Row) -> metrics.Row:
-    nonlocal per_client
-    started = time.monotonic()
+  def evaluate_now() -> Mapping[str, float]:
+    nonlocal per_client, per_test_set
+    if config.protocol == 'global':
+      per_test_set = global_evaluation.evaluate_test_sets(
+        evaluate, server_state.model, test_sets
+      )
+      return global_evaluation.summarize(per_test_set)
     per_client = evaluate_clients(
       evaluate,
       task,
@@ -165,12 +190,16 @@ def run(
       server_state.model,
       clients_per_evaluation=config.clients_per_evaluation,
     )
+    return evaluation.summarize(per_client)
+
+  def take_row(round_num: int, training: metrics.Row) -> metrics.Row:
+    started = time.monotonic()
     row = {
       'round': round_num,
-      **evaluation.summarize(per_client),
+      **evaluate_now(),
       **training,
+      **(metrics.communication_columns(process, training) if round_num else {}),
       **(server_metrics_fn(server_state) if server_metrics_fn else {}),
-      **(communication if round_num else {}),
       'seconds_evaluation': time.monotonic() - started,
       **metrics.memory_columns(),
     }
@@ -234,16 +263,12 @@ def run(
     ):
       save(finished_round)
     raise
-  if not per_client:
+  if not per_client and not per_test_set:
     # A finished run was started again: there is nothing to train.
-    per_client = evaluate_clients(
-      evaluate,
-      task,
-      store,
-      server_state.model,
-      clients_per_evaluation=config.clients_per_evaluation,
-    )
-  return SimulationResult(server_state, history, per_client, stopped_early)
+    evaluate_now()
+  return SimulationResult(
+    server_state, history, per_client, stopped_early, per_test_set
+  )
 
 
 def _should_stop(
@@ -251,9 +276,8 @@ def _should_stop(
 ) -> bool:
   if patience is None or not history:
     return False
-  classifiers = [
-    name for name in evaluation.CLASSIFIERS if f'{name}_accuracy' in history[0]
-  ]
+  names = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  classifiers = [name for name in names if f'{name}_accuracy' in history[0]]
   objective = f'{evaluation.main_classifier(classifiers)}_accuracy'
   accuracies = [row[objective] for row in history]
   best_round = history[int(np.argmax(accuracies))]['round']

@@ -36,10 +36,16 @@ _DISTRIBUTIONS = {
 
 # Package -> filegroup name -> glob.
 _FILE_GROUPS = {
-  'flags': {'presets': '*.flags'},
+  'flags': {'presets': '**/*.flags', 'sweeps': 'sweeps/*.toml'},
   'tests/testdata': {'testdata': '**'},
 }
-_FILES = ('//:setup.cfg', '//flags:presets', '//tests/testdata', '//:documents')
+_FILES = (
+  '//:setup.cfg',
+  '//flags:presets',
+  '//flags:sweeps',
+  '//tests/testdata',
+  '//:documents',
+)
 
 _DECLARED = re.compile(r'^# BUILD: (.+)$', re.MULTILINE)
 

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 _PATH = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'flags.md'
-_OTHERS = ('evaluate', 'export', 'devices', 'worker')
+_OTHERS = ('evaluate', 'export', 'sweep', 'report', 'devices', 'worker')
 _HEAD = """\
 # Flags
 
@@ -37,14 +37,18 @@ def render() -> str:
     title = (importlib.import_module(module).__doc__ or module).splitlines()[0]
     parts.append(f'### {title.rstrip(".")}\n\n{_table(names)}')
   # The other launchers have flags of the same names.
+  shown = {}
   for name in itertools.chain.from_iterable(groups.values()):
     if name in flags.FLAGS:
+      shown[name] = flags.FLAGS[name].help
       delattr(flags.FLAGS, name)
   for launcher in _OTHERS:
     before = set(flags.FLAGS)
     importlib.import_module(f'launch.{launcher}')
     names = [name for name in flags.FLAGS if name not in before]
-    parts.append(f'## launch.{launcher}\n\n{_table(sorted(names))}')
+    # launch.sweep takes those of launch.train, too.
+    own = [name for name in names if shown.get(name) != flags.FLAGS[name].help]
+    parts.append(f'## launch.{launcher}\n\n{_table(sorted(own))}')
     for name in names:
       delattr(flags.FLAGS, name)
   return '\n'.join(parts)

@@ -69,7 +69,7 @@ def test_gradients_equal_the_reference(arrays):
     state,
     arrays['x'].transpose(0, 2, 3, 1),
     arrays['y'].astype(np.int32),
-    objective.context_fn(_known(arrays['global_protos']), None),
+    objective.context_fn(_known(arrays['global_protos']), None, 0),
     np.zeros([2], np.int32),
   )
   golden.assert_close(output.features, arrays['feats'])

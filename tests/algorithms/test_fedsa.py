@@ -143,17 +143,57 @@ def test_step_losses_equal_the_reference(model):
     weights = [w - 0.01 * g for w, g in zip(weights, output.gradients)]
 
 
+def test_warmup_and_margin_scale_by_hand(model):
+  anchors = np.eye(10, 16, dtype=np.float32)
+  state = client_state.build_initial_state_fn([model])(0)
+  objective = fedsa.build_objective(
+    10, 16, fedsa.LossWeights(2.0, 3.0, 5.0), margin_scale=0.5, warmup_rounds=4
+  )
+  features = tf.constant(np.eye(2, 16, dtype=np.float32)[::-1] * 2.0)
+  logits = tf.zeros([2, 10])
+  labels = tf.constant([1, 2])
+  for round_num, warmup in enumerate([0.0, 0.25, 0.5, 0.75, 1.0, 1.0]):
+    context = objective.context_fn(anchors, state, round_num)
+    # All pairs of anchors are sqrt(2) apart.
+    np.testing.assert_allclose(context['margin'], np.sqrt(2.0) / 2, rtol=1e-6)
+    terms = objective.loss_fn(
+      features, logits, labels, lambda x: 3.0 * x[:, :10], context
+    )
+    np.testing.assert_allclose(
+      terms['loss'],
+      terms['cross_entropy']
+      + warmup * (2.0 * terms['regularization'] + 3.0 * terms['contrastive'])
+      + 5.0 * terms['calibration'],
+      rtol=1e-6,
+    )
+
+
+def test_a_round_of_warmup_trains_without_anchors(model):
+  examples = _random_clients(1)
+  _, warm, _ = _run([model], examples, rounds=1, warmup_rounds=3)
+  _, none, _ = _run(
+    [model], examples, rounds=1, loss_weights=fedsa.LossWeights(0.0, 0.0)
+  )
+  np.testing.assert_allclose(warm[0].weights, none[0].weights, atol=1e-6)
+  _, later, _ = _run([model], examples, rounds=2, warmup_rounds=3)
+  _, never, _ = _run(
+    [model], examples, rounds=2, loss_weights=fedsa.LossWeights(0.0, 0.0)
+  )
+  assert np.abs(later[0].weights - never[0].weights).max() > 1e-4
+
+
 def test_type_properties(model):
   process = fedsa.build_fedsa([model], input_spec=_SPEC)
   table = 'float32[10,16]'
   server = (
     f'<round_num=int32,model=<anchors={table},prototypes={table},'
     'present=bool[10]>,distributor=<>,aggregator=<vectors=<>,weights=<>>,'
-    'finalizer=<>>@SERVER'
+    'finalizer=<>,averager=<>>@SERVER'
   )
   client = (
     '{<architecture=int32,weights=float32[?],optimizer=float32[?],'
-    f'prototypes={table},counts=float32[10],seed=int32[2]>}}@CLIENTS'
+    f'prototypes={table},counts=float32[10],seed=int32[2],'
+    'private=float32[?]>}@CLIENTS'
   )
   metrics = (
     '<calibration=float32,contrastive=float32,cross_entropy=float32,'
@@ -447,6 +487,15 @@ def test_bad_parts_are_named(model):
     build(anchors=np.zeros((3, 16), np.float32))
   with pytest.raises(ValueError, match='regularization weight >= 0'):
     fedsa.LossWeights(regularization=-1.0)
+  with pytest.raises(ValueError, match='margin_scale >= 0'):
+    build(margin_scale=-1.0)
+  with pytest.raises(ValueError, match='warmup_rounds >= 0'):
+    build(warmup_rounds=-1)
+  with pytest.raises(ValueError, match='found both'):
+    build(
+      objective=fedsa.build_objective(10, 16, fedsa.LossWeights()),
+      warmup_rounds=1,
+    )
   with pytest.raises(ValueError, match='known: clients, examples'):
     build(weighting='none')
   with pytest.raises(ValueError, match='batch_size >= 1'):

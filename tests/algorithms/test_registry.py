@@ -1,8 +1,11 @@
 """Methods by name: one signature, each its own classifiers."""
 
+import functools
+
 import pytest
 
 from tests.algorithms import clients
+from tff_fedsa import averaging as averaging_lib
 from tff_fedsa import composer
 from tff_fedsa import evaluation
 from tff_fedsa.algorithms import registry
@@ -15,6 +18,12 @@ _CLASSIFIERS = {
   'feddistill': ('head',),
   'lg_fedavg': ('head', 'global_head'),
   'fedgh': ('head', 'global_head'),
+  'fedavg': ('head',),
+  'fedprox': ('head',),
+  'fml': ('head',),
+  'fedkd': ('head',),
+  'fedgen': ('head', 'global_head'),
+  'fedpcl': ('prototype', 'head'),
 }
 
 
@@ -24,18 +33,40 @@ def model():
 
 
 @pytest.fixture(scope='module')
-def fedsa(model):
-  return registry.build('fedsa', [model], input_spec=clients.SPEC)
+def process_of(model):
+  return functools.cache(
+    lambda name: registry.build(name, [model], input_spec=clients.SPEC)
+  )
+
+
+@pytest.fixture(scope='module')
+def averaging(model):
+  return averaging_lib.build_weight_averaging([model])
 
 
 @pytest.mark.parametrize('name', registry.NAMES)
-def test_all_have_the_same_signature(model, fedsa, name):
-  process = registry.build(name, [model], input_spec=clients.SPEC)
+def test_all_have_the_same_signature(process_of, name):
+  process = process_of(name)
   assert isinstance(process, composer.StatefulProcess)
-  found, expected = (p.next.type_signature.parameter for p in (process, fedsa))
+  found, expected = (
+    p.next.type_signature.parameter for p in (process, process_of('fedsa'))
+  )
   assert found.client_states == expected.client_states
   assert found.examples == expected.examples
   assert process.next.type_signature.result.result == expected.client_states
+  classifiers = evaluation.classifiers_of(process.server_model_type)
+  assert classifiers == _CLASSIFIERS[name]
+  assert process.averages_weights == (name in ('fedavg', 'fedprox'))
+
+
+@pytest.mark.parametrize('name', registry.NAMES)
+def test_all_have_an_averaged_model_in_protocol_global(
+  process_of, averaging, name
+):
+  process = process_of(name)
+  if not process.averages_weights:
+    process = composer.with_averaging(process, averaging)
+  assert process.averages_weights
   classifiers = evaluation.classifiers_of(process.server_model_type)
   assert classifiers == _CLASSIFIERS[name]
 
@@ -50,11 +81,17 @@ def test_the_main_classifier_is_the_one_that_papers_report():
     'feddistill': 'head',
     'lg_fedavg': 'global_head',
     'fedgh': 'global_head',
+    'fedavg': 'head',
+    'fedprox': 'head',
+    'fml': 'head',
+    'fedkd': 'head',
+    'fedgen': 'global_head',
+    'fedpcl': 'prototype',
   }
 
 
 def test_hyperparameters_are_those_of_the_builder():
-  assert registry.hyperparameters('local') == {}
+  assert registry.hyperparameters('local') == {'objective': None}
   assert registry.hyperparameters('fedtgp') == {
     'regularization_weight': 10.0,
     'server_epochs': 100,

@@ -3,11 +3,13 @@
 import pathlib
 
 from absl import flags
+import numpy as np
 import pytest
 
 from flags import algorithm_flags
 from launch import experiment
 from tff_fedsa import prototypes
+from tff_fedsa.algorithms import fedgen
 from tff_fedsa.algorithms import registry
 
 # BUILD: //flags:presets //tests/testdata
@@ -55,15 +57,28 @@ def test_defaults_are_those_of_the_library(parse, built, name):
   for parameter, default in registry.hyperparameters(name).items():
     if parameter == 'loss_weights':
       assert built[parameter] == type(built[parameter])()
+    elif parameter == 'max_participants':
+      assert built[parameter] == 4  # All clients take part.
     elif default is not None:  # None stands for what is made then.
       assert built[parameter] == default, parameter
   assert built['local'].batch_size == 10
 
 
-def test_weightings_are_those_of_the_library(parse):
+@pytest.mark.parametrize(
+  'name, known',
+  [
+    ('lg_fedavg_weighting', prototypes.WEIGHTINGS),
+    ('fedavg_weighting', prototypes.WEIGHTINGS),
+    ('fedprox_weighting', prototypes.WEIGHTINGS),
+    ('fedpcl_weighting', prototypes.WEIGHTINGS),
+    ('fml_weighting', prototypes.WEIGHTINGS),
+    ('fedkd_weighting', prototypes.WEIGHTINGS),
+    ('fedgen_ensemble_weighting', fedgen.ENSEMBLE_WEIGHTINGS),
+  ],
+)
+def test_weightings_are_those_of_the_library(parse, name, known):
   parse()
-  found = flags.FLAGS['lg_fedavg_weighting'].parser.enum_values
-  assert set(found) == set(prototypes.WEIGHTINGS)
+  assert set(flags.FLAGS[name].parser.enum_values) == set(known)
 
 
 def test_flags_reach_the_builder(parse, built):
@@ -83,6 +98,82 @@ def test_flags_reach_the_builder(parse, built):
   # Unless it has a flag of its own, the server's rate is the clients'.
   assert built['server_learning_rate'] == 0.5
   assert built['model_seed'] == 6
+
+
+def test_weights_are_averaged_in_protocol_global(parse, built):
+  defined = parse(
+    '--protocol=global', '--test_set=per_domain', '--model_seed=6'
+  )
+  _ = defined.process
+  np.testing.assert_array_equal(
+    built['averaging'].initial_weights, defined.models[0].initial_weights(6)
+  )
+
+
+def test_they_are_not_in_protocol_personal(parse, built):
+  _ = parse('--algorithm=fedprox', '--fedprox_mu=0.5').process
+  assert built['averaging'] is None and built['proximal_weight'] == 0.5
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--protocol=global'], 'needs --test_set=original, or --test_set=per_do'),
+    (
+      ['--algorithm=fedavg', '--client_init=independent'],
+      '--client_init would be ignored: all clients begin with the averaged',
+    ),
+  ],
+)
+def test_what_does_not_fit_averaging_is_refused(parse, arguments, message):
+  defined = parse(*arguments)
+  with pytest.raises(flags.IllegalFlagValueError, match=message):
+    defined.check()
+  with pytest.raises(flags.IllegalFlagValueError, match=message):
+    _ = defined.task
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [['--protocol=global', '--test_set=per_domain'], ['--algorithm=fedavg']],
+)
+def test_averaging_needs_one_architecture(parse, arguments):
+  defined = parse(*arguments, '--family=digits3')
+  with pytest.raises(ValueError, match='found 3: digits_mlp, digits_cnn'):
+    _ = defined.process
+
+
+def test_fedpcl_is_built_for_the_clients_of_a_round(parse, built):
+  _ = parse('--algorithm=fedpcl', '--clients_per_round=3').process
+  assert built['max_participants'] == 3
+
+
+def test_flags_of_shared_models_reach_the_builder(parse, built):
+  _ = parse(
+    '--algorithm=fedkd',
+    '--fedkd_shared_model=digits_cnn',
+    '--fedkd_shared_learning_rate=0.5',
+    '--fedkd_energy_start=0.25',
+    '--fedkd_energy_end=0.75',
+    '--fedkd_energy_rounds=7',
+    '--fedkd_clip_norm=0',
+    '--fedkd_weighting=clients',
+    '--fedkd_reference_compression',
+    '--model_seed=6',
+  ).process
+  expected = {
+    'shared_model': 'digits_cnn',
+    'shared_learning_rate': 0.5,
+    'energy_start': 0.25,
+    'energy_end': 0.75,
+    'energy_rounds': 7,
+    'clip_norm': None,
+    'weighting': 'clients',
+    'reference_losses': False,
+    'reference_compression': True,
+    'model_seed': 6,
+  }
+  assert {name: built[name] for name in expected} == expected
 
 
 def test_the_servers_rate_may_differ(parse, built):

@@ -16,8 +16,9 @@ from tff_fedsa import local_training
 from tff_fedsa import prototypes
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.data import datasets
+from tff_fedsa.data import held_out
 from tff_fedsa.data import partition
-from tff_fedsa.data import sources
 from tff_fedsa.data import tasks
 from tff_fedsa.models import architectures
 from tff_fedsa.models import families
@@ -51,7 +52,7 @@ def _flag(name):
 def test_help_names_everything_known(parse):
   parse()
   for name, known in (
-    ('dataset', sources.DATASETS),
+    ('dataset', datasets.NAMES),
     ('partition', partition.NAMES),
     ('family', families.names() + architectures.names()),
   ):
@@ -70,7 +71,8 @@ def test_choices_are_those_of_the_library(parse):
     ('anchor_init', anchors.INITIALIZER_NAMES),
     ('client_init', client_state.CLIENT_INITS),
     ('client_optimizer_state', local_optimizer.OPTIMIZER_STATES),
-    ('test_set', tasks.TEST_SETS),
+    ('test_set', held_out.TEST_SETS),
+    ('protocol', simulation.PROTOCOLS),
   ):
     found = _flag(name).parser
     values = getattr(found, 'enum_values', None)
@@ -98,6 +100,21 @@ def test_defaults_are_those_of_the_library(parse):
   parameters = inspect.signature(fedsa.build_fedsa).parameters
   for name in ('anchor_decay', 'keep_missing'):
     assert _flag(name).value == parameters[name].default, name
+
+
+def test_images_are_cached_where_caches_are(parse, monkeypatch, tmp_path):
+  def cache_dir(*arguments):
+    flags.FLAGS.unparse_flags()
+    defined = parse('--dataset=cifar10', *arguments)
+    return defined._task_flags.build().cache_dir
+
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert cache_dir() == str(tmp_path / 'tff_fedsa')
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert cache_dir() == str(tmp_path / '.cache' / 'tff_fedsa')
+  assert cache_dir('--data_cache_dir=here') == 'here'
+  assert cache_dir('--data_cache_dir=none') is None
 
 
 @pytest.mark.parametrize('preset', _PRESETS)
@@ -178,13 +195,37 @@ def test_vain_optimizer_flags_are_refused(parse, arguments, message):
   [
     (['--partition=iid', '--alpha=0.5'], '--alpha would be ignored'),
     (['--classes_per_client=3'], '--classes_per_client would be ignored'),
+    (['--partition=nid1', '--least_samples=3'], '--least_samples would be'),
+    (['--clients_per_domain=a:3'], '--clients_per_domain would be ignored'),
+    (['--domain_fraction=0.2'], '--domain_fraction would be ignored'),
+    (
+      ['--partition=domain', '--clients_per_domain=a:3', '--num_clients=4'],
+      '--num_clients would be ignored',
+    ),
+    (
+      ['--partition=domain', '--clients_per_domain=a'],
+      "expected domain:clients, separated by commas, found 'a'",
+    ),
+    (['--max_test_examples=9'], '--max_test_examples would be ignored'),
     (['--data_dir=somewhere'], '--data_dir would be ignored: digits come'),
+    (
+      ['--dataset=npz', '--data_cache_dir=x'],
+      '--data_cache_dir would be ignored',
+    ),
+    (
+      ['--dataset=ham10000', '--download'],
+      '--download would be ignored: neither TFDS nor TFF',
+    ),
+    (
+      ['--dataset=tff_emnist', '--alpha=0.5', '--max_examples=9'],
+      '--alpha, --max_examples would be ignored: .* has clients of its own',
+    ),
     (
       ['--partition_file=x.npz', '--num_clients=5', '--partition_seed=3'],
       '--num_clients, --partition_seed would be ignored',
     ),
     (
-      ['--test_set=original', '--train_fraction=0.5'],
+      ['--test_set=per_domain', '--train_fraction=0.5'],
       '--train_fraction would be ignored',
     ),
   ],

@@ -97,6 +97,8 @@ def test_a_run_leaves_what_it_promises(run):
   assert rows[4]['loss'] < rows[1]['loss']
   # Columns of methods that exchange or train something else.
   others = {'loss_distillation', 'server_loss', 'server_margin'}
+  others |= {'loss_hidden', 'loss_shared', 'compression_down', 'compression_up'}
+  others |= {'loss_proximal'}
   others |= {name for name in metrics.COLUMNS if name.startswith('global_head')}
   assert set(rows[4]) == set(metrics.COLUMNS) - others
   # 10 anchors of 16 floats and the round; prototypes and 10 weights.
@@ -192,6 +194,18 @@ def test_killed_three_times_equals_uninterrupted(tmp_path):
   output = _train(tmp_path, 'killed', *options)
   assert 'resuming after round' in output
   assert _rows(path / 'metrics.csv') == _rows(tmp_path / 'whole/metrics.csv')
+
+
+def test_states_too_large_for_memory_live_on_disk(run, tmp_path):
+  root, output = run
+  assert 'GB, in memory' in output
+  assert not (root / 'run/client_states').exists()
+  limit = '--client_states_memory_gb=0.0001'
+  output = _train(tmp_path, 'disk', '--total_rounds=4', limit)
+  states = tmp_path / 'disk/client_states'
+  assert f'GB, {states}' in output
+  assert len(list(states.iterdir())) == 6
+  assert _rows(tmp_path / 'disk/metrics.csv') == _rows(root / 'run/metrics.csv')
 
 
 def test_ctrl_c_ends_a_run_with_a_word(tmp_path):

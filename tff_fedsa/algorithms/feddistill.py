@@ -78,7 +78,7 @@ def build_objective(
   return client_work_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=('loss', 'cross_entropy', 'distillation'),
-    context_fn=lambda known, state: {
+    context_fn=lambda known, *_: {
       'logits': known.logits,
       'present': known.present,
     },

@@ -64,7 +64,7 @@ def build_objective(
   return client_work_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=('loss', 'cross_entropy', 'regularization'),
-    context_fn=lambda known, state: {
+    context_fn=lambda known, *_: {
       'prototypes': known.prototypes,
       'present': known.present,
     },

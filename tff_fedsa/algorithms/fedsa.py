@@ -51,23 +51,42 @@ class LossWeights:
 
 
 def build_objective(
-  num_classes: int, feature_dim: int, weights: LossWeights
+  num_classes: int,
+  feature_dim: int,
+  weights: LossWeights,
+  *,
+  margin_scale: float = 1.0,
+  warmup_rounds: int = 0,
 ) -> client_work_lib.ClientObjective:
   """Returns FedSA's client objective; the server broadcasts the anchors.
 
-    L = L_ce + lambda_reg L_reg + lambda_mcl L_mcl + lambda_cc L_cc
+    L = L_ce + w (lambda_reg L_reg + lambda_mcl L_mcl) + lambda_cc L_cc
 
-  The margin of L_mcl is fixed for the round: `margins.margin`.
+  The margin of L_mcl is fixed for the round: `margins.margin`. In the reference
+  w is 1.
 
   Args:
     num_classes: C.
     feature_dim: D.
     weights: The lambdas.
-  """
+    margin_scale: The margin is multiplied by it, >= 0.
+    warmup_rounds: w rises evenly from 0 in the first round to 1 after so many.
 
-  def context_fn(anchors, state):
+  Raises:
+    ValueError: If a value is negative or not finite.
+  """
+  if not 0.0 <= margin_scale < float('inf'):
+    raise ValueError(f'Expected margin_scale >= 0, found {margin_scale}.')
+  if warmup_rounds < 0:
+    raise ValueError(f'Expected warmup_rounds >= 0, found {warmup_rounds}.')
+
+  def context_fn(anchors, state, round_num):
     margin = margins.margin(anchors, state.prototypes, state.counts)
-    return {'anchors': anchors, 'margin': margin}
+    context = {'anchors': anchors, 'margin': margin_scale * margin}
+    if warmup_rounds:
+      progress = tf.cast(round_num, tf.float32) / warmup_rounds
+      context['warmup'] = tf.minimum(progress, 1.0)
+    return context
 
   def loss_fn(features, logits, labels, head_fn, context):
     anchors = context['anchors']
@@ -79,10 +98,11 @@ def build_objective(
       ),
       'calibration': losses.classifier_calibration(head_fn, anchors),
     }
+    warmup = context.get('warmup', 1.0)
     total = (
       terms['cross_entropy']
-      + weights.regularization * terms['regularization']
-      + weights.contrastive * terms['contrastive']
+      + warmup * weights.regularization * terms['regularization']
+      + warmup * weights.contrastive * terms['contrastive']
       + weights.calibration * terms['calibration']
     )
     return {'loss': total, **terms}
@@ -98,6 +118,7 @@ def build_objective(
     context_specs={
       'anchors': tf.TensorSpec([num_classes, feature_dim]),
       'margin': tf.TensorSpec([]),
+      **({'warmup': tf.TensorSpec([])} if warmup_rounds else {}),
     },
     loss_fn=loss_fn,
     loss_names=(
@@ -118,6 +139,8 @@ def build_fedsa(
   anchors: Optional[np.ndarray] = None,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   loss_weights: Optional[LossWeights] = None,
+  margin_scale: float = 1.0,
+  warmup_rounds: int = 0,
   objective: Optional[client_work_lib.ClientObjective] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   weighting: str = 'clients',
@@ -147,6 +170,8 @@ def build_fedsa(
       default `anchors.initial_anchors` with seed 0.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     loss_weights: The lambdas; the reference's by default.
+    margin_scale: See `build_objective`.
+    warmup_rounds: See `build_objective`.
     objective: What clients minimize instead, e.g. `build_objective`'s with a
       term more; it gets the anchors as broadcast.
     local: Batches, epochs, kind of prototypes.
@@ -163,10 +188,11 @@ def build_fedsa(
     TypeError: If a part is of the wrong kind.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
-  if objective is not None and loss_weights is not None:
+  chosen = loss_weights is not None or margin_scale != 1.0 or warmup_rounds
+  if objective is not None and chosen:
     raise ValueError(
-      'Expected `objective` or `loss_weights`, found both: give the weights to '
-      '`build_objective`.'
+      'Expected `objective` or `loss_weights`, `margin_scale` and '
+      '`warmup_rounds`, found both: give them to `build_objective`.'
     )
   if anchors is None:
     anchors = anchors_lib.initial_anchors(num_classes, feature_dim)
@@ -180,7 +206,13 @@ def build_fedsa(
   client_work = client_work_lib.build_client_work(
     models,
     objective
-    or build_objective(num_classes, feature_dim, loss_weights or LossWeights()),
+    or build_objective(
+      num_classes,
+      feature_dim,
+      loss_weights or LossWeights(),
+      margin_scale=margin_scale,
+      warmup_rounds=warmup_rounds,
+    ),
     distributor.next.type_signature.result.result.member,
     update_fn=client_work_lib.class_prototypes_update_fn(weighting),
     optimizer=optimizer or local_optimizer.default_optimizer(),

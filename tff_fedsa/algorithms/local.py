@@ -27,6 +27,7 @@ def build_local(
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
+  objective: Optional[client_work_lib.ClientObjective] = None,
 ) -> composer.StatefulProcess:
   """Builds the process of clients that exchange nothing.
 
@@ -38,13 +39,14 @@ def build_local(
     input_spec: Of the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
+    objective: What clients minimize; the cross-entropy by default.
 
   Raises:
     ValueError: If models and input spec do not fit each other.
   """
   client_work = client_work_lib.build_client_work(
     models,
-    client_work_lib.cross_entropy_objective(),
+    objective or client_work_lib.cross_entropy_objective(),
     _NOTHING,
     update_fn=lambda model, result: (),
     optimizer=optimizer or local_optimizer.default_optimizer(),

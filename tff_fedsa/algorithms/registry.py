@@ -2,14 +2,21 @@
 
 from collections.abc import Callable, Sequence
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
+from tff_fedsa import averaging as averaging_lib
 from tff_fedsa import composer
+from tff_fedsa.algorithms import fedavg
 from tff_fedsa.algorithms import feddistill
+from tff_fedsa.algorithms import fedgen
 from tff_fedsa.algorithms import fedgh
+from tff_fedsa.algorithms import fedkd
+from tff_fedsa.algorithms import fedpcl
 from tff_fedsa.algorithms import fedproto
+from tff_fedsa.algorithms import fedprox
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.algorithms import fedtgp
+from tff_fedsa.algorithms import fml
 from tff_fedsa.algorithms import lg_fedavg
 from tff_fedsa.algorithms import local
 from tff_fedsa.models import functional
@@ -35,6 +42,12 @@ _ALGORITHMS = {
   'lg_fedavg': Algorithm('LG-FedAvg', lg_fedavg.build_lg_fedavg),
   'feddistill': Algorithm('FedDistill', feddistill.build_feddistill),
   'fedgh': Algorithm('FedGH', fedgh.build_fedgh),
+  'fml': Algorithm('FML', fml.build_fml),
+  'fedkd': Algorithm('FedKD', fedkd.build_fedkd),
+  'fedavg': Algorithm('FedAvg', fedavg.build_fedavg),
+  'fedprox': Algorithm('FedProx', fedprox.build_fedprox),
+  'fedgen': Algorithm('FedGen', fedgen.build_fedgen),
+  'fedpcl': Algorithm('FedPCL', fedpcl.build_fedpcl),
 }
 NAMES = tuple(_ALGORITHMS)
 
@@ -68,13 +81,19 @@ def hyperparameters(name: str) -> dict[str, Any]:
 
 
 def build(
-  name: str, models: Sequence[functional.FunctionalModel], **options: Any
+  name: str,
+  models: Sequence[functional.FunctionalModel],
+  *,
+  averaging: Optional[averaging_lib.WeightAveraging] = None,
+  **options: Any,
 ) -> composer.StatefulProcess:
   """Builds the process of a method.
 
   Args:
     name: One of `NAMES`.
     models: One per architecture.
+    averaging: Makes the method one with an averaged model, for the protocol
+      `global`; those that average weights anyway stay as they are.
     **options: `input_spec`, `optimizer`, `local` and the method's
       `hyperparameters`.
 
@@ -91,4 +110,7 @@ def build(
       f'{name} takes no {", ".join(unknown)}; it takes '
       f'{", ".join((*_COMMON[1:], *own))}.'
     )
-  return build_fn(models, **options)
+  process = build_fn(models, **options)
+  if averaging is None or process.averages_weights:
+    return process
+  return composer.with_averaging(process, averaging)

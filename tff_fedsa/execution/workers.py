@@ -52,7 +52,7 @@ class OwnedWorker(subprocess.Popen):
       env={'MALLOC_ARENA_MAX': '1', **os.environ},
       # A Ctrl-C in the terminal is for Python to handle, not for the worker.
       start_new_session=True,
-      preexec_fn=_die_with_parent,
+      preexec_fn=die_with_parent,
     ).result()
     _workers.add(self)
 
@@ -106,7 +106,8 @@ def pids() -> list[int]:
   return [worker.pid for worker in _workers if not worker.has_ended()]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+  """Has Linux kill this process when its parent dies, for `preexec_fn`."""
   _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -174,9 +174,10 @@ def round_metrics(
 
   What clients measured are the columns of `metrics.csv`
   (`metrics.training_columns`); what the other parts measured, if anything, is
-  under `distributor`, `aggregator` and `finalizer`.
+  under the name of the part (`distributor`, `aggregator`, …).
   """
   found = collections.OrderedDict(metrics.training_columns(measurements))
-  for part in ('distributor', 'aggregator', 'finalizer'):
-    found[part] = measurements[part]
+  for part in measurements:
+    if part != 'client_work':
+      found[part] = measurements[part]
   return found

@@ -1,0 +1,567 @@
+"""FedGen: the server trains a generator of features, clients train on them.
+
+Source: Zhu et al., "Data-Free Knowledge Distillation for Heterogeneous
+Federated Learning", ICML 2021 (arXiv:2105.10056); reference code, whose
+conventions these are, `system/flcore/{clients/clientgen,servers/servergen}.py`,
+TsingZ0/HtFLlib@e959261; the authors' own is zhuangdizhu/FedGen@dd5807c.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import server_model
+from tff_fedsa.aggregation import collecting
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+ENSEMBLE_WEIGHTINGS = ('examples', 'labels')
+
+# PyTorch's defaults.
+_BATCH_NORM_EPSILON = 1e-5
+_ADAM_EPSILON = 1e-8
+
+
+class Generator(NamedTuple):
+  """Weights of the network that makes features of given classes.
+
+    G(e, y) = ReLU(BN([e, onehot(y)] W1)) W2 + b2
+
+  The reference has a bias before the normalization, which cancels it; its
+  gradient is rounding noise, of which Adam makes steps.
+
+  Attributes:
+    hidden_kernel: float32[noise_dim + num_classes, hidden_dim], W1.
+    scale: float32[hidden_dim], gamma of the batch normalization.
+    offset: float32[hidden_dim], beta of the batch normalization.
+    output_kernel: float32[hidden_dim, feature_dim], W2.
+    output_bias: float32[feature_dim], b2.
+  """
+
+  hidden_kernel: Any
+  scale: Any
+  offset: Any
+  output_kernel: Any
+  output_bias: Any
+
+
+class FedGenModel(NamedTuple):
+  """The knowledge of FedGen's server.
+
+  Attributes:
+    generator: `Generator`, trained over all rounds.
+    head: Tuple of float32 tensors, the mean of the clients' heads.
+    label_counts: float32[num_classes], examples of each class behind the
+      updates of all rounds; labels are drawn like them.
+  """
+
+  generator: Any
+  head: Any
+  label_counts: Any
+
+
+class FedGenUpdate(NamedTuple):
+  """What a client of FedGen sends.
+
+  Attributes:
+    head: Tuple of float32 tensors, the weights of its head.
+    counts: float32[num_classes], its examples of each class.
+  """
+
+  head: Any
+  counts: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+  """The generator, and how the server trains it.
+
+  Attributes:
+    noise_dim: Length of the noise e, >= 1.
+    hidden_dim: Units of the hidden layer, >= 1.
+    num_epochs: Steps of the server in a round, each on labels and noise of its
+      own, >= 0; 0 leaves the generator as it was drawn.
+    batch_size: Features of one step, at the server and with clients, >= 2:
+      they are normalized together.
+    learning_rate: Of the server's Adam, >= 0.
+    ensemble_weighting: How much the head of a client counts among the others',
+      see `ensemble_weights`.
+  """
+
+  noise_dim: int = 512
+  hidden_dim: int = 512
+  num_epochs: int = 100
+  batch_size: int = 10
+  learning_rate: float = 0.005
+  ensemble_weighting: str = 'examples'
+
+  def __post_init__(self):
+    for name, lowest in (
+      ('noise_dim', 1),
+      ('hidden_dim', 1),
+      ('num_epochs', 0),
+      ('batch_size', 2),
+    ):
+      if getattr(self, name) < lowest:
+        raise ValueError(
+          f'Expected generator {name} >= {lowest}, found {getattr(self, name)}.'
+        )
+    if not 0.0 <= self.learning_rate < float('inf'):
+      raise ValueError(
+        f'Expected a generator learning_rate >= 0, found {self.learning_rate}.'
+      )
+    if self.ensemble_weighting not in ENSEMBLE_WEIGHTINGS:
+      raise ValueError(
+        f'Unknown ensemble_weighting {self.ensemble_weighting!r}; known: '
+        f'{", ".join(ENSEMBLE_WEIGHTINGS)}.'
+      )
+
+
+def initial_generator(
+  num_classes: int, feature_dim: int, config: GeneratorConfig, seed: int = 0
+) -> Generator:
+  """Returns a generator drawn as PyTorch draws it.
+
+  Kernels and biases ~ U(-1/sqrt(n), 1/sqrt(n)), n being the number of inputs;
+  gamma is 1 and beta 0.
+  """
+  rng = np.random.default_rng(seed)
+
+  def uniform(num_inputs, *shape):
+    bound = 1.0 / np.sqrt(num_inputs)
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+  num_inputs, hidden_dim = config.noise_dim + num_classes, config.hidden_dim
+  return Generator(
+    uniform(num_inputs, num_inputs, hidden_dim),
+    np.ones([hidden_dim], np.float32),
+    np.zeros([hidden_dim], np.float32),
+    uniform(hidden_dim, hidden_dim, feature_dim),
+    uniform(hidden_dim, feature_dim),
+  )
+
+
+def generate(
+  generator: Generator, noise: tf.Tensor, labels: tf.Tensor
+) -> tf.Tensor:
+  """Returns features of classes.
+
+  Normalization is by the statistics of the batch, with clients as at the
+  server: the reference never leaves training mode.
+
+  Args:
+    generator: The weights.
+    noise: float32[batch, noise_dim], e.
+    labels: int32[batch], y.
+
+  Returns:
+    float32[batch, feature_dim].
+  """
+  num_classes = generator.hidden_kernel.shape[0] - noise.shape[1]
+  inputs = tf.concat([noise, tf.one_hot(labels, num_classes)], axis=1)
+  hidden = inputs @ generator.hidden_kernel
+  mean, variance = tf.nn.moments(hidden, axes=[0])
+  hidden = tf.nn.batch_normalization(
+    hidden,
+    mean,
+    variance,
+    generator.offset,
+    generator.scale,
+    _BATCH_NORM_EPSILON,
+  )
+  return tf.nn.relu(hidden) @ generator.output_kernel + generator.output_bias
+
+
+def draw(
+  label_counts: tf.Tensor, config: GeneratorConfig, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns what a batch of features is generated from.
+
+  Args:
+    label_counts: float32[num_classes], to which the probability of a label is
+      proportional; all are equally likely if there is none, as before the
+      first round.
+    config: Sizes.
+    seed: int32[2].
+
+  Returns:
+    Noise float32[batch_size, noise_dim] ~ U(0, 1) and labels
+    int32[batch_size].
+  """
+  noise_seed, label_seed = (
+    tf.random.experimental.stateless_fold_in(seed, i) for i in range(2)
+  )
+  noise = tf.random.stateless_uniform(
+    [config.batch_size, config.noise_dim], noise_seed
+  )
+  known = tf.reduce_any(label_counts > 0)
+  likelihoods = tf.where(known, label_counts, tf.ones_like(label_counts))
+  labels = tf.random.stateless_categorical(
+    tf.math.log(likelihoods)[tf.newaxis],
+    config.batch_size,
+    label_seed,
+    dtype=tf.int32,
+  )
+  return noise, labels[0]
+
+
+def ensemble_weights(counts: tf.Tensor, weighting: str) -> tf.Tensor:
+  """Returns how much each client's head counts on features of each class.
+
+  Args:
+    counts: float32[num_clients, num_classes], examples of clients.
+    weighting: `examples` (reference): a client counts as much as its examples,
+      on all classes; `labels` (the authors' code): as its examples of the
+      class that was generated, or as `examples` where no client has one.
+
+  Returns:
+    float32[num_clients, num_classes]; a column adds up to 1, or 0 if nobody
+    has any example.
+  """
+  sizes = tf.reduce_sum(counts, axis=1, keepdims=True)
+  by_examples = tf.math.divide_no_nan(sizes, tf.reduce_sum(sizes))
+  by_examples = tf.broadcast_to(by_examples, tf.shape(counts))
+  if weighting == 'examples':
+    return by_examples
+  totals = tf.reduce_sum(counts, axis=0)
+  return tf.where(
+    totals > 0, tf.math.divide_no_nan(counts, totals), by_examples
+  )
+
+
+def ensemble_logits(
+  head_fn: Callable[..., tf.Tensor],
+  heads: Sequence[tf.Tensor],
+  weights: tf.Tensor,
+  features: tf.Tensor,
+  labels: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the weighted mean of what clients' heads make of features.
+
+  Args:
+    head_fn: Of `FunctionalModel.build_head`.
+    heads: Weights of all clients' heads, their first dimension the clients.
+    weights: Of `ensemble_weights`.
+    features: float32[batch, feature_dim].
+    labels: int32[batch], the classes that they were generated of.
+
+  Returns:
+    float32[batch, num_classes].
+  """
+  logits = tf.vectorized_map(
+    lambda head: head_fn(list(head), features), tuple(heads)
+  )
+  return tf.einsum('mb,mbc->bc', tf.gather(weights, labels, axis=1), logits)
+
+
+def train_generator(
+  generator: Generator,
+  head_fn: Callable[..., tf.Tensor],
+  update: FedGenUpdate,
+  label_counts: tf.Tensor,
+  config: GeneratorConfig,
+  seed: tf.Tensor,
+) -> tuple[Generator, tf.Tensor]:
+  """Trains the generator so that the clients' heads recognize its features.
+
+  To be called while tracing. Adam begins anew in every round.
+
+    L = CE(sum over m of w_m h_m(G(e, y)), y)
+
+  Args:
+    generator: Where training starts.
+    head_fn: Of `FunctionalModel.build_head`.
+    update: `FedGenUpdate` of all clients, stacked.
+    label_counts: See `draw`.
+    config: Steps, batches, rate.
+    seed: int32[2]; what is drawn follows from it.
+
+  Returns:
+    The trained generator, and the loss of the last step, as it was made.
+  """
+  weights = ensemble_weights(update.counts, config.ensemble_weighting)
+  optimizer = local_optimizer.LocalOptimizer(
+    tff.learning.optimizers.build_adam(
+      config.learning_rate, epsilon=_ADAM_EPSILON
+    )
+  )
+  initial = [tf.convert_to_tensor(weight) for weight in generator]
+
+  def train_step(step, trained, state, unused_loss):
+    noise, labels = draw(
+      label_counts,
+      config,
+      tf.random.experimental.stateless_fold_in(seed, step),
+    )
+    with tf.GradientTape() as tape:
+      tape.watch(trained)
+      features = generate(Generator(*trained), noise, labels)
+      loss = losses.cross_entropy(
+        ensemble_logits(head_fn, update.head, weights, features, labels), labels
+      )
+    gradients = tape.gradient(loss, trained)
+    state, trained = optimizer.next(state, trained, gradients)
+    return step + 1, trained, state, loss
+
+  # Without any client there is nothing to learn from.
+  num_steps = tf.where(tf.reduce_any(update.counts > 0), config.num_epochs, 0)
+  _, trained, _, loss = tf.while_loop(
+    lambda step, *_: step < num_steps,
+    train_step,
+    (
+      tf.constant(0),
+      initial,
+      optimizer.begin_round(
+        tf.zeros([0]),
+        [tf.TensorSpec(weight.shape) for weight in initial],
+        tf.constant(0),
+      ),
+      tf.constant(0.0),
+    ),
+  )
+  return Generator(*trained), loss
+
+
+def build_objective(
+  num_classes: int,
+  feature_dim: int,
+  config: GeneratorConfig,
+  generative_weight: float,
+) -> client_work_lib.ClientObjective:
+  """Returns the objective of clients whose heads learn generated features.
+
+    L = L_ce + lambda CE(h(G(e, y')), y')
+
+  The server broadcasts a `FedGenModel`. Every step draws a batch e, y' of its
+  own, which follows from the client's seed, round and step.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    config: The generator.
+    generative_weight: lambda, >= 0.
+
+  Raises:
+    ValueError: If the weight is negative or not finite.
+  """
+  if not 0.0 <= generative_weight < float('inf'):
+    raise ValueError(
+      f'Expected a generative weight >= 0, found {generative_weight}.'
+    )
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del features  # Unused.
+    cross_entropy = losses.cross_entropy(logits, labels)
+    noise, drawn = draw(context['label_counts'], config, context['seed'])
+    generator = Generator(*(context[name] for name in Generator._fields))
+    generative = losses.cross_entropy(
+      head_fn(generate(generator, noise, drawn)), drawn
+    )
+    return {
+      'loss': cross_entropy + generative_weight * generative,
+      'cross_entropy': cross_entropy,
+      'generative': generative,
+    }
+
+  shapes = _generator_type(num_classes, feature_dim, config)
+  return client_work_lib.ClientObjective(
+    loss_fn=loss_fn,
+    loss_names=('loss', 'cross_entropy', 'generative'),
+    context_fn=lambda known, *_: {
+      **known.generator._asdict(),
+      'label_counts': known.label_counts,
+    },
+    context_specs={
+      **{
+        name: tf.TensorSpec(leaf.shape)
+        for name, leaf in shapes._asdict().items()
+      },
+      'label_counts': tf.TensorSpec([num_classes]),
+    },
+  )
+
+
+def build_finalizer(
+  model: functional.FunctionalModel,
+  config: GeneratorConfig,
+  *,
+  seed: int = 0,
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that averages heads and trains the generator.
+
+  See `finalizers.build_training_finalizer`; the model is a `FedGenModel` and
+  the update the `FedGenUpdate` of all clients. A head counts as much in the
+  mean as the client's examples. Measurement: `server_loss`, the generator's in
+  its last step.
+
+  Args:
+    model: The architecture whose head it is.
+    config: The generator.
+    seed: Of what is drawn.
+
+  Raises:
+    ValueError: See `FunctionalModel.build_head`.
+  """
+  head_fn = model.build_head()
+
+  def train_fn(known, update, round_seed):
+    shares = ensemble_weights(update.counts, 'examples')[:, 0]
+    found = tf.reduce_any(update.counts > 0)
+    # Without any client the head stays.
+    head = tf.nest.map_structure(
+      lambda heads, old: tf.where(found, tf.tensordot(shares, heads, 1), old),
+      update.head,
+      known.head,
+    )
+    label_counts = known.label_counts + tf.reduce_sum(update.counts, axis=0)
+    generator, loss = train_generator(
+      known.generator, head_fn, update, label_counts, config, round_seed
+    )
+    return FedGenModel(generator, head, label_counts), collections.OrderedDict(
+      server_loss=loss
+    )
+
+  aggregator = collecting.CollectingFactory().create(_update_type(model))
+  return finalizers.build_training_finalizer(
+    _model_type(model, config),
+    aggregator.next.type_signature.result.result.member,
+    train_fn,
+    seed=seed,
+  )
+
+
+def build_fedgen(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  generative_weight: float = 1.0,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  noise_dim: int = 512,
+  hidden_dim: int = 512,
+  server_epochs: int = 100,
+  generator_learning_rate: float = 0.005,
+  ensemble_weighting: str = 'examples',
+  model_seed: int = 0,
+) -> composer.StatefulProcess:
+  """Builds the process of FedGen over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `FedGenModel`, which is broadcast as it is. Clients begin a round with its
+  head and send theirs back, with how many examples of each class they have;
+  the server sees each client's. Of its classifiers there are `head` and
+  `global_head`.
+
+  Differs from the reference code:
+
+  - It trains the generator of a round and does not save it, so that clients
+    always get the one that was drawn at first; `server_epochs=0` is the same.
+  - It counts all clients' labels before the first round. Here the server
+    learns them from updates; in the first round all labels are equally likely.
+
+  And both differ from the authors' code, whose server also asks for diverse
+  features and whose clients also distil into their extractor.
+
+  Args:
+    models: One per architecture, all with the same head; a client's state says
+      which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    generative_weight: lambda, of the cross-entropy of generated features.
+    local: Batches and epochs; batches of the generator are of the same size.
+    noise_dim: See `GeneratorConfig`.
+    hidden_dim: See `GeneratorConfig`.
+    server_epochs: The generator's steps in a round.
+    generator_learning_rate: Of the server's Adam.
+    ensemble_weighting: See `ensemble_weights`.
+    model_seed: The first head is the one that `models[0]` has with it; the
+      initial generator and what the server draws follow from it.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, the heads of
+      models differ, or a value is out of range.
+  """
+  num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  client_work_lib.check_heads(models)
+  local = local or local_training.LocalTrainingConfig()
+  config = GeneratorConfig(
+    noise_dim=noise_dim,
+    hidden_dim=hidden_dim,
+    num_epochs=server_epochs,
+    batch_size=local.batch_size,
+    learning_rate=generator_learning_rate,
+    ensemble_weighting=ensemble_weighting,
+  )
+  model_type = _model_type(models[0], config)
+
+  def update_fn(model, result):
+    return FedGenUpdate(tuple(model.head_of(result.weights)), result.counts)
+
+  client_work = client_work_lib.build_client_work(
+    models,
+    build_objective(num_classes, feature_dim, config, generative_weight),
+    model_type,
+    update_fn=update_fn,
+    receive_fn=client_work_lib.receive_head,
+    optimizer=optimizer or local_optimizer.default_optimizer(),
+    input_spec=input_spec,
+    config=local,
+  )
+  initial_model = FedGenModel(
+    initial_generator(num_classes, feature_dim, config, model_seed),
+    server_model.initial_head_model(models[0], model_seed).head,
+    np.zeros([num_classes], np.float32),
+  )
+  return composer.compose_process(
+    lambda: initial_model,
+    distribution.build_distributor(model_type),
+    client_work,
+    collecting.CollectingFactory().create(_update_type(models[0])),
+    build_finalizer(models[0], config, seed=model_seed),
+  )
+
+
+def _generator_type(num_classes, feature_dim, config):
+  """Returns a `Generator` of TFF types."""
+  hidden = tff.TensorType(np.float32, (config.hidden_dim,))
+  return Generator(
+    tff.TensorType(
+      np.float32, (config.noise_dim + num_classes, config.hidden_dim)
+    ),
+    hidden,
+    hidden,
+    tff.TensorType(np.float32, (config.hidden_dim, feature_dim)),
+    tff.TensorType(np.float32, (feature_dim,)),
+  )
+
+
+def _update_type(model):
+  return tff.types.to_type(
+    FedGenUpdate(
+      server_model.head_model_type(model.head_specs).head,
+      tff.TensorType(np.float32, (model.num_classes,)),
+    )
+  )
+
+
+def _model_type(model, config):
+  sent = _update_type(model)
+  return tff.types.to_type(
+    FedGenModel(
+      _generator_type(model.num_classes, model.feature_dim, config),
+      sent.head,
+      sent.counts,
+    )
+  )

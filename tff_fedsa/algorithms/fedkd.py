@@ -1,0 +1,338 @@
+"""FedKD: a shared model and each client's own distill, and exchange less.
+
+Source: Wu et al., "Communication-efficient federated learning via knowledge
+distillation", Nature Communications 2022 (arXiv:2108.13323); reference code
+`system/flcore/{clients/clientkd,servers/serverkd}.py`, TsingZ0/HtFLlib@e959261.
+"""
+
+import collections
+from collections.abc import Sequence
+import math
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import companion as companion_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import low_rank
+from tff_fedsa import prototypes
+from tff_fedsa.aggregation import weighted_mean
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+
+class FedKDModel(NamedTuple):
+  """The knowledge of FedKD's server.
+
+  Attributes:
+    shared_weights: float32[num_weights], flat, of the shared model (the
+      paper's mentee; a client's own model is its mentor).
+    energy: float32 scalar in (0, 1], what compression keeps in this round.
+    num_floats: float32 scalar, numbers that it takes to send the weights to a
+      client that has those of the round before.
+  """
+
+  shared_weights: Any
+  energy: Any
+  num_floats: Any
+
+
+class EnergySchedule(NamedTuple):
+  """What compression keeps, from round to round.
+
+    T(t) = start + min(t / num_rounds, 1) * (end - start)
+
+  Attributes:
+    start: Share of the squared singular values, in (0, 1], of round 0.
+    end: The same, once `num_rounds` are done.
+    num_rounds: >= 1.
+  """
+
+  start: float = 0.95
+  end: float = 0.98
+  num_rounds: int = 100
+
+  def check(self) -> None:
+    """Raises a ValueError if a value is out of range."""
+    for name in ('start', 'end'):
+      value = getattr(self, name)
+      if not 0.0 < value <= 1.0:
+        raise ValueError(f'Expected an energy_{name} in (0, 1], found {value}.')
+    if self.num_rounds < 1:
+      raise ValueError(f'Expected energy_rounds >= 1, found {self.num_rounds}.')
+
+  def at(self, round_num: tf.Tensor) -> tf.Tensor:
+    """Returns the float32 scalar of a round, an int32 scalar counted from 0."""
+    progress = tf.minimum(tf.cast(round_num, tf.float32) / self.num_rounds, 1.0)
+    return self.start + progress * (self.end - self.start)
+
+
+def build_objective(
+  *, reference: bool = False
+) -> client_work_lib.ClientObjective:
+  """Returns the objective of two models that distill into each other.
+
+    L        = L_ce        + (KL(shared || own) + L_hidden) / (L_ce + L_ce_s)
+    L_shared = L_ce_s      + (KL(own || shared) + L_hidden) / (L_ce + L_ce_s)
+    L_hidden = mean over b and d of (z[b, d] - (z_s W_h)[b, d])^2
+
+  The less the models are right, the less they learn from each other. W_h is a
+  matrix of the client, `private`, that both terms move. See
+  `losses.mutual_distillation` and `pairs.ModelPair.build_train_step`; as there,
+  what comes from the other model is a constant, its cross-entropy in the
+  divisor, too, unless it is the reference.
+
+  Args:
+    reference: See `losses.mutual_distillation`.
+  """
+
+  def from_other(tensor):
+    return tensor if reference else tf.stop_gradient(tensor)
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del head_fn  # Unused.
+    shared_features = context['shared_features']
+    (transformation,) = context['private']
+    own = losses.cross_entropy(logits, labels)
+    shared = losses.cross_entropy(context['shared_logits'], labels)
+    distillation, shared_distillation = losses.mutual_distillation(
+      logits, context['shared_logits'], reference=reference
+    )
+
+    def hidden(features, shared_features):
+      return tf.reduce_mean(
+        tf.math.squared_difference(features, shared_features @ transformation)
+      )
+
+    own_hidden = hidden(features, from_other(shared_features))
+    shared_hidden = hidden(from_other(features), shared_features)
+    return {
+      'loss': own
+      + tf.math.divide_no_nan(
+        distillation + own_hidden, own + from_other(shared)
+      ),
+      'cross_entropy': own,
+      'distillation': distillation,
+      'hidden': own_hidden,
+      'shared': shared
+      + tf.math.divide_no_nan(
+        shared_distillation + shared_hidden, from_other(own) + shared
+      ),
+    }
+
+  return client_work_lib.ClientObjective(
+    loss_fn, ('loss', 'cross_entropy', 'distillation', 'hidden', 'shared')
+  )
+
+
+def build_finalizer(
+  model: functional.FunctionalModel,
+  energy: EnergySchedule,
+  *,
+  reference_compression: bool = False,
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that compresses the mean update and applies it.
+
+  See `finalizers.build_training_finalizer`; the model is a `FedKDModel` and the
+  update a `weighted_mean.WeightedValue`. Measurements, of what clients received
+  in the round: `bytes_down_per_client`, with energy and round number, and
+  `compression_down`, how many times more it would have been uncompressed.
+
+  Args:
+    model: The shared one.
+    energy: What compression keeps.
+    reference_compression: See `build_fedkd`.
+  """
+  compress = _compression(model, reference_compression)
+
+  def finalize_fn(known, mean, round_seed):
+    base = _base(known, reference_compression)
+    compressed = compress(mean.value, known.energy)
+    sent = mean.weight > 0
+    new_model = FedKDModel(
+      # Without any client the shared model stays.
+      tf.where(sent, base + compressed.vector, known.shared_weights),
+      energy.at(round_seed[1] + 1),
+      # Then there is no update, but weights are sent again.
+      tf.where(
+        sent,
+        compressed.num_floats,
+        known.num_floats if reference_compression else 0.0,
+      ),
+    )
+    full = 4.0 * model.num_weights + 8
+    needed = 4.0 * known.num_floats + 8
+    return new_model, collections.OrderedDict(
+      bytes_down_per_client=needed, compression_down=full / needed
+    )
+
+  return finalizers.build_training_finalizer(
+    _model_type(model),
+    tff.types.to_type(
+      weighted_mean.WeightedValue(
+        tff.TensorType(np.float32, (model.num_weights,)),
+        tff.TensorType(np.float32),
+      )
+    ),
+    finalize_fn,
+  )
+
+
+def build_fedkd(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  shared_model: functional.FunctionalModel | str | None = None,
+  shared_learning_rate: Optional[float] = None,
+  energy_start: float = 0.95,
+  energy_end: float = 0.98,
+  energy_rounds: int = 100,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  weighting: str = 'examples',
+  clip_norm: Optional[float] = 10.0,
+  reference_losses: bool = False,
+  reference_compression: bool = False,
+  model_seed: int = 0,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
+) -> composer.StatefulProcess:
+  """Builds the process of FedKD over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `FedKDModel`. Clients begin a round with its shared model, train it in the
+  same steps as their own and send its update, compressed; the server
+  compresses the mean of updates and applies it. Of its classifiers there is
+  the `head`, of the client's own model.
+
+  Matrices travel whole in the simulation, so that types are static; the bytes
+  that their factors would take are measured: `bytes_up_per_client` and
+  `bytes_down_per_client`, and `compression_up` and `compression_down`. A client
+  that was not in the round before is assumed to have its update all the same.
+
+  Differs from the reference code: a client counts by examples, what comes from
+  the other model is a constant (see `build_objective`), updates are compressed
+  as in the paper and the authors' code, not the weights themselves, and a
+  matrix that needs all of its singular values is kept and not dropped.
+
+  Args:
+    models: One per architecture; a client's state says which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01. That of
+      the shared model and of W_h starts anew every round.
+    shared_model: See `companion.choose_model`; by default the smallest of the
+      clients' architectures.
+    shared_learning_rate: Of the shared model; by default the optimizer's.
+    energy_start: See `EnergySchedule`.
+    energy_end: See `EnergySchedule`.
+    energy_rounds: See `EnergySchedule`.
+    local: Batches and epochs.
+    weighting: `examples`: a client counts as much as the examples that it
+      trained on; `clients` (reference): all count the same.
+    clip_norm: Largest norm of the gradient of either model, and of W_h, in a
+      step; None lets it be.
+    reference_losses: See `build_objective`.
+    reference_compression: Whether weights are compressed, not updates, and
+      convolutions kernel by kernel (see `low_rank.build_compression`).
+    model_seed: The first shared model and the first W_h, the same for all
+      clients, follow from it.
+    aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
+      mean; by default `weighted_mean.WeightedMeanFactory()`.
+
+  Raises:
+    ValueError: If models, shared model and input spec do not fit each other,
+      or a value is out of range.
+  """
+  _, feature_dim = client_work_lib.check_models(models, input_spec)
+  prototypes.check_weighting(weighting)
+  energy = EnergySchedule(energy_start, energy_end, energy_rounds)
+  energy.check()
+  optimizer = optimizer or local_optimizer.default_optimizer()
+  shared = companion_lib.choose_model(models, shared_model, input_spec)
+  compress = _compression(shared, reference_compression)
+  model_type = _model_type(shared)
+  initial_weights = shared.initial_weights(model_seed)
+
+  def send_fn(known, weights):
+    return compress(weights - _base(known, reference_compression), known.energy)
+
+  def initial_private_fn():
+    # As PyTorch draws a linear layer.
+    bound = 1.0 / math.sqrt(feature_dim)
+    shape = [feature_dim, feature_dim]
+    return [tf.random.stateless_uniform(shape, [model_seed, 0], -bound, bound)]
+
+  def measure_fn(result):
+    full = 4.0 * shared.num_weights + 4
+    needed = 4.0 * result.companion.num_floats + 4
+    return {'bytes_up_per_client': needed, 'compression_up': full / needed}
+
+  def update_fn(unused_model, result):
+    return weighted_mean.WeightedValue(
+      result.companion.vector,
+      prototypes.upload_weights(result.num_examples, weighting),
+    )
+
+  client_work = client_work_lib.build_client_work(
+    models,
+    build_objective(reference=reference_losses),
+    model_type,
+    update_fn=update_fn,
+    companion=companion_lib.Companion(
+      shared,
+      receive_fn=lambda known: known.shared_weights,
+      send_fn=send_fn,
+      optimizer=optimizer.restarted(shared_learning_rate),
+      clip_norm=clip_norm,
+      private_specs=[tf.TensorSpec([feature_dim, feature_dim])],
+      initial_private_fn=initial_private_fn,
+    ),
+    measure_fn=measure_fn,
+    optimizer=optimizer,
+    input_spec=input_spec,
+    config=local or local_training.LocalTrainingConfig(),
+  )
+  return composer.compose_process(
+    lambda: FedKDModel(
+      initial_weights,
+      np.float32(energy_start),
+      np.float32(shared.num_weights),
+    ),
+    distribution.build_distributor(model_type),
+    client_work,
+    (aggregator_factory or weighted_mean.WeightedMeanFactory()).create(
+      client_work.type_signature.result.update
+    ),
+    build_finalizer(
+      shared, energy, reference_compression=reference_compression
+    ),
+  )
+
+
+def _base(known, reference_compression):
+  """Returns what an update is added to."""
+  if reference_compression:
+    return tf.zeros_like(known.shared_weights)
+  return known.shared_weights
+
+
+def _compression(model, reference_compression):
+  return low_rank.build_compression(
+    model.trainable_specs + model.state_specs, kernelwise=reference_compression
+  )
+
+
+def _model_type(model):
+  scalar = tff.TensorType(np.float32)
+  return tff.types.to_type(
+    FedKDModel(tff.TensorType(np.float32, (model.num_weights,)), scalar, scalar)
+  )

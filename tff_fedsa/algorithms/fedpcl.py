@@ -1,0 +1,353 @@
+"""FedPCL: features are contrasted with global and with all clients' prototypes.
+
+Source: Tan et al., "Federated Learning from Pre-Trained Models: A Contrastive
+Learning Approach", NeurIPS 2022 (arXiv:2209.10083); reference code for whole
+models `system/flcore/{clients/clientpcl,servers/serverpcl}.py`,
+TsingZ0/PFLlib@d832e76; the authors' own, for projections of frozen pre-trained
+features, is yuetan031/FedPCL@0c3895b.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import client_work as client_work_lib
+from tff_fedsa import composer
+from tff_fedsa import distribution
+from tff_fedsa import finalizers
+from tff_fedsa import local_optimizer
+from tff_fedsa import local_training
+from tff_fedsa import losses
+from tff_fedsa import prototypes
+from tff_fedsa import server_model
+from tff_fedsa.aggregation import collecting
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+# Similarity of classes that are not there: they never count, and no gradient is
+# NaN, as it would be with -inf in every class.
+_NEVER = -1e9
+
+
+class FedPCLModel(NamedTuple):
+  """The knowledge of FedPCL's server.
+
+  Attributes:
+    prototypes: float32[num_classes, feature_dim], the global ones; zeros where
+      `present` is False.
+    present: bool[num_classes], classes that have a global prototype.
+    client_prototypes: float32[max_participants, num_classes, feature_dim],
+      those of every client of the round before, with the global one where it
+      does not have the class.
+    participated: bool[max_participants], which of these tables are a client's;
+      the others hold zeros.
+  """
+
+  prototypes: Any
+  present: Any
+  client_prototypes: Any
+  participated: Any
+
+
+def contrast(
+  features: tf.Tensor,
+  labels: tf.Tensor,
+  centers: tf.Tensor,
+  present: tf.Tensor,
+  temperature: float,
+) -> tf.Tensor:
+  """Returns how badly features find the center of their class.
+
+    s_bk = cos(z_b, P_k) / tau
+    loss = mean over b of present[y_b] * -log(
+      exp(s_by) / sum over present k of exp(s_bk))
+
+  Examples whose class has no center count 0 but stay in the mean.
+
+  Args:
+    features: float32[batch, feature_dim].
+    labels: int32[batch], in `[0, num_classes)`.
+    centers: float32[num_tables, num_classes, feature_dim]; no gradient flows
+      into them.
+    present: bool[num_classes], which of them there are, in all tables.
+    temperature: tau, > 0.
+
+  Returns:
+    float32[num_tables] >= 0, nats per example.
+
+  Raises:
+    ValueError: If features and centers differ in `feature_dim`.
+  """
+  features.shape.assert_has_rank(2)
+  features.shape[1:].assert_is_compatible_with(centers.shape[2:])
+  # Rows that are absent may hold anything.
+  centers = tf.where(present[:, tf.newaxis], centers, tf.zeros_like(centers))
+  similarities = tf.einsum(
+    'bd,tcd->tbc',
+    tf.math.l2_normalize(features, axis=1),
+    tf.math.l2_normalize(tf.stop_gradient(centers), axis=2),
+  )
+  log_likelihoods = tf.nn.log_softmax(
+    tf.where(present, similarities / temperature, _NEVER)
+  )
+  # The fused cross-entropy would check shapes, and with that make a step
+  # stateful, which TensorFlow does not run inside of a client's branch.
+  is_own_class = tf.one_hot(labels, tf.shape(centers)[1])
+  of_own_class = tf.reduce_sum(is_own_class * log_likelihoods, axis=2)
+  counted = tf.gather(present, labels)
+  return -tf.reduce_mean(
+    tf.where(counted, of_own_class, tf.zeros_like(of_own_class)), axis=1
+  )
+
+
+def build_objective(
+  num_classes: int,
+  feature_dim: int,
+  max_participants: int,
+  *,
+  temperature: float = 0.07,
+  contrastive_weight: float = 1.0,
+  cross_entropy_weight: float = 1.0,
+) -> client_work_lib.ClientObjective:
+  """Returns the objective of clients that contrast features with prototypes.
+
+    L = mu L_ce + lambda (L_g + mean over clients p of L_p)
+
+  The server broadcasts a `FedPCLModel`; L_g is the `contrast` with global
+  prototypes, L_p that with client p's. Both are 0 in the first round.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    max_participants: Of a round.
+    temperature: tau, > 0.
+    contrastive_weight: lambda, >= 0.
+    cross_entropy_weight: mu, >= 0; 0 is the paper.
+
+  Raises:
+    ValueError: If a value is out of range.
+  """
+  if not 0.0 < temperature < float('inf'):
+    raise ValueError(f'Expected a temperature > 0, found {temperature}.')
+  for name, weight in (
+    ('contrastive', contrastive_weight),
+    ('cross-entropy', cross_entropy_weight),
+  ):
+    if not 0.0 <= weight < float('inf'):
+      raise ValueError(f'Expected a {name} weight >= 0, found {weight}.')
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del head_fn  # Unused.
+    present = context['present']
+    cross_entropy = losses.cross_entropy(logits, labels)
+    to_global = contrast(
+      features, labels, context['prototypes'][tf.newaxis], present, temperature
+    )[0]
+    to_clients = contrast(
+      features, labels, context['client_prototypes'], present, temperature
+    )
+    participated = tf.cast(context['participated'], tf.float32)
+    to_local = tf.math.divide_no_nan(
+      tf.reduce_sum(participated * to_clients), tf.reduce_sum(participated)
+    )
+    return {
+      'loss': (
+        cross_entropy_weight * cross_entropy
+        + contrastive_weight * (to_global + to_local)
+      ),
+      'cross_entropy': cross_entropy,
+      'contrastive_global': to_global,
+      'contrastive_local': to_local,
+    }
+
+  shapes = _model_type(num_classes, feature_dim, max_participants)
+  return client_work_lib.ClientObjective(
+    loss_fn=loss_fn,
+    loss_names=(
+      'loss',
+      'cross_entropy',
+      'contrastive_global',
+      'contrastive_local',
+    ),
+    context_fn=lambda known, *_: known._asdict(),
+    context_specs={
+      name: tf.TensorSpec(getattr(shapes, name).shape, dtype)
+      for name, dtype in (
+        ('prototypes', tf.float32),
+        ('present', tf.bool),
+        ('client_prototypes', tf.float32),
+        ('participated', tf.bool),
+      )
+    },
+  )
+
+
+def build_finalizer(
+  num_classes: int, feature_dim: int, max_participants: int
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that averages prototypes and keeps those of clients.
+
+  See `finalizers.build_finalizer`; the model is a `FedPCLModel` and the update
+  the prototypes of all clients. A class that nobody sent in this round keeps
+  its global prototype. Clients that sent nothing are left out.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    max_participants: Of a round; it fails if there are more.
+  """
+
+  def finalize_fn(model, collected):
+    held = collected.weights > 0
+    vectors = tf.where(
+      held[:, :, tf.newaxis],
+      collected.vectors,
+      tf.zeros_like(collected.vectors),
+    )
+    totals = tf.reduce_sum(collected.weights, axis=0)
+    means = prototypes.class_means(
+      tf.einsum('mc,mcd->cd', collected.weights, vectors), totals
+    )
+    known, present = finalizers.known_classes(
+      prototypes.ClassPrototypes(means, totals),
+      model.prototypes,
+      model.present,
+      keep_missing=True,
+    )
+    sent = tf.reduce_any(held, axis=1)
+    tables = tf.boolean_mask(
+      tf.where(held[:, :, tf.newaxis], vectors, known), sent
+    )
+    num_tables = tf.shape(tables)[0]
+    check = tf.debugging.assert_less_equal(
+      num_tables,
+      max_participants,
+      'More clients took part in a round than FedPCL was built for '
+      f'(max_participants={max_participants}).',
+    )
+    with tf.control_dependencies([check]):
+      num_free = max_participants - num_tables
+    return FedPCLModel(
+      prototypes=known,
+      present=present,
+      client_prototypes=tf.ensure_shape(
+        tf.pad(tables, [[0, num_free], [0, 0], [0, 0]]),
+        [max_participants, num_classes, feature_dim],
+      ),
+      participated=tf.range(max_participants) < num_tables,
+    )
+
+  aggregator = collecting.CollectingFactory().create(
+    prototypes.prototypes_type(num_classes, feature_dim)
+  )
+  return finalizers.build_finalizer(
+    _model_type(num_classes, feature_dim, max_participants),
+    aggregator.next.type_signature.result.result.member,
+    finalize_fn,
+  )
+
+
+def build_fedpcl(
+  models: Sequence[functional.FunctionalModel],
+  *,
+  input_spec: input_spec_lib.InputSpec,
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  temperature: float = 0.07,
+  contrastive_weight: float = 1.0,
+  cross_entropy_weight: float = 1.0,
+  local: Optional[local_training.LocalTrainingConfig] = None,
+  weighting: str = 'clients',
+  max_participants: int = 20,
+) -> composer.StatefulProcess:
+  """Builds the process of FedPCL over heterogeneous, stateful clients.
+
+  The types are those of `fedsa.build_fedsa`, but the server's model is a
+  `FedPCLModel`, which is broadcast as it is. Clients send prototypes of a
+  clean pass with the trained model; the server sees each client's, and so do
+  all clients of the next round. Of its classifiers there are `prototype` and
+  `head`.
+
+  Differs from the paper, where clients only train a projection of frozen
+  pre-trained features, with the contrastive terms alone
+  (`cross_entropy_weight=0`): here they train whole models, and their heads by
+  the cross-entropy. Differs from the reference code, also with that weight:
+
+  - Features are not normalized by the model, so prototypes are means of
+    features as they are, and the loss normalizes both; the nearest prototype
+    is the nearest global one, by distance (there: the client's own, by cosine).
+  - It keeps the latest prototypes of every client, here there are those of the
+    clients of the round before: the same if all take part in every round.
+  - Its classes are in the order in which the first client meets them, labels
+    or not; here they are labels.
+  - It clips gradients to norm 10.
+
+  Args:
+    models: One per architecture; a client's state says which is its own.
+    input_spec: Of the clients' images.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01.
+    temperature: tau, of both contrastive terms.
+    contrastive_weight: lambda, of both contrastive terms.
+    cross_entropy_weight: mu, of the cross-entropy; 0 is the paper.
+    local: Batches and epochs; its kind of prototypes does not count.
+    weighting: `clients` (reference) or `examples`, see
+      `prototypes.upload_weights`.
+    max_participants: Clients of a round at most: as many tables are broadcast.
+      A round with more of them fails.
+
+  Raises:
+    ValueError: If models and input spec do not fit each other, or a value is
+      out of range.
+  """
+  num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  if max_participants < 1:
+    raise ValueError(
+      f'Expected max_participants >= 1, found {max_participants}.'
+    )
+  model_type = _model_type(num_classes, feature_dim, max_participants)
+  client_work = client_work_lib.build_client_work(
+    models,
+    build_objective(
+      num_classes,
+      feature_dim,
+      max_participants,
+      temperature=temperature,
+      contrastive_weight=contrastive_weight,
+      cross_entropy_weight=cross_entropy_weight,
+    ),
+    model_type,
+    update_fn=client_work_lib.class_prototypes_update_fn(weighting),
+    optimizer=optimizer or local_optimizer.default_optimizer(),
+    input_spec=input_spec,
+    config=dataclasses.replace(
+      local or local_training.LocalTrainingConfig(), prototypes='final'
+    ),
+  )
+  return composer.compose_process(
+    lambda: FedPCLModel(
+      *server_model.initial_prototype_model(num_classes, feature_dim),
+      np.zeros([max_participants, num_classes, feature_dim], np.float32),
+      np.zeros([max_participants], np.bool_),
+    ),
+    distribution.build_distributor(model_type),
+    client_work,
+    collecting.CollectingFactory().create(
+      prototypes.prototypes_type(num_classes, feature_dim)
+    ),
+    build_finalizer(num_classes, feature_dim, max_participants),
+  )
+
+
+def _model_type(num_classes, feature_dim, max_participants):
+  known = server_model.prototype_model_type(num_classes, feature_dim)
+  return tff.types.to_type(
+    FedPCLModel(
+      known.prototypes,
+      known.present,
+      tff.TensorType(np.float32, (max_participants, num_classes, feature_dim)),
+      tff.TensorType(np.bool_, (max_participants,)),
+    )
+  )
