@@ -6,6 +6,8 @@ import io
 import os
 from typing import Any
 
+from absl import flags
+
 from flags import run_flags
 from tff_fedsa import files
 
@@ -119,7 +121,8 @@ def differing(
   Args:
     recorded: Of `read_flags`.
     values: Flags by name. Those that do not change rounds
-      (`run_flags.FREE_WHEN_RESUMING`) may be different.
+      (`run_flags.FREE_WHEN_RESUMING`) may be different. A flag that is not
+      recorded may have its default: the run is older than the flag.
   """
   lines = []
   for name, value in values.items():
@@ -127,7 +130,8 @@ def differing(
       continue
     now = None if value is None else text(value)
     before = recorded.get(name)
-    if now != before:
+    known = before is not None or name not in flags.FLAGS
+    if now != before and (known or value != flags.FLAGS[name].default):
       lines.append(f'--{name}: {before} there, {now} now')
   return lines
 

@@ -254,13 +254,7 @@ def _status(path: str) -> str:
     return _WAITING
   recorded = run_dir.read_flags(run.flags_file)
   values = _EXPERIMENT.values()
-  # The run is older than a flag that it does not know.
-  known = {
-    name: value
-    for name, value in values.items()
-    if name in recorded or value != flags.FLAGS[name].default
-  }
-  different = run_dir.differing(recorded, known)
+  different = run_dir.differing(recorded, values)
   rounds = _summary(path).get('rounds', 0)
   if rounds > values['total_rounds']:
     different.append(

@@ -241,7 +241,9 @@ def _draw(
     )
   model = result.server_state.model
   # Two points at least, or there is nothing to see.
-  if hasattr(model, 'prototypes') and model.present.sum() > 1:
+  if hasattr(model, 'prototypes') and (
+    figures.finite_classes(model.prototypes, model.present).sum() > 1
+  ):
     states = (store.get(client_id) for client_id in range(task.num_clients))
     anchors = getattr(model, 'anchors', None)
     name = 'prototypes' if anchors is None else 'anchors_and_prototypes'

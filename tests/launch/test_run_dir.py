@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+from absl import flags
 import pandas
 import pytest
 
@@ -47,6 +48,18 @@ def test_a_run_from_before_there_were_layouts_is_found(tmp_path):
   (tmp_path / 'flags.txt').write_text('--alpha=0.1\n')
   run = run_dir.open_existing(str(tmp_path))
   assert run.checkpoints == str(tmp_path / 'checkpoints')
+
+
+def test_a_run_from_before_there_was_a_flag_has_its_default():
+  flags.DEFINE_integer('a_flag_of_today', 3, 'Of this test only.')
+  try:
+    recorded = {'alpha': '0.1'}
+    assert not run_dir.differing(recorded, {'alpha': 0.1, 'a_flag_of_today': 3})
+    assert run_dir.differing(
+      recorded, {'alpha': 0.1, 'a_flag_of_today': 4}
+    ) == ['--a_flag_of_today: None there, 4 now']
+  finally:
+    delattr(flags.FLAGS, 'a_flag_of_today')
 
 
 def test_hparams_are_a_series_of_pandas(tmp_path):

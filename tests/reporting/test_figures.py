@@ -120,6 +120,18 @@ def test_anchors_and_prototypes(present):
   assert len(colors) == 4
 
 
+def test_prototypes_that_are_not_finite_are_left_out():
+  prototypes = np.arange(12, dtype=np.float32).reshape(4, 3)
+  prototypes[1, 2] = np.nan
+  present = np.array([True, True, True, False])
+  np.testing.assert_array_equal(
+    figures.finite_classes(prototypes, present), [True, False, True, False]
+  )
+  figure = figures.anchors_and_prototypes(None, prototypes, present, 'abcd')
+  places = [axes.get_offsets() for axes in figure.axes[0].collections]
+  assert np.isfinite(np.concatenate(places)).all()
+
+
 def test_prototypes_without_anchors():
   present = np.array([True, False, True, True])
   _, *others = _space(present=present)

@@ -292,6 +292,20 @@ def per_client_accuracy(
   return figure
 
 
+def finite_classes(prototypes: np.ndarray, present: np.ndarray) -> np.ndarray:
+  """Returns which classes have a prototype that can be drawn.
+
+  Args:
+    prototypes: float[num_classes, feature_dim]; not finite where a server's
+      training diverged.
+    present: bool[num_classes], which of them there are.
+
+  Returns:
+    bool[num_classes].
+  """
+  return np.logical_and(present, np.isfinite(prototypes).all(axis=1))
+
+
 def anchors_and_prototypes(
   anchors: Optional[np.ndarray],
   prototypes: np.ndarray,
@@ -314,7 +328,8 @@ def anchors_and_prototypes(
   Args:
     anchors: float[num_classes, feature_dim]; None where there are none.
     prototypes: float[num_classes, feature_dim], global ones.
-    present: bool[num_classes], which of them there are.
+    present: bool[num_classes], which of them there are; those that are not
+      finite, of a server whose training diverged, are left out.
     class_names: One per class.
     client_prototypes: Per client `(vectors, counts)`, drawn as small dots.
     features: Per client `(vectors, labels)` of examples, drawn as crosses.
@@ -325,6 +340,7 @@ def anchors_and_prototypes(
     ValueError: If there are fewer than two vectors, which have no directions.
   """
   client_prototypes = list(client_prototypes)
+  present = finite_classes(prototypes, present)
   fitted = prototypes[present]
   if anchors is not None:
     fitted = np.concatenate([anchors, fitted])
