@@ -1,4 +1,6 @@
-"""What is marked `_noinline` stays a function, unlike with TFF's compiler."""
+"""What stays a function, unlike with TFF's compiler: steps and branches."""
+
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tensorflow_federated.python.core.backends.native import (
 from tensorflow_federated.python.core.impl.computation import computation_impl
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
+from tff_fedsa.execution.in_process import cancellation
 from tff_fedsa.execution.in_process import contexts
 
 
@@ -29,9 +32,13 @@ def _build():
   return loop
 
 
-def _tanh_is_in_a_function_of_its_own(compiled):
+def _graph(compiled):
   proto = computation_impl.ConcreteComputation.get_proto(compiled)
-  graph = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
+  return serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
+
+
+def _tanh_is_in_a_function_of_its_own(compiled):
+  graph = _graph(compiled)
   loops = [n.attr['body'].func.name for n in graph.node if 'body' in n.attr]
   with_tanh = [
     function.signature.name
@@ -52,3 +59,95 @@ def _tanh_is_in_a_function_of_its_own(compiled):
 def test_a_marked_step_stays_a_function(compile_fn, stays):
   compiled = compile_fn(_build())
   assert _tanh_is_in_a_function_of_its_own(compiled) == stays
+
+
+@pytest.fixture
+def use(runtimes):
+  """Makes a context the default until the end of the test."""
+  with runtimes.default('in_process'):
+    yield tff.framework.get_context_stack().set_default_context
+
+
+@pytest.fixture(scope='module')
+def by_case():
+  """By the client's kind: a reduction of a data set, a loop, or an error."""
+
+  def sum_of_dataset(x):
+    return tf.data.Dataset.from_tensor_slices(x).reduce(0.0, lambda s, e: s + e)
+
+  def sum_of_tanh(x):
+    return tf.while_loop(
+      lambda i, total: i < tf.size(x),
+      lambda i, total: (i + 1, total + tf.tanh(x[i])),
+      (0, 0.0),
+    )[1]
+
+  @tf.function(autograph=False)
+  def work(kind, x):
+    return tf.switch_case(
+      kind,
+      [
+        lambda: sum_of_dataset(x),
+        lambda: sum_of_tanh(x),
+        lambda: tf.debugging.check_numerics(tf.reduce_sum(x) / 0.0, 'broken'),
+      ],
+    )
+
+  return tff.tensorflow.computation(
+    lambda kind, x: work(kind, x),
+    (tff.TensorType(np.int32), tff.TensorType(np.float32, [None])),
+  )
+
+
+@pytest.mark.parametrize('only_cpus', [False, True])
+def test_branches_stay_functions_on_cpus(by_case, only_cpus):
+  graph = _graph(contexts._to_native_form(by_case, only_cpus))
+  nodes = [
+    *graph.node,
+    *(n for f in graph.library.function for n in f.node_def),
+  ]
+  cases = [node for node in nodes if node.op in ('Case', 'StatelessCase')]
+  assert len(cases) == only_cpus
+
+
+def test_clients_take_their_own_branches(use, by_case):
+  use(contexts.create_in_process_context(max_concurrent_clients=4))
+
+  @tff.federated_computation(
+    tff.FederatedType(np.int32, tff.CLIENTS),
+    tff.FederatedType(tff.TensorType(np.float32, [None]), tff.CLIENTS),
+  )
+  def run(kinds, x):
+    return tff.federated_map(by_case, (kinds, x))
+
+  kinds = [0, 1, 1, 0] * 5
+  x = [np.full([10], i, np.float32) for i in range(20)]
+  expected = [
+    10 * (i if kind == 0 else np.tanh(i)) for i, kind in enumerate(kinds)
+  ]
+  for _ in range(5):
+    np.testing.assert_allclose(run(kinds, x), expected, rtol=1e-5)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='broken') as caught:
+    run([0, 2], x[:2])
+  assert 'client 1 of 2' in caught.value.__notes__[0]
+
+
+def test_branches_can_be_cancelled(use):
+  context = contexts.create_in_process_context()
+  use(context)
+
+  @tf.function(autograph=False)
+  def work(kind):
+    def forever():
+      return tf.while_loop(lambda i: i >= 0, lambda i: (i + 1) % 9, (0,))[0]
+
+    return tf.switch_case(kind, [lambda: 0, forever])
+
+  endless = tff.tensorflow.computation(lambda kind: work(kind), np.int32)
+  assert endless(0) == 0
+  timer = threading.Timer(1.0, context.runtime.cancel)
+  timer.start()
+  with pytest.raises((tf.errors.CancelledError, cancellation.Cancelled)):
+    endless(1)
+  timer.join()
+  assert endless(0) == 0

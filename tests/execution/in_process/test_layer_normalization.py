@@ -5,6 +5,15 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.impl.computation import computation_impl
+from tensorflow_federated.python.tensorflow_libs import serialization_utils
+
+from tff_fedsa.execution.in_process import contexts
+from tff_fedsa.execution.in_process import graph_rewriting
+
 # Of its own, since it may crash.
 _PROGRAM = textwrap.dedent("""
   import numpy as np
@@ -60,3 +69,19 @@ def test_layer_normalization_of_clients_at_a_time():
     timeout=300,
   )
   assert program.stdout.strip() == 'equal', program.stderr[-2000:]
+
+
+def test_a_normalization_that_grappler_fused_is_not_reentrant():
+  @tff.tensorflow.computation(tff.TensorType(np.float32, [None, 6, 6, 24]))
+  def work(x):
+    normalized, _, _ = tf.compat.v1.nn.fused_batch_norm(
+      x, tf.ones([24]), tf.zeros([24]), is_training=True
+    )
+    return tf.nn.relu(normalized)
+
+  proto = computation_impl.ConcreteComputation.get_proto(
+    contexts._to_native_form(work)
+  )
+  graph = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
+  # Where oneDNN is, its node is a `_FusedBatchNormEx` now.
+  assert not graph_rewriting.is_reentrant(graph)

@@ -25,6 +25,7 @@ from tff_fedsa.execution import devices as devices_lib
 from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import eager_tensors
 from tff_fedsa.execution.in_process import executor
+from tff_fedsa.execution.in_process import functional_cases
 from tff_fedsa.execution.in_process import values
 
 # One client keeps a GPU busy only while its steps are not waiting for Python's
@@ -95,6 +96,7 @@ def create_in_process_context(
   runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
   return InProcessContext(
     runtime,
+    only_cpus=_only_cpus(runtime),
     default_num_clients=default_num_clients,
     secure_in_the_clear=secure_in_the_clear,
     numpy_results=numpy_results,
@@ -120,9 +122,11 @@ def create_async_in_process_context(
     secure_in_the_clear: See there.
     numpy_results: See there.
   """
+  runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
   return tff.framework.AsyncExecutionContext(
     **context_arguments(
-      _create_runtime(devices, max_concurrent_clients, intra_op_threads),
+      runtime,
+      only_cpus=_only_cpus(runtime),
       default_num_clients=default_num_clients,
       secure_in_the_clear=secure_in_the_clear,
       numpy_results=numpy_results,
@@ -185,14 +189,30 @@ def _device_names(devices: Optional[Sequence[Any]]) -> list[str]:
   return names
 
 
+def _only_cpus(runtime: executor.Runtime) -> bool:
+  return all(
+    tf.DeviceSpec.from_string(device).device_type == 'CPU'
+    for device in runtime.pool.devices
+  )
+
+
 def context_arguments(
   runtime: executor.Runtime,
   *,
   default_num_clients: int,
   secure_in_the_clear: bool,
   numpy_results: bool,
+  only_cpus: bool = False,
 ) -> dict[str, Any]:
-  """Returns the arguments of TFF's execution contexts for a runtime."""
+  """Returns the arguments of TFF's execution contexts for a runtime.
+
+  Args:
+    runtime: What executes.
+    default_num_clients: See `create_in_process_context`.
+    secure_in_the_clear: See there.
+    numpy_results: See there.
+    only_cpus: Whether it is known that nothing runs on another device.
+  """
 
   def create_executor(cardinalities):
     num_clients = cardinalities.get(tff.CLIENTS, default_num_clients)
@@ -203,7 +223,7 @@ def context_arguments(
       computation = test_compiler.replace_secure_intrinsics_with_bodies(
         computation
       )
-    return _to_native_form(computation)
+    return _to_native_form(computation, only_cpus)
 
   return {
     'executor_fn': tff.framework.ResourceManagingExecutorFactory(
@@ -214,16 +234,19 @@ def context_arguments(
   }
 
 
-def _to_native_form(computation: Any) -> Any:
-  """TFF's `desugar_and_transform_to_native`, but for one option.
+def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
+  """TFF's `desugar_and_transform_to_native`, but for functions.
 
   TFF has Grappler inline functions that are marked `_noinline`, too, as a
   client's step is (`models.functional`): part of a loop, its gradients of
-  pooling miss oneDNN's kernels, which are ten times as fast.
+  pooling miss oneDNN's kernels, which are ten times as fast. On CPUs, branches
+  of a `tf.switch_case` stay functions, too: see `functional_cases`.
   """
   block, _ = tensorflow_tree_transformations.replace_intrinsics_with_bodies(
     computation.to_building_block()
   )
+  if only_cpus:
+    block = functional_cases.keep(block)
   config = tf.compat.v1.ConfigProto()
   options = config.graph_options.rewrite_options
   for name in (

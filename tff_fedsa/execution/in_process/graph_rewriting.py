@@ -24,7 +24,8 @@ _ANONYMOUS_TABLES = {
   'MutableHashTableOfTensorsV2': 'AnonymousMutableHashTableOfTensors',
   'MutableDenseHashTableV2': 'AnonymousMutableDenseHashTable',
 }
-# BatchNormalization's and LayerNormalization's. oneDNN's kernels of these keep
+# BatchNormalization's and LayerNormalization's, also `_FusedBatchNormEx`, what
+# Grappler makes of one with an activation. oneDNN's kernels of these keep
 # pointers to the statistics of the batch that they are at.
 _NOT_REENTRANT = 'FusedBatchNorm'
 _SHARING_ATTRIBUTES = ('container', 'shared_name', 'use_node_name_sharing')
@@ -58,7 +59,7 @@ def rewrite(
   dataset_loops.replace_reductions(graph_def)
   # Unique in this process, or one computation would get another's functions.
   _rename_functions(graph_def, f'_import{next(_import_numbers)}')
-  for node in _all_nodes(graph_def):
+  for node in all_nodes(graph_def):
     if node.op == 'VarHandleOp':
       node.attr['shared_name'].s = _ANONYMOUS
       node.attr['container'].s = b''
@@ -76,14 +77,13 @@ def rewrite(
 
 def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
   """Whether executions of a graph at the same time may share its kernels."""
-  return not any(
-    node.op.startswith(_NOT_REENTRANT) for node in _all_nodes(graph_def)
-  )
+  return not any(_NOT_REENTRANT in node.op for node in all_nodes(graph_def))
 
 
-def _all_nodes(
+def all_nodes(
   graph_def: graph_pb2.GraphDef,
 ) -> Iterator[node_def_pb2.NodeDef]:
+  """Yields the nodes of a graph and of its functions."""
   yield from graph_def.node
   for function in graph_def.library.function:
     yield from function.node_def
@@ -121,7 +121,7 @@ def _rename_functions(graph_def: graph_pb2.GraphDef, suffix: str) -> None:
         if text in names:
           attribute.s = names[text].encode()
 
-  for node in _all_nodes(graph_def):
+  for node in all_nodes(graph_def):
     node.op = names.get(node.op, node.op)
     rename_in(node.attr)
   for function in library.function:
