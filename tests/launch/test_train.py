@@ -98,7 +98,8 @@ def test_a_run_leaves_what_it_promises(run):
   # Columns of methods that exchange or train something else.
   others = {'loss_distillation', 'server_loss', 'server_margin'}
   others |= {'loss_hidden', 'loss_shared', 'compression_down', 'compression_up'}
-  others |= {'loss_proximal'}
+  others |= {'loss_proximal', 'loss_generative'}
+  others |= {'loss_contrastive_global', 'loss_contrastive_local'}
   others |= {name for name in metrics.COLUMNS if name.startswith('global_head')}
   assert set(rows[4]) == set(metrics.COLUMNS) - others
   # 10 anchors of 16 floats and the round; prototypes and 10 weights.
