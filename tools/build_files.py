@@ -34,6 +34,9 @@ _DISTRIBUTIONS = {
   'tree': 'dm_tree',
 }
 
+# Not in the lock: one benchmark compares with it, and says to install it.
+_INSTALLED_BY_HAND = ('torch', 'torchvision')
+
 # Package -> filegroup name -> glob.
 _FILE_GROUPS = {
   'flags': {'presets': '**/*.flags', 'sweeps': 'sweeps/*.toml'},
@@ -222,7 +225,7 @@ def _rule(
 def _dependency(name: str, modules: list[pathlib.Path]) -> Optional[str]:
   """Returns the label of an imported name; None for the standard library."""
   top = name.partition('.')[0]
-  if top in sys.stdlib_module_names:
+  if top in sys.stdlib_module_names or top in _INSTALLED_BY_HAND:
     return None
   if top not in _TOP_FOLDERS:
     return f'@pypi//{_DISTRIBUTIONS.get(top, top)}'
