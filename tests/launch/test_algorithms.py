@@ -49,6 +49,7 @@ def _rows(path):
   ]
 
 
+@pytest.mark.slow
 def test_fedproto_trains_and_resumes(tmp_path):
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
   arguments = ('--algorithm=fedproto', '--fedproto_lambda=1')
