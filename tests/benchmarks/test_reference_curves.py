@@ -23,7 +23,7 @@ def test_curve_is_the_reference_within_tolerance(tmp_path, algorithm):
   allowed = reference_curves.tolerance(algorithm)
   assert allowed[4] == 0.10 and allowed[29] == 0.05 and allowed[30] == 0.02
   outside = set(np.flatnonzero(np.abs(difference) > allowed))
-  # FedTGP's early rounds differ by more than that from seed to seed, in PyTorch,
-  # too, and the authors' is one seed: docs/methods.md.
+  # FedTGP's early rounds differ by more from seed to seed, in PyTorch, too, and
+  # the authors' run is of one seed: docs/methods.md.
   uncertain = range(2, 10) if algorithm == 'fedtgp' else ()
   assert outside <= set(uncertain), (outside, difference)
