@@ -90,7 +90,8 @@ class FedSAFlags:
 
     Raises:
       flags.IllegalFlagValueError: If a flag was set that would be ignored.
-      ValueError: If anchors of these sizes can't be made.
+      ValueError: If anchors of these sizes can't be made, or --anchor_file is
+        not a .npy file.
       FileNotFoundError: If there is no --anchor_file.
     """
     from tff_fedsa.algorithms import fedsa  # Imports TensorFlow and TFF.
@@ -117,7 +118,15 @@ class FedSAFlags:
         [self._anchor_init, self._anchor_seed, self._anchor_scale],
         'the anchors come from --anchor_file',
       )
-      return np.load(self._anchor_file.value, allow_pickle=False)
+      path = self._anchor_file.value
+      try:
+        return np.load(path, allow_pickle=False)
+      except FileNotFoundError as error:
+        raise FileNotFoundError(f'There is no --anchor_file={path}.') from error
+      except ValueError as error:
+        raise ValueError(
+          f'--anchor_file={path} is not a .npy file of numbers: {error}'
+        ) from error
     return anchors.initial_anchors(
       num_classes,
       feature_dim,

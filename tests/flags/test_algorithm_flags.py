@@ -204,6 +204,22 @@ def test_flags_of_other_methods_are_refused(parse, arguments, message):
     _ = defined.process
 
 
+def test_anchors_come_from_a_file(parse, built, tmp_path):
+  path = tmp_path / 'anchors.npy'
+  np.save(path, np.eye(10, 8, dtype=np.float32))
+  _ = parse(f'--anchor_file={path}').process
+  np.testing.assert_array_equal(built['anchors'], np.eye(10, 8))
+
+
+def test_a_wrong_anchor_file_is_named(parse, tmp_path):
+  path = tmp_path / 'anchors.npy'
+  with pytest.raises(FileNotFoundError, match='no --anchor_file=.*anchors.npy'):
+    _ = parse(f'--anchor_file={path}').process
+  path.write_text('not numbers')
+  with pytest.raises(ValueError, match='--anchor_file=.* is not a .npy file'):
+    _ = parse(f'--anchor_file={path}').process
+
+
 def test_runs_are_named_after_the_algorithm(parse):
   defined = parse('--algorithm=fedgh')
   build = defined.run_dir_flags.build
