@@ -149,18 +149,21 @@ class TaskFlags:
     from tff_fedsa.data import tasks
 
     kind = self._partition.value
+    of_draws = [
+      self._partition,
+      self._alpha,
+      self._classes_per_client,
+      self._balanced,
+      self._least_samples,
+      self._long_tail_rho,
+      self._clients_per_domain,
+      self._domain_fraction,
+    ]
     if self._data_flags.has_clients:
       holders.refuse_vain(
         [
-          self._partition,
+          *of_draws,
           self._partition_file,
-          self._alpha,
-          self._classes_per_client,
-          self._balanced,
-          self._least_samples,
-          self._long_tail_rho,
-          self._clients_per_domain,
-          self._domain_fraction,
           self._max_examples,
           self._max_test_examples,
         ],
@@ -169,14 +172,7 @@ class TaskFlags:
     if self._partition_file.value:
       holders.refuse_vain(
         [
-          self._partition,
-          self._alpha,
-          self._classes_per_client,
-          self._balanced,
-          self._least_samples,
-          self._long_tail_rho,
-          self._clients_per_domain,
-          self._domain_fraction,
+          *of_draws,
           self._num_clients,
           self._train_fraction,
           self._test_set,

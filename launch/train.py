@@ -128,13 +128,16 @@ def train() -> None:
     recorder.close()
   if result.stopped_early:
     print(f'stopped early: no new best for {config.patience} rounds')
-  diverged = sum(row.get('clients_nonfinite') or 0 for row in result.history)
-  if diverged:
-    print(
-      f'warning: training diverged {diverged} times and was left out '
-      '(clients_nonfinite in metrics.csv); try a smaller '
-      '--client_learning_rate'
-    )
+  for whose, column, rate in (
+    ("clients'", 'clients_nonfinite', '--client_learning_rate'),
+    ("the server's", 'server_nonfinite', 'learning rate for it'),
+  ):
+    diverged = sum(row.get(column) or 0 for row in result.history)
+    if diverged:
+      print(
+        f'warning: {whose} training diverged {diverged} times and was left out '
+        f'({column} in metrics.csv); try a smaller {rate}'
+      )
   architectures = [
     _EXPERIMENT.architecture_of(client_id)
     for client_id in range(task.num_clients)

@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 
 from tff_fedsa import client_state as client_state_lib
 from tff_fedsa import companion as companion_lib
+from tff_fedsa import finite as finite_lib
 from tff_fedsa import local_optimizer
 from tff_fedsa import local_training
 from tff_fedsa import losses
@@ -277,22 +278,22 @@ def build_client_work(
       [functools.partial(branch, *pair) for pair in zip(models, branches)],
     )
     result, update = tf.nest.pack_sequence_as(structure, outputs)
-    finite = _all_finite(result)
+    finite = finite_lib.all_finite(result)
     new_state = client_state_lib.ClientState(
       architecture=state.architecture,
-      weights=_choose(finite, result.weights, state.weights),
-      optimizer=_choose(finite, result.optimizer, state.optimizer),
-      prototypes=_choose(finite, result.prototypes, state.prototypes),
-      counts=_choose(finite, result.counts, state.counts),
+      weights=finite_lib.choose(finite, result.weights, state.weights),
+      optimizer=finite_lib.choose(finite, result.optimizer, state.optimizer),
+      prototypes=finite_lib.choose(finite, result.prototypes, state.prototypes),
+      counts=finite_lib.choose(finite, result.counts, state.counts),
       seed=state.seed,
       private=(
         state.private
         if companion is None
-        else _choose(finite, result.private, state.private)
+        else finite_lib.choose(finite, result.private, state.private)
       ),
     )
     update = tf.nest.map_structure(
-      lambda part: _choose(finite, part, tf.zeros_like(part)), update
+      lambda part: finite_lib.choose(finite, part, tf.zeros_like(part)), update
     )
     gauges = {**objective.gauges_fn(broadcast, state), **measure_fn(result)}
     return ClientOutput(
@@ -314,17 +315,6 @@ def build_client_work(
     ),
   )
   return client_work
-
-
-def _all_finite(result):
-  return tf.reduce_all(
-    [tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(result)]
-  )
-
-
-def _choose(condition, if_true, if_false):
-  """`tf.where` for a scalar condition, evaluating no broadcast."""
-  return tf.cond(condition, lambda: if_true, lambda: if_false)
 
 
 def _metrics(result, gauges, finite):

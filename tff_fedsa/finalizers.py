@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa import anchors
+from tff_fedsa import finite as finite_lib
 from tff_fedsa import prototypes
 from tff_fedsa import server_model
 
@@ -62,13 +63,16 @@ def build_training_finalizer(
   """Returns the process of a finalizer that trains at the server.
 
   Its `next` has the type `(<int32@SERVER, M@SERVER, U@SERVER> ->
-  <state=int32, result=M, measurements=D>@SERVER)`; the state counts rounds.
+  <state=int32, result=M, measurements=D>@SERVER)`; the state counts rounds. If
+  the trained model is not finite, the one from before the round stays. (The
+  references go on with it, and nothing is finite from then on.)
 
   Args:
     model_type: Unplaced type of the server's model, M.
     update_type: Unplaced type of the aggregate of the round, U.
     train_fn: `fn(model, update, seed) -> (model, measurements)`, in TensorFlow,
-      of an int32[2] that differs from round to round and a dict D of scalars.
+      of an int32[2] that differs from round to round and a dict of scalars; D
+      holds these and int32 `server_nonfinite`, 1 where training was left out.
     seed: What is random in training follows from it.
   """
 
@@ -78,8 +82,18 @@ def build_training_finalizer(
 
   @tff.tensorflow.computation(np.int32, model_type, update_type)
   def finalize(num_rounds, model, update):
-    model, measurements = train_fn(model, update, tf.stack([seed, num_rounds]))
-    return num_rounds + 1, model, measurements
+    trained, measurements = train_fn(
+      model, update, tf.stack([seed, num_rounds])
+    )
+    finite = finite_lib.all_finite(trained)
+    measurements = collections.OrderedDict(
+      measurements, server_nonfinite=tf.cast(tf.logical_not(finite), tf.int32)
+    )
+    return (
+      num_rounds + 1,
+      finite_lib.choose(finite, trained, model),
+      measurements,
+    )
 
   @tff.federated_computation
   def initialize_fn():

@@ -62,6 +62,7 @@ _TRAINING_COLUMNS = {
   'classes_present': 'classes with a global prototype, or mean logits',
   'server_loss': "loss of the server's training, mean of its last epoch, nats",
   'server_margin': 'margin of that training, feature distance',
+  'server_nonfinite': '1 if that training diverged and was left out, else 0',
   'examples': 'training examples visited in the round, all epochs',
   'clients_sampled': 'clients that took part in the round',
   'clients_trained': 'of these, clients that made a step and stayed finite',

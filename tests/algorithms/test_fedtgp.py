@@ -185,6 +185,26 @@ def test_heterogeneous_clients():
   assert list(result[0]) == ['num_examples', 'prototype', 'head']
 
 
+def test_a_server_that_diverges_keeps_its_model():
+  finalizer = fedtgp.build_finalizer(
+    3, 2, server_training.ServerTrainingConfig(2, 4, 1e30)
+  )
+  model = fedtgp.FedTGPModel(
+    fedtgp.initial_generator(3, 2),
+    np.ones([3, 2], np.float32),
+    np.array([True, True, False]),
+  )
+  collected = prototypes.ClassPrototypes(
+    np.arange(12, dtype=np.float32).reshape(2, 3, 2), np.ones([2, 3], 'f')
+  )
+  output = finalizer.next(finalizer.initialize(), model, collected)
+  assert output.measurements['server_nonfinite'] == 1
+  for kept, before in zip(
+    tf.nest.flatten(output.result), tf.nest.flatten(model), strict=True
+  ):
+    np.testing.assert_array_equal(kept, before)
+
+
 def test_bad_values_are_named():
   with pytest.raises(ValueError, match='server num_epochs >= 1, found 0'):
     server_training.ServerTrainingConfig(0, 10, 0.01)

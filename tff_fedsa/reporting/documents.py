@@ -247,8 +247,8 @@ def unfinished(groups: Sequence[runs_lib.Group]) -> list[str]:
         )
       elif run.diverged:
         lines.append(
-          f'{group.name}, seed {run.seed}: finished, but training of clients '
-          f'diverged {run.diverged} times and was left out ({run.path})'
+          f'{group.name}, seed {run.seed}: finished, but training diverged '
+          f'{run.diverged} times and was left out ({run.path})'
         )
   return lines
 

@@ -52,8 +52,12 @@ class Run(NamedTuple):
 
   @property
   def diverged(self) -> int:
-    """How many times a client's training diverged and was left out."""
-    return sum(row.get('clients_nonfinite') or 0 for row in self.history)
+    """How many times training (clients', the server's) was left out for it."""
+    return sum(
+      row.get(column) or 0
+      for row in self.history
+      for column in ('clients_nonfinite', 'server_nonfinite')
+    )
 
 
 class Group(NamedTuple):

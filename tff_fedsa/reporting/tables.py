@@ -54,7 +54,7 @@ def per_run(groups: Sequence[runs_lib.Group]) -> pandas.DataFrame:
   the worst tenth of the clients, at least one, after the last round),
   `bytes_up_per_client` and `bytes_down_per_client` (of one round, mean over
   rounds), `bytes_total` (both ways, all clients and rounds), `seconds`
-  (training, all rounds) and `diverged` (how often a client did).
+  (training, all rounds) and `diverged` (how often training did).
 
   Args:
     groups: Of `runs.group`.

@@ -1,6 +1,6 @@
-"""Runs the small twins of published experiments whose data are at hand.
+"""Runs the small presets whose data are at hand.
 
-  python -m benchmarks.small_twins --tfds_dir=$TFDS_DATA_DIR --office_dir=DIR
+  python -m benchmarks.small_presets --tfds_dir=$TFDS_DATA_DIR --office_dir=DIR
 
 Trains each preset of --presets with `launch.train` into --output_dir, where
 finished runs are taken as they are; prints a table of the last round and draws
@@ -22,24 +22,28 @@ import pandas
 _PRESETS = flags.DEFINE_list(
   'presets',
   [
-    'paper/cifar10_htfe8',
-    'fedhpro/cifar10_nid1_02',
-    'fedhpro/cifar10_nid2',
-    'fedhpro/cifar10_lt10',
-    'fedhpro/cifar10_lt50',
-    'fedhpro/cifar10_lt100',
-    'fedhpro/office_caltech10',
+    'fedsa.digits',
+    'fedsa.fashion_mnist_dir01_small',
+    'fedsa.cifar10_dir01_small',
+    'fedsa.cifar10_dir05_small',
+    'paper/cifar10_htfe8.small',
+    'fedhpro/cifar10_nid1_02.small',
+    'fedhpro/cifar10_nid2.small',
+    'fedhpro/cifar10_lt10.small',
+    'fedhpro/cifar10_lt50.small',
+    'fedhpro/cifar10_lt100.small',
+    'fedhpro/office_caltech10.small',
   ],
-  'Of flags/, without .small.flags.',
+  'Of flags/, without .flags.',
 )
 _TFDS_DIR = flags.DEFINE_string(
-  'tfds_dir', None, 'Data of the presets but Office-Caltech10, as TFDS.'
+  'tfds_dir', None, "The other presets' data, as TFDS."
 )
 _OFFICE_DIR = flags.DEFINE_string(
   'office_dir', None, "The folder of Office-Caltech10's domains."
 )
 _OUTPUT_DIR = flags.DEFINE_string(
-  'output_dir', 'runs/small_twins', 'Directory of the runs.'
+  'output_dir', 'runs/small_presets', 'Directory of the runs.'
 )
 
 # BUILD: //launch:train //flags:presets
@@ -48,13 +52,13 @@ _CLASSIFIERS = ('prototype', 'anchor', 'head')
 
 
 def train(preset: str) -> pandas.DataFrame:
-  """Trains a preset's twin, or takes its finished run; returns its metrics.
+  """Trains a preset, or takes its finished run; returns its metrics.
 
   Raises:
     subprocess.CalledProcessError: If training fails.
   """
   root = os.path.abspath(_OUTPUT_DIR.value)
-  name = f'{preset.replace("/", ".")}.small'
+  name = preset.replace('/', '.')
   office = 'office' in preset
   data_dir = _OFFICE_DIR.value if office else _TFDS_DIR.value
   subprocess.run(
@@ -62,7 +66,7 @@ def train(preset: str) -> pandas.DataFrame:
       sys.executable,
       '-m',
       'launch.train',
-      f'--flagfile=flags/{preset}.small.flags',
+      f'--flagfile=flags/{preset}.flags',
       f'--root_output_dir={root}',
       f'--experiment_name={name}',
       *([f'--data_dir={os.path.abspath(data_dir)}'] if data_dir else []),
@@ -119,10 +123,10 @@ def main(argv: Sequence[str]) -> None:
     seconds = metrics['seconds_training'] + metrics['seconds_evaluation']
     memory = metrics['memory_peak_mb'][last] / 1e3
     print(
-      f'| `{preset}.small` | {metrics["round"][last]} | {accuracies} | '
+      f'| `{preset}` | {metrics["round"][last]} | {accuracies} | '
       f'{seconds.sum():.0f} s | {memory:.1f} GB |'
     )
-  path = os.path.join(_OUTPUT_DIR.value, 'small_twins.png')
+  path = os.path.join(_OUTPUT_DIR.value, 'small_presets.png')
   draw(runs).savefig(path, dpi=100)
   print(f'figure: {path}')
 
