@@ -6,7 +6,8 @@
 Takes directories of launch.sweep or launch.train, with all that is below them,
 groups runs that differ in their seeds only, and writes to --output_dir (and
 prints) what they reached: report.md, comparison.csv and .tex, significance.csv
-and .tex, runs.csv (a row for each run and classifier), and figures: curves,
+and .tex, runs.csv (a row for each run and classifier), test_sets.csv and .tex
+where an averaged model has several test sets (domains), and figures: curves,
 clients, communication, and the feature space of each method.
 
 It refuses to mix what was not measured in the same way (data, partition, test
@@ -139,6 +140,13 @@ def report(directories: Sequence[str]) -> None:
     'comparison.tex',
     documents.comparison_table(comparison).to_latex(setting, 'tab:comparison'),
   )
+  test_sets = tables.per_test_set(groups, values)
+  if len(test_sets):
+    write('test_sets.csv', test_sets.to_csv(index=False))
+    write(
+      'test_sets.tex',
+      documents.test_set_table(test_sets).to_latex(setting, 'tab:test_sets'),
+    )
   significance = None
   reference = _REFERENCE.value
   if reference is None and 'fedsa' in set(values['name']):
@@ -180,7 +188,7 @@ def report(directories: Sequence[str]) -> None:
         draw(f'space_{name}.png', figure, f'Feature space of {group.name}')
   title = os.path.basename(os.path.abspath(directories[0]))
   text = documents.markdown(
-    title, setting, comparison, significance, troubles, pictures
+    title, setting, comparison, test_sets, significance, troubles, pictures
   )
   write('report.md', text)
   print(text)

@@ -31,9 +31,13 @@ def write(
   nonfinite=0,
   finished=True,
   partition=(0, 1, 2),
+  test_sets=None,
   **flags,
 ):
-  """Writes what launch.train leaves; `accuracies` are of rounds 0, 1, …"""
+  """Writes what launch.train leaves; `accuracies` are of rounds 0, 1, …
+
+  `test_sets`: an averaged model's; how much more it is on each of them.
+  """
   path.mkdir(parents=True)
   hparams = {**DEFAULTS, **flags}
   with open(path / 'hparams.csv', 'w', newline='') as file:
@@ -44,8 +48,12 @@ def write(
     row = {'round': round_num}
     for name in classifiers:
       row[f'{name}_accuracy'] = accuracy
-      for statistic in ('std', 'min', 'p10'):
-        row[f'{name}_accuracy_{statistic}'] = 0.0
+      if test_sets is None:
+        for statistic in ('std', 'min', 'p10'):
+          row[f'{name}_accuracy_{statistic}'] = 0.0
+      else:
+        for test_set, more in test_sets.items():
+          row[f'{name}_accuracy_{test_set}'] = accuracy + more
     row |= {
       'bytes_up_per_client': bytes_up if round_num else '',
       'bytes_down_per_client': 400 if round_num else '',

@@ -98,6 +98,46 @@ def test_what_did_not_finish_has_a_row(tmp_path):
   assert line.startswith('other, seed 0: incomplete: round 3 of 3 (')
 
 
+def _averaged(path, accuracies, test_sets):
+  classifiers = ('global_test_prototype', 'global_test_head')
+  made_up.write_repeats(
+    path, 'fedsa', accuracies, classifiers=classifiers, test_sets=test_sets
+  )
+  return runs.group(runs.find([str(path)], made_up.DEFAULTS))
+
+
+def test_accuracies_by_test_set(tmp_path, groups):
+  several = _averaged(
+    tmp_path / 'several', _FEDSA, {'amazon': 0.01, 'web_cam': -0.02}
+  )
+  table = tables.per_test_set(several, tables.per_run(several))
+  assert list(zip(table['classifier'], table['test_set'])) == [
+    (f'global_test_{classifier}', test_set)
+    for classifier in ('prototype', 'head')
+    for test_set in ('amazon', 'web_cam')
+  ]
+  assert table['last'][1] == pytest.approx(np.mean(_FEDSA) - 0.02)
+  assert table['last_std'][1] == pytest.approx(np.std(_FEDSA, ddof=1))
+  lines = documents.test_set_table(table).to_markdown().split('\n')
+  assert (
+    lines[0].split() == '| method | classifier | amazon | web_cam |'.split()
+  )
+  assert lines[2].endswith('| 0.8100 ± 0.1000 | 0.7800 ± 0.1000 |')
+  # One global test set, or one of each client: nothing to tell apart.
+  for others in (_averaged(tmp_path / 'one', [0.5], {}), groups):
+    assert tables.per_test_set(others, tables.per_run(others)).empty
+
+
+def test_averaged_models_have_no_worst_clients(tmp_path):
+  made_up.write_repeats(tmp_path, 'fedsa', [0.5])
+  (tmp_path / 'fedsa/seed_0/per_client.csv').unlink()
+  groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
+  table = tables.over_seeds(groups, tables.per_run(groups))
+  assert not any(
+    'worst' in name for name in documents.comparison_table(table).head
+  )
+
+
 def test_latex_is_whole(groups):
   table = tables.over_seeds(groups, tables.per_run(groups))
   text = documents.comparison_table(table).to_latex('50 % of a_b & c', 'tab:x')

@@ -112,7 +112,13 @@ def comparison_table(table: pandas.DataFrame) -> Table:
   Args:
     table: Of `tables.over_seeds`.
   """
-  head = ['method', 'classifier', 'seeds', *_STATISTIC_TITLES.values()]
+  # Averaged models have no worst clients.
+  titles = {
+    name: title
+    for name, title in _STATISTIC_TITLES.items()
+    if table[f'{name}_mean'].notna().any()
+  }
+  head = ['method', 'classifier', 'seeds', *titles.values()]
   head += ['kB up', 'kB down', 'MB in all', 'seconds']
   rows = []
   for row in table.to_dict('records'):
@@ -120,7 +126,7 @@ def comparison_table(table: pandas.DataFrame) -> Table:
     if not row['classifier']:
       rows.append(cells + ['–'] * (len(head) - len(cells)))
       continue
-    for name in _STATISTIC_TITLES:
+    for name in titles:
       cells.append(_mean_and_std(row[f'{name}_mean'], row[f'{name}_std']))
     cells += [
       f'{row["bytes_up_per_client"] / 1e3:.1f}',
@@ -145,6 +151,28 @@ def _mean_and_std(mean: float, std: float) -> str:
   if math.isnan(mean):
     return '–'
   return f'{mean:.4f}' + ('' if math.isnan(std) else f' ± {std:.4f}')
+
+
+def test_set_table(table: pandas.DataFrame) -> Table:
+  """Returns accuracies by test set for reading, a column for each.
+
+  Args:
+    table: Of `tables.per_test_set`.
+  """
+  names = list(table['test_set'].unique())
+  rows = []
+  for pair, found in table.groupby(['name', 'classifier'], sort=False):
+    of_set = found.set_index('test_set')
+    rows.append(
+      [
+        *pair,
+        *(
+          _mean_and_std(*of_set.loc[name, ['last', 'last_std']])
+          for name in names
+        ),
+      ]
+    )
+  return Table(['method', 'classifier', *names], rows)
 
 
 def significance_table(table: pandas.DataFrame, reference: str) -> Table:
@@ -257,6 +285,7 @@ def markdown(
   title: str,
   setting: str,
   comparison: pandas.DataFrame,
+  test_sets: pandas.DataFrame,
   significance: Optional[str],
   troubles: Sequence[str],
   pictures: Mapping[str, str],
@@ -267,6 +296,7 @@ def markdown(
     title: Its heading.
     setting: What was measured: data, partition, rounds.
     comparison: Of `tables.over_seeds`.
+    test_sets: Of `tables.per_test_set`.
     significance: Table and note, if there is one.
     troubles: Of `unfinished`.
     pictures: Captions by file name.
@@ -277,6 +307,13 @@ def markdown(
     comparison_table(comparison).to_markdown(),
     comparison_note(),
   ]
+  if len(test_sets):
+    parts += [
+      '## Test sets',
+      test_set_table(test_sets).to_markdown(),
+      'Accuracy of the averaged model after the last round, mean ± standard '
+      'deviation over seeds; above is the mean over test sets.',
+    ]
   if troubles:
     parts.append('## Runs with troubles')
     parts.append('\n'.join(f'- {line}' for line in troubles))

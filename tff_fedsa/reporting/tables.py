@@ -33,6 +33,7 @@ _PER_RUN = (
   *_COSTS,
   'diverged',
 )
+_PER_TEST_SET = ('name', 'classifier', 'test_set', 'n', 'last', 'last_std')
 _SIGNIFICANCE = (
   'name',
   'classifier',
@@ -157,6 +158,42 @@ def over_seeds(
       row |= {name: found[name].mean() for name in _COSTS}
       rows.append({**row, **common})
   return pandas.DataFrame(rows)
+
+
+def per_test_set(
+  groups: Sequence[runs_lib.Group], values: pandas.DataFrame
+) -> pandas.DataFrame:
+  """Returns what averaged models reach on each of several test sets.
+
+  A row for each test set (a domain) of each classifier of each group: `name`,
+  `classifier`, `test_set`, `n` (finished runs), `last` (accuracy after the last
+  round in [0, 1], mean over seeds) and `last_std` (of the sample; NaN for one
+  run). Empty where there is one test set, or each client has its own.
+
+  Args:
+    groups: Of `runs.group`.
+    values: Of `per_run`.
+  """
+  rows = []
+  for group in groups:
+    of_group = values[values['name'] == group.name]
+    for classifier in of_group['classifier'].unique():
+      if not classifier.startswith(evaluation.GLOBAL_PREFIX):
+        continue
+      prefix = f'{classifier}_accuracy_'
+      last = pandas.DataFrame([run.history[-1] for run in group.finished])
+      for column in last.columns[last.columns.str.startswith(prefix)]:
+        rows.append(
+          {
+            'name': group.name,
+            'classifier': classifier,
+            'test_set': column.removeprefix(prefix),
+            'n': len(last),
+            'last': last[column].mean(),
+            'last_std': last[column].std(ddof=1),
+          }
+        )
+  return pandas.DataFrame(rows, columns=list(_PER_TEST_SET))
 
 
 def significance(
