@@ -18,20 +18,9 @@ _SMALL = ('--feature_dim=8', '--family=digits_mlp', '--num_clients=4')
 
 
 @pytest.fixture
-def parse(monkeypatch):
-  """Returns `parse(*arguments) -> ExperimentFlags`, on flags of its own."""
-  monkeypatch.chdir(_ROOT)
-  before = set(flags.FLAGS)
-  defined = experiment.ExperimentFlags()
-
-  def parse_arguments(*arguments):
-    flags.FLAGS(['program', *_SMALL, *arguments])
-    return defined
-
-  yield parse_arguments
-  flags.FLAGS.unparse_flags()
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
+def parse(define):
+  """Returns `parse(*arguments) -> ExperimentFlags`, of a small run."""
+  return define(experiment.ExperimentFlags, *_SMALL)
 
 
 @pytest.fixture

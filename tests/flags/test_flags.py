@@ -29,20 +29,9 @@ _PRESETS = sorted(path.name for path in (_ROOT / 'flags').glob('*.flags'))
 
 
 @pytest.fixture
-def parse(monkeypatch):
-  """Returns `parse(*arguments) -> ExperimentFlags`, on flags of its own."""
-  monkeypatch.chdir(_ROOT)
-  before = set(flags.FLAGS)
-  defined = experiment.ExperimentFlags()
-
-  def parse_arguments(*arguments):
-    flags.FLAGS(['program', *arguments])
-    return defined
-
-  yield parse_arguments
-  flags.FLAGS.unparse_flags()
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
+def parse(define):
+  """Returns `parse(*arguments) -> ExperimentFlags`."""
+  return define(experiment.ExperimentFlags)
 
 
 def _flag(name):

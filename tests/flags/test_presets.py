@@ -25,23 +25,9 @@ _CLASSES = [f'n{label:02}' for label in range(40)]
 
 
 @pytest.fixture
-def parse(monkeypatch):
-  """Returns `parse(*arguments) -> ExperimentFlags`, on flags of its own."""
-  monkeypatch.chdir(_ROOT)
-  before = set(flags.FLAGS)
-  defined = experiment.ExperimentFlags()
-
-  def parse_arguments(*arguments):
-    flags.FLAGS.unparse_flags()
-    for name in set(flags.FLAGS) - before:
-      flags.FLAGS[name].unparse()
-    flags.FLAGS(['program', *arguments])
-    return defined
-
-  yield parse_arguments
-  flags.FLAGS.unparse_flags()
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
+def parse(define):
+  """Returns `parse(*arguments) -> ExperimentFlags`."""
+  return define(experiment.ExperimentFlags)
 
 
 @pytest.mark.parametrize('path', _PRESETS)

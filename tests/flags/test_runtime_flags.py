@@ -7,19 +7,9 @@ from flags import run_flags
 
 
 @pytest.fixture
-def parse():
-  """Returns `parse(*arguments) -> RuntimeFlags`, on flags of its own."""
-  before = set(flags.FLAGS)
-  defined = run_flags.RuntimeFlags()
-
-  def parse_arguments(*arguments):
-    flags.FLAGS(['program', *arguments])
-    return defined
-
-  yield parse_arguments
-  flags.FLAGS.unparse_flags()
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
+def parse(define):
+  """Returns `parse(*arguments) -> RuntimeFlags`."""
+  return define(run_flags.RuntimeFlags)
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,17 @@
 """Other methods than FedSA through the launchers."""
 
 import csv
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tff_fedsa import metrics
+from tests.launch import launching
 
 # BUILD: //launch:train //launch:evaluate //launch:export //flags:presets
-_ROOT = pathlib.Path(__file__).parents[2]
-
-
-def _launch(module, *arguments):
-  process = subprocess.run(
-    [sys.executable, '-m', f'launch.{module}', *arguments],
-    cwd=_ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    timeout=300,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-  )
-  assert process.returncode == 0, process.stdout
-  return process.stdout
 
 
 def _train(root, *arguments):
-  return _launch(
+  return launching.launch(
     'train',
     '--feature_dim=16',
     '--num_clients=6',
@@ -42,13 +23,6 @@ def _train(root, *arguments):
   )
 
 
-def _rows(path):
-  return [
-    {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
-    for row in metrics.read_csv(str(path))
-  ]
-
-
 @pytest.mark.slow
 def test_fedproto_trains_and_resumes(tmp_path):
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
@@ -56,8 +30,8 @@ def test_fedproto_trains_and_resumes(tmp_path):
   _train(whole, *arguments, '--total_rounds=4')
   _train(parts, *arguments, '--total_rounds=2')
   output = _train(parts, *arguments, '--total_rounds=4')
-  rows = _rows(parts / 'fedproto/metrics.csv')
-  assert rows == _rows(whole / 'fedproto/metrics.csv')
+  rows = launching.rows(parts / 'fedproto/metrics.csv')
+  assert rows == launching.rows(whole / 'fedproto/metrics.csv')
   assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
   # Columns of FedSA alone are empty, its files are not there.
   assert not any('anchor' in n or 'gap' in n for n in rows[4])
@@ -67,7 +41,7 @@ def test_fedproto_trains_and_resumes(tmp_path):
   assert 'prototypes.png' in files and 'initial_anchors.npy' not in files
   table = output[output.index('classifier') :]
   assert 'prototype ' in table and 'head ' in table and 'anchor ' not in table
-  output = _launch('evaluate', f'--run_dir={parts}/fedproto')
+  output = launching.launch('evaluate', f'--run_dir={parts}/fedproto')
   accuracy = f'{rows[4]["prototype_accuracy"]:.4f}'
   assert accuracy in output.splitlines()[-1]
 
@@ -75,11 +49,11 @@ def test_fedproto_trains_and_resumes(tmp_path):
 @pytest.mark.parametrize('algorithm', ['local', 'fedgh'])
 def test_methods_train_and_are_exported(tmp_path, algorithm):
   _train(tmp_path, f'--algorithm={algorithm}', '--total_rounds=2')
-  rows = _rows(tmp_path / algorithm / 'metrics.csv')
+  rows = launching.rows(tmp_path / algorithm / 'metrics.csv')
   assert rows[2]['loss'] < rows[1]['loss']
   assert ('server_loss' in rows[2]) == (algorithm != 'local')
   path = tmp_path / 'client.keras'
-  _launch(
+  launching.launch(
     'export',
     f'--run_dir={tmp_path}/{algorithm}',
     '--client=2',
@@ -106,7 +80,7 @@ def test_methods_train_and_are_exported(tmp_path, algorithm):
 def test_fml_trains_a_shared_model(tmp_path):
   arguments = ('--algorithm=fml', '--fml_shared_model=digits_mlp')
   output = _train(tmp_path, *arguments, '--total_rounds=3')
-  rows = _rows(tmp_path / 'fml/metrics.csv')
+  rows = launching.rows(tmp_path / 'fml/metrics.csv')
   assert rows[3]['loss'] < rows[1]['loss']
   assert rows[3]['loss_shared'] < rows[1]['loss_shared']
   assert rows[3]['loss_distillation'] > 0
@@ -125,9 +99,9 @@ def test_fedkd_compresses_and_resumes(tmp_path):
   arguments += ('--client_states=disk',)
   _train(parts, *arguments, '--total_rounds=2')
   _train(parts, *arguments, '--total_rounds=4')
-  rows = _rows(parts / 'fedkd/metrics.csv')
+  rows = launching.rows(parts / 'fedkd/metrics.csv')
   # The clients' transformations are part of what was saved.
-  assert rows == _rows(whole / 'fedkd/metrics.csv')
+  assert rows == launching.rows(whole / 'fedkd/metrics.csv')
   assert rows[4]['loss'] < rows[1]['loss']
   # The first weights come as they are; then updates are compressed.
   assert rows[1]['compression_down'] == 1 < rows[2]['compression_down']
@@ -142,7 +116,7 @@ def test_fedkd_compresses_and_resumes(tmp_path):
 def test_fedgen_trains_a_generator(tmp_path):
   arguments = ('--algorithm=fedgen', '--fedgen_noise_dim=8')
   output = _train(tmp_path, *arguments, '--total_rounds=3')
-  rows = _rows(tmp_path / 'fedgen/metrics.csv')
+  rows = launching.rows(tmp_path / 'fedgen/metrics.csv')
   # Heads learn to recognize what is generated.
   for name in ('loss', 'loss_generative'):
     assert rows[3][name] < rows[1][name], name
@@ -159,7 +133,7 @@ def test_fedgen_trains_a_generator(tmp_path):
 def test_fedpcl_contrasts_with_the_clients_of_a_round(tmp_path):
   arguments = ('--algorithm=fedpcl', '--clients_per_round=3')
   output = _train(tmp_path, *arguments, '--total_rounds=3')
-  rows = _rows(tmp_path / 'fedpcl/metrics.csv')
+  rows = launching.rows(tmp_path / 'fedpcl/metrics.csv')
   for name in ('loss_contrastive_global', 'loss_contrastive_local'):
     assert rows[1][name] == 0 < rows[2][name]
   assert rows[3]['prototype_accuracy'] > rows[0]['prototype_accuracy']

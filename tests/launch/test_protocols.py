@@ -2,42 +2,24 @@
 
 import csv
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.launch import launching
 from tff_fedsa import metrics
 from tff_fedsa.data import tasks
 
 # BUILD: //launch:train //launch:evaluate //launch:export
 # BUILD: //tff_fedsa/models:pooling
-_ROOT = pathlib.Path(__file__).parents[2]
 _SPEC = tasks.TaskSpec(
   num_clients=4, max_examples=400, alpha=1.0, test_set='per_domain'
 )
 
 
-def _launch(module, *arguments, status=0):
-  process = subprocess.run(
-    [sys.executable, '-m', f'launch.{module}', *arguments],
-    cwd=_ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    timeout=300,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-  )
-  assert process.returncode == status, process.stdout
-  return process.stdout
-
-
 def _train(root, *arguments, **options):
-  return _launch(
+  return launching.launch(
     'train',
     '--family=digits_mlp',
     '--feature_dim=16',
@@ -51,13 +33,6 @@ def _train(root, *arguments, **options):
     *arguments,
     **options,
   )
-
-
-def _rows(path):
-  return [
-    {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
-    for row in metrics.read_csv(str(path))
-  ]
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +54,7 @@ def test_a_run_says_what_was_tested_on_what(run):
     'anchor',
     'head',
   ]
-  rows = _rows(path / 'metrics.csv')
+  rows = launching.rows(path / 'metrics.csv')
   assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
   accuracies = {name for name in rows[4] if 'accuracy' in name}
   assert accuracies == {
@@ -99,7 +74,7 @@ def test_a_run_says_what_was_tested_on_what(run):
 @pytest.mark.slow
 def test_the_averaged_model_is_exported(run):
   path, _ = run
-  output = _launch('export', f'--run_dir={path}')
+  output = launching.launch('export', f'--run_dir={path}')
   assert 'averaged.keras: the averaged model (digits_mlp) after' in output
   import tff_fedsa.models.pooling  # noqa: F401  Registers a layer.
 
@@ -119,9 +94,9 @@ def test_the_averaged_model_is_exported(run):
 def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
   path, _ = run
   _train(tmp_path, '--protocol=global', '--total_rounds=4')
-  rows = _rows(path / 'metrics.csv')
-  assert rows == _rows(tmp_path / 'fedsa/metrics.csv')
-  output = _launch('evaluate', f'--run_dir={path}')
+  rows = launching.rows(path / 'metrics.csv')
+  assert rows == launching.rows(tmp_path / 'fedsa/metrics.csv')
+  output = launching.launch('evaluate', f'--run_dir={path}')
   (heading,) = (line for line in output.splitlines() if 'averaged' in line)
   assert heading.split()[:4] == ['test', 'set', 'averaged', 'model']
   accuracy = f'{rows[4]["global_test_prototype_accuracy"]:.4f}'
@@ -139,11 +114,13 @@ def test_methods_of_one_model_in_protocol_personal(tmp_path, algorithm):
   output = _train(tmp_path, f'--algorithm={algorithm}', '--total_rounds=4')
   assert 'all clients, own test data' in output
   path = tmp_path / algorithm
-  rows = _rows(path / 'metrics.csv')
+  rows = launching.rows(path / 'metrics.csv')
   assert rows[4]['head_accuracy'] > rows[0]['head_accuracy']
   assert ('loss_proximal' in rows[4]) == (algorithm == 'fedprox')
-  output = _launch('evaluate', f'--run_dir={path}')
+  output = launching.launch('evaluate', f'--run_dir={path}')
   assert f'{rows[4]["head_accuracy"]:.4f}' in output.splitlines()[-1]
-  _launch('export', f'--run_dir={path}')
-  output = _launch('export', f'--run_dir={path}', '--client=1', status=1)
+  launching.launch('export', f'--run_dir={path}')
+  output = launching.launch(
+    'export', f'--run_dir={path}', '--client=1', status=1
+  )
   assert 'have the averaged model: leave out --client' in output

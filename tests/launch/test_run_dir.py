@@ -1,18 +1,15 @@
 """The directory of a run: layouts, flags kept, other flags refused."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 from absl import flags
 import pandas
 import pytest
 
 from launch import run_dir
+from tests.launch import launching
 
 # BUILD: //launch:train //launch:evaluate
-_ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _values(**changes):
@@ -80,22 +77,8 @@ def test_other_flags_are_refused(tmp_path):
     run_dir.open_or_resume(str(tmp_path), _values(alpha=1.0))
 
 
-def _launch(module, *arguments):
-  result = subprocess.run(
-    [sys.executable, '-m', f'launch.{module}', *arguments],
-    cwd=_ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-    timeout=300,
-  )
-  assert result.returncode == 0, result.stdout
-  return result.stdout
-
-
 def test_launchers_know_the_layout(tmp_path):
-  _launch(
+  launching.launch(
     'train',
     f'--root_output_dir={tmp_path}',
     '--experiment_name=name',
@@ -111,5 +94,5 @@ def test_launchers_know_the_layout(tmp_path):
   assert found == {'checkpoints', 'results', 'logdir'}
   assert list((tmp_path / 'logdir' / 'name').glob('events*'))
   assert (tmp_path / 'results/name/figures/curves.png').exists()
-  output = _launch('evaluate', f'--run_dir={tmp_path}/results/name')
+  output = launching.launch('evaluate', f'--run_dir={tmp_path}/results/name')
   assert 'round 1' in output

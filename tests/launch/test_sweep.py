@@ -1,10 +1,7 @@
 """launch.sweep: everything is checked first, finished runs are not repeated."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import textwrap
 import types
 
@@ -13,9 +10,9 @@ import pytest
 
 from launch import sweep_file
 from tests import programs
+from tests.launch import launching
 
 # BUILD: //launch:sweep //launch:train //launch:report //flags:presets
-_ROOT = pathlib.Path(__file__).parents[2]
 
 _SMALL = """
   [flags]
@@ -187,20 +184,6 @@ def test_as_many_at_a_time_as_fit(
     assert 'intra_op_threads' not in planner._limits(1, 1, 'native').flags
 
 
-def _launch(module, *arguments, expect=0):
-  program = subprocess.run(
-    [sys.executable, '-m', f'launch.{module}', *arguments],
-    cwd=_ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    timeout=600,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-  )
-  assert program.returncode == expect, program.stdout
-  return program.stdout
-
-
 def _file(tmp_path, text):
   path = tmp_path / 'two.toml'
   path.write_text(textwrap.dedent(text))
@@ -208,7 +191,7 @@ def _file(tmp_path, text):
 
 
 def test_dry_run_prints_commands(tmp_path):
-  output = _launch(
+  output = launching.launch(
     'sweep',
     _file(tmp_path, _SMALL + "  [axes]\n  algorithm = ['fedsa', 'local']"),
     '--dry_run',
@@ -263,15 +246,17 @@ def test_a_sweep_and_its_report(tmp_path):
     f'--root_output_dir={tmp_path}/runs',
   )
   # One variant first: the report says what is missing.
-  _launch('sweep', *arguments, '--only=local', '--seeds=0')
-  _launch('sweep', *arguments, '--only=fedsa')
+  launching.launch('sweep', *arguments, '--only=local', '--seeds=0')
+  launching.launch('sweep', *arguments, '--only=fedsa')
   root = tmp_path / 'runs/two'
-  output = _launch('report', str(root), expect=1)
+  output = launching.launch('report', str(root), status=1)
   assert 'local: seed 1' in output and '--allow_missing' in output
-  output = _launch('sweep', *arguments)
+  output = launching.launch('sweep', *arguments)
   assert '4 runs (2 variants, seeds 0, 1): 3 finished' in output
   assert ' 0 to resume, 1 to start' in output
-  output = _launch('report', str(root), '--features=1', '--projection=tsne')
+  output = launching.launch(
+    'report', str(root), '--features=1', '--projection=tsne'
+  )
   assert 'digits, 300 examples, dirichlet 0.1' in output
   for name in (
     'report.md',
@@ -294,17 +279,17 @@ def test_a_sweep_and_its_report(tmp_path):
   mean = sum(summary['prototype']['last'] for summary in summaries) / 2
   assert f'| fedsa  | prototype  | 2     | {mean:.4f} ± ' in output
   # A failure makes the sweep fail.
-  _launch(
+  launching.launch(
     'sweep',
     *arguments,
     '--only=local',
     f'--root_output_dir={tmp_path}/bad',
     '--dataset=npz',
     '--data_dir=nowhere.npz',
-    expect=1,
+    status=1,
   )
   # Another partition is not mixed in.
-  _launch(
+  launching.launch(
     'sweep',
     *arguments,
     '--only=fedsa',
@@ -312,5 +297,5 @@ def test_a_sweep_and_its_report(tmp_path):
     '--alpha=0.5',
     f'--root_output_dir={tmp_path}/other',
   )
-  output = _launch('report', str(root), f'{tmp_path}/other', expect=1)
+  output = launching.launch('report', str(root), f'{tmp_path}/other', status=1)
   assert '--alpha: 0.1 (' in output and 'partition.npz, seed 0' in output

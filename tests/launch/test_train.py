@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.launch import launching
 from tff_fedsa import metrics
 
 # BUILD: //launch:train //launch:evaluate //launch:export //flags:presets
@@ -26,27 +27,8 @@ _FLAGS = (
 )
 
 
-def _start(module, *arguments, **options):
-  return subprocess.Popen(
-    [sys.executable, '-m', f'launch.{module}', *arguments],
-    cwd=_ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-    **options,
-  )
-
-
-def _launch(module, *arguments, expect=0):
-  process = _start(module, *arguments)
-  output, _ = process.communicate(timeout=300)
-  assert process.returncode == expect, output
-  return output
-
-
 def _train(root, name, *arguments, **options):
-  return _launch(
+  return launching.launch(
     'train',
     *_FLAGS,
     f'--root_output_dir={root}',
@@ -56,13 +38,9 @@ def _train(root, name, *arguments, **options):
   )
 
 
-def _rows(path):
-  """Rows of metrics.csv without what differs between equal runs."""
-  with open(path, newline='') as file:
-    return [
-      {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
-      for row in csv.DictReader(file)
-    ]
+def _assert_same_rows(path, other):
+  rows = launching.rows(path / 'metrics.csv')
+  assert rows == launching.rows(other / 'metrics.csv')
 
 
 @pytest.fixture(scope='module')
@@ -115,19 +93,19 @@ def test_divergence_is_said_and_leaves_a_result(tmp_path):
     tmp_path, 'diverges', '--total_rounds=1', '--client_learning_rate=1e9'
   )
   assert "warning: clients' training diverged 6 times" in output
-  (_, row) = _rows(tmp_path / 'diverges/metrics.csv')
-  assert row['clients_nonfinite'] == '6' and row['clients_trained'] == '0'
+  (_, row) = launching.rows(tmp_path / 'diverges/metrics.csv')
+  assert row['clients_nonfinite'] == 6 and row['clients_trained'] == 0
   assert (tmp_path / 'diverges/summary.json').exists()
 
 
 def test_flags_file_repeats_the_run(run, tmp_path):
   root, _ = run
-  _launch(
+  launching.launch(
     'train',
     f'--flagfile={root}/run/flags.txt',
     f'--root_output_dir={tmp_path}',
   )
-  assert _rows(root / 'run/metrics.csv') == _rows(tmp_path / 'run/metrics.csv')
+  _assert_same_rows(root / 'run', tmp_path / 'run')
 
 
 def test_other_flags_are_refused_and_named(run):
@@ -138,7 +116,7 @@ def test_other_flags_are_refused_and_named(run):
     '--total_rounds=4',
     '--anchor_decay=0.5',
     '--lambda_reg=1',
-    expect=1,
+    status=1,
   )
   assert '--anchor_decay: 0.9999 there, 0.5 now' in output
   assert '--lambda_reg: 10.0 there, 1.0 now' in output
@@ -147,11 +125,13 @@ def test_other_flags_are_refused_and_named(run):
 
 def test_evaluate_and_export(run, tmp_path):
   root, _ = run
-  output = _launch('evaluate', f'--run_dir={root}/run')
-  (last,) = (r for r in _rows(root / 'run/metrics.csv') if r['round'] == '4')
-  assert f'{float(last["prototype_accuracy"]):.4f}' in output.splitlines()[-1]
+  output = launching.launch('evaluate', f'--run_dir={root}/run')
+  last = launching.rows(root / 'run/metrics.csv')[4]
+  assert f'{last["prototype_accuracy"]:.4f}' in output.splitlines()[-1]
   path = tmp_path / 'client.keras'
-  _launch('export', f'--run_dir={root}/run', '--client=1', f'--output={path}')
+  launching.launch(
+    'export', f'--run_dir={root}/run', '--client=1', f'--output={path}'
+  )
   import tensorflow as tf
 
   from tff_fedsa.data import tasks
@@ -178,7 +158,7 @@ def test_killed_three_times_equals_uninterrupted(tmp_path):
   rng = random.Random(0)
   path = tmp_path / 'killed'
   for _ in range(3):
-    process = _start(
+    process = launching.start(
       'train',
       *_FLAGS,
       f'--root_output_dir={tmp_path}',
@@ -196,7 +176,7 @@ def test_killed_three_times_equals_uninterrupted(tmp_path):
     process.communicate(timeout=30)
   output = _train(tmp_path, 'killed', *options)
   assert 'resuming after round' in output
-  assert _rows(path / 'metrics.csv') == _rows(tmp_path / 'whole/metrics.csv')
+  _assert_same_rows(path, tmp_path / 'whole')
 
 
 def test_states_too_large_for_memory_live_on_disk(run, tmp_path):
@@ -208,11 +188,11 @@ def test_states_too_large_for_memory_live_on_disk(run, tmp_path):
   states = tmp_path / 'disk/client_states'
   assert f'GB, {states}' in output
   assert len(list(states.iterdir())) == 6
-  assert _rows(tmp_path / 'disk/metrics.csv') == _rows(root / 'run/metrics.csv')
+  _assert_same_rows(tmp_path / 'disk', root / 'run')
 
 
 def test_ctrl_c_ends_a_run_with_a_word(tmp_path):
-  process = _start(
+  process = launching.start(
     'train',
     *_FLAGS,
     f'--root_output_dir={tmp_path}',
@@ -282,17 +262,20 @@ def test_a_checkpoint_of_an_edited_model_is_refused(tmp_path, monkeypatch):
   (tmp_path / 'own_module.py').write_text(_MODULE.format(units=8))
   _train(tmp_path, 'edited', '--total_rounds=1', *options)
   (tmp_path / 'own_module.py').write_text(_MODULE.format(units=12))
-  output = _train(tmp_path, 'edited', '--total_rounds=2', *options, expect=1)
+  output = _train(tmp_path, 'edited', '--total_rounds=2', *options, status=1)
   assert " has 834 weights in the checkpoint, 'own_net' has" in output
   assert 'Traceback' not in output
-  output = _launch('evaluate', f'--run_dir={tmp_path / "edited"}', expect=1)
+  output = launching.launch(
+    'evaluate', f'--run_dir={tmp_path / "edited"}', status=1
+  )
   assert 'the architecture has changed since' in output
 
 
 def _last_round(path):
+  """Returns the last row's round, which may be being written."""
   if not (path / 'metrics.csv').exists():
     return -1
-  return len(_rows(path / 'metrics.csv'))
+  return len((path / 'metrics.csv').read_text().splitlines()) - 2
 
 
 @pytest.mark.parametrize(
@@ -309,7 +292,7 @@ def _last_round(path):
   ],
 )
 def test_wrong_flags_are_one_line(tmp_path, arguments, message):
-  output = _train(tmp_path, 'wrong', *arguments, expect=1)
+  output = _train(tmp_path, 'wrong', *arguments, status=1)
   assert message in output
   assert 'Traceback' not in output
 
@@ -317,7 +300,7 @@ def test_wrong_flags_are_one_line(tmp_path, arguments, message):
 def test_help_teaches_without_tensorflow():
   started = time.monotonic()
   for module in ('train', 'evaluate', 'export'):
-    output = _launch(module, '--help', expect=1)
+    output = launching.launch(module, '--help', status=1)
     assert f'python -m launch.{module}' in output
   assert '--run_dir' in output
   assert time.monotonic() - started < 30
