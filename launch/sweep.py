@@ -419,12 +419,15 @@ class _Record:
 
   def __init__(self, path: str, runs: Sequence[Run]):
     self._path = path
-    self._runs: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     if os.path.exists(path):
       with open(path, encoding='utf-8') as file:
-        self._runs = json.load(file)['runs']
+        known = json.load(file)['runs']
+    keys = [self._key(run) for run in runs]
+    # Reports keep this order: that of the file, if this is all of it.
+    order = keys if set(known) <= set(keys) else [*known, *keys]
+    self._runs = {key: known.get(key, {}) for key in order}
     for run in runs:
-      self._runs.setdefault(self._key(run), {})
       if run.status == _FINISHED or not self._runs[self._key(run)]:
         self._set(run, run.status)
     self._write()

@@ -234,6 +234,24 @@ def test_a_failed_run_is_shown_and_counted(planner, tmp_path, capsys):
   }
 
 
+def test_the_record_keeps_the_order_of_the_file(planner, tmp_path):
+  path = str(tmp_path / 'sweep.json')
+  one, two, three = (
+    planner.Run(name, 0, str(tmp_path / name), (), 'waiting')
+    for name in ('one', 'two', 'three')
+  )
+
+  def order(*runs):
+    planner._Record(path, runs)
+    return list(json.loads((tmp_path / 'sweep.json').read_text())['runs'])
+
+  # As --only gives it, in parts; then all of it.
+  assert order(three) == ['three']
+  assert order(one) == ['three', 'one']
+  assert order(one, two, three) == ['one', 'two', 'three']
+  assert order(two) == ['one', 'two', 'three']
+
+
 @pytest.mark.slow
 def test_a_sweep_and_its_report(tmp_path):
   arguments = (
