@@ -22,7 +22,9 @@ A sweep file is TOML:
 
 and, before the first table, optionally
 
-  name = 'digits'       # of the sweep's directory; by default, the file's name
+  # Another file, relative to this one: holds what this one does not say, table
+  # entry by table entry.
+  base = 'others.toml'
   # Of the sweep's directory; by default, the name of the file.
   name = 'digits'
   # Each variant runs once with each; by default, [0].
@@ -44,7 +46,8 @@ from typing import Any, NamedTuple
 # Repeats must not change the data: `partition_seed` is not among them.
 SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 
-_KEYS = ('name', 'seeds', 'seed_flags', 'exclude', 'flags', 'axes', 'variants')
+_TABLES = ('flags', 'axes', 'variants')
+_KEYS = ('base', 'name', 'seeds', 'seed_flags', 'exclude', *_TABLES)
 # Set by the sweep itself.
 _RESERVED = ('experiment_name', 'root_output_dir')
 _NAME = re.compile(r'[A-Za-z0-9][\w.,=+-]*')
@@ -78,13 +81,7 @@ def read(path: str) -> Sweep:
   Raises:
     SweepError: If it can't be read, or is not as above.
   """
-  try:
-    with open(path, 'rb') as file:
-      content = tomllib.load(file)
-  except OSError as error:
-    raise SweepError(f'Cannot read the sweep file: {error}.') from error
-  except tomllib.TOMLDecodeError as error:
-    raise SweepError(f'{path}: not valid TOML: {error}.') from error
+  content = _load(path, ())
   try:
     return _parse(content, os.path.splitext(os.path.basename(path))[0])
   except SweepError as error:
@@ -107,6 +104,39 @@ def arguments(flags: Mapping[str, Any]) -> list[str]:
       else [flags[name]]
     )
   ]
+
+
+def _load(path: str, seen: Sequence[str]) -> dict[str, Any]:
+  """Returns what a file says, with what it takes from its base."""
+  if path in seen:
+    raise SweepError(f'{" -> ".join([*seen, path])}: a file is its own base.')
+  try:
+    with open(path, 'rb') as file:
+      content = tomllib.load(file)
+  except OSError as error:
+    of = f', the base of {seen[-1]}' if seen else ''
+    raise SweepError(f'Cannot read the sweep file{of}: {error}.') from error
+  except tomllib.TOMLDecodeError as error:
+    raise SweepError(f'{path}: not valid TOML: {error}.') from error
+  if 'base' not in content:
+    return content
+  if not isinstance(content['base'], str):
+    raise SweepError(
+      f'{path}: base: expected the name of a file, found {content["base"]!r}.'
+    )
+  base = _load(
+    os.path.normpath(os.path.join(os.path.dirname(path), content['base'])),
+    [*seen, path],
+  )
+  # Each file has a directory of its own.
+  base.pop('name', None)
+  for table in _TABLES:
+    if table in base and table in content:
+      content[table] = {
+        **_table(base[table], f'[{table}]'),
+        **_table(content[table], f'[{table}]'),
+      }
+  return {**base, **content}
 
 
 def _parse(content: Mapping[str, Any], default_name: str) -> Sweep:

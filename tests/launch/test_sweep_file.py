@@ -57,6 +57,45 @@ def test_axes_are_combined_and_variants_added(tmp_path):
   ]
 
 
+def test_a_file_adds_to_its_base(tmp_path):
+  folder = tmp_path / 'sweeps'
+  folder.mkdir()
+  (folder / 'base.toml').write_text(
+    textwrap.dedent("""
+      name = 'other'
+      seeds = [1, 2]
+      [flags]
+      alpha = 0.1
+      num_clients = 4
+      [variants]
+      one = {}
+      two = {lambda_reg = 1}
+      """)
+  )
+  (folder / 'middle.toml').write_text("base = 'base.toml'\nseeds = [3]")
+  sweep = _read(
+    tmp_path,
+    """
+    base = 'sweeps/middle.toml'
+    [flags]
+    alpha = 0.5
+    [variants]
+    two = {lambda_reg = 2}
+    three = {lambda_reg = 3}
+    """,
+  )
+  assert sweep.name == 'try' and sweep.seeds == (3,)
+  assert sweep.flags == {'alpha': 0.5, 'num_clients': 4}
+  assert sweep.variants == {
+    'one': {},
+    'two': {'lambda_reg': 2},
+    'three': {'lambda_reg': 3},
+  }
+  (folder / 'base.toml').write_text("base = 'middle.toml'")
+  with pytest.raises(sweep_file.SweepError, match='middle.toml: a file is its'):
+    sweep_file.read(str(tmp_path / 'try.toml'))
+
+
 def test_repeats_alone_are_a_sweep(tmp_path):
   sweep = _read(tmp_path, "name = 'x'\n[flags]\nalgorithm = 'fedgh'")
   assert sweep.name == 'x' and sweep.variants == {'fedgh': {}}
@@ -79,6 +118,8 @@ def test_flag_files_come_first():
     ('seeds = [1', 'not valid TOML'),
     ('seed = [1]', r"unknown key 'seed' \(did you mean 'seeds'\?\)"),
     ('alpha = 0.1', r'Flags belong into \[flags\]'),
+    ("base = 'none.toml'", 'No such file.*none.toml'),
+    ('base = 3', 'base: expected the name of a file, found 3'),
     ('seeds = 3', 'seeds: expected a list of integers, found 3'),
     ('seeds = [1, true]', 'expected a list of integers'),
     ('seeds = [1, 1]', 'there is one twice'),
