@@ -59,8 +59,15 @@ def train(preset: str) -> pandas.DataFrame:
   """
   root = os.path.abspath(_OUTPUT_DIR.value)
   name = preset.replace('/', '.')
-  office = 'office' in preset
-  data_dir = _OFFICE_DIR.value if office else _TFDS_DIR.value
+  data_dir = next(
+    where
+    for what, where in (
+      ('digits', None),  # Always there.
+      ('office', _OFFICE_DIR.value),
+      ('', _TFDS_DIR.value),
+    )
+    if what in preset
+  )
   subprocess.run(
     [
       sys.executable,
