@@ -73,7 +73,7 @@ def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
   panels = grid.flatten()
   for axes in panels[len(names) :]:
     axes.set_axis_off()
-  lowest = 1.0
+  lowest, highest = 1.0, 0.0
   for axes, name in zip(panels, names):
     for group, style in zip(groups, _styles(groups)):
       for run in group.runs:
@@ -103,12 +103,17 @@ def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
       # The first rounds would take most of the height.
       settled = mean[mean.index >= max(1, mean.index.max() // 6)]
       lowest = min(lowest, float(settled.min()))
+      highest = max(highest, float((mean + std).max()))
     axes.set_title(_label(name))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     figures.tidy(axes)
-  panels[0].set_ylim(max(0.0, lowest - 0.05), 1.01)
+  panels[0].set_ylim(max(0.0, lowest - 0.05), min(highest + 0.05, 1.01))
   figure.supxlabel('round')
-  figure.supylabel('accuracy (all test examples)')
+  figure.supylabel(
+    'accuracy'
+    if set(names) <= set(evaluation.GLOBAL_CLASSIFIERS)
+    else 'accuracy (all test examples)'
+  )
   _name_groups(grid[0, -1], groups)
   return figure
 
