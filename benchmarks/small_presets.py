@@ -42,6 +42,9 @@ _TFDS_DIR = flags.DEFINE_string(
 _OFFICE_DIR = flags.DEFINE_string(
   'office_dir', None, "The folder of Office-Caltech10's domains."
 )
+_DATASET = flags.DEFINE_string(
+  'dataset', None, "Of --tfds_dir, in place of the presets' own."
+)
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'runs/small_presets', 'Directory of the runs.'
 )
@@ -58,7 +61,7 @@ def train(preset: str) -> pandas.DataFrame:
     subprocess.CalledProcessError: If training fails.
   """
   root = os.path.abspath(_OUTPUT_DIR.value)
-  name = preset.replace('/', '.')
+  name = '.'.join([preset.replace('/', '.'), *_instead()])
   data_dir = next(
     where
     for what, where in (
@@ -77,11 +80,16 @@ def train(preset: str) -> pandas.DataFrame:
       f'--root_output_dir={root}',
       f'--experiment_name={name}',
       *([f'--data_dir={os.path.abspath(data_dir)}'] if data_dir else []),
+      *(f'--dataset={dataset}' for dataset in _instead()),
     ],
     cwd=_REPOSITORY,
     check=True,
   )
   return pandas.read_csv(os.path.join(root, name, 'metrics.csv'))
+
+
+def _instead() -> list[str]:
+  return [_DATASET.value] if _DATASET.value else []
 
 
 def accuracy(metrics: pandas.DataFrame, classifier: str) -> pandas.Series:
