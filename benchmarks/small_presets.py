@@ -17,6 +17,7 @@ from typing import Any
 from absl import app
 from absl import flags
 from matplotlib import figure as figure_lib
+from matplotlib import ticker
 import pandas
 
 _PRESETS = flags.DEFINE_list(
@@ -113,6 +114,7 @@ def draw(runs: Mapping[str, pandas.DataFrame]) -> figure_lib.Figure:
         metrics['round'], accuracy(metrics, classifier), label=classifier
       )
     panel.set(title=preset, xlabel='round', ylim=(0, 1))
+    panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     panel.spines[['top', 'right']].set_visible(False)
     panel.grid(alpha=0.25)
   panels[0].set_ylabel('accuracy')
