@@ -242,9 +242,9 @@ def significance_note(
     f'{_TEST_TITLES[test][0].upper()}{_TEST_TITLES[test][1:]} of the '
     f'difference to {reference} in the accuracy '
     f'*{_STATISTIC_TITLES[statistic]}*, paired over seeds, n = {pairs}; *p '
-    f'(Holm)* is corrected for all tests of this table, '
-    f'{int(table["p"].notna().sum())}. Seeds repeat training, not the data: this says nothing of '
-    'other partitions.'
+    '(Holm)* is corrected for all tests of this table, '
+    f'{int(table["p"].notna().sum())}. Seeds repeat training, not the data: '
+    'this says nothing of other partitions.'
   )
   least = counts[0] if counts else 0
   if least < 2:
