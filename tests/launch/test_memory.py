@@ -17,7 +17,7 @@ _ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.parametrize(
   'runtime, rounds, growth', [('in_process', 500, 0.01), ('native', 200, 0.02)]
 )
-def test_many_rounds_take_no_more_memory_than_50(
+def test_many_rounds_take_no_more_memory_than_100(
   tmp_path, runtime, rounds, growth
 ):
   subprocess.run(
@@ -39,11 +39,15 @@ def test_many_rounds_take_no_more_memory_than_50(
   )
   rows = metrics.read_csv(str(tmp_path / 'memory/metrics.csv'))
 
-  def resident(round_num):
-    row = rows[round_num]
-    assert row['round'] == round_num
-    # The stock runtime is a child process that computes all rounds.
-    assert (row['memory_children_mb'] > 50) == (runtime == 'native')
-    return row['memory_python_mb'] + row['memory_children_mb']
+  assert [row['round'] for row in rows] == list(range(rounds + 1))
+  # The stock runtime is a child process that computes all rounds.
+  assert (rows[-1]['memory_children_mb'] > 50) == (runtime == 'native')
 
-  assert resident(rounds) < (1 + growth) * resident(50)
+  def resident(first, last):
+    # Cycles wait for Python's collector, which comes every 30 to 60 rounds.
+    return min(
+      row['memory_python_mb'] + row['memory_children_mb']
+      for row in rows[first : last + 1]
+    )
+
+  assert resident(rounds - 50, rounds) < (1 + growth) * resident(50, 100)
