@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tff_fedsa import finite as finite_lib
+
 
 class Compressed(NamedTuple):
   """What compression leaves of a flat vector.
@@ -96,7 +98,7 @@ def build_compression(
 
   def compress(vector, energy):
     vector = tf.ensure_shape(vector, [sum(sizes)])
-    finite = tf.reduce_all(tf.math.is_finite(vector))
+    finite = finite_lib.all_finite(vector)
     # Decompositions of other values may fail.
     safe = tf.where(finite, vector, tf.zeros_like(vector))
     parts, counts = zip(
