@@ -18,6 +18,7 @@ from tff_fedsa.pipelines import evaluation_process
 from tff_fedsa.pipelines import federated_context
 from tff_fedsa.pipelines import population
 from tff_fedsa.pipelines import program
+from tff_fedsa.pipelines import release_managers
 from tff_fedsa.pipelines import training_process
 
 
@@ -181,7 +182,7 @@ def _evaluation_manager(directory, duration=datetime.timedelta(0)):
 
   return tff.learning.programs.EvaluationManager(
     client_ids.SeededClientIdDataSource(small.CLIENT_IDS),
-    tff.program.CSVFileReleaseManager(
+    release_managers.EvaluationCSVReleaseManager(
       f'{directory}/evaluation.csv', key_fieldname='round_num'
     ),
     lambda name: tff.program.FileProgramStateManager(f'{directory}/{name}'),
@@ -235,8 +236,8 @@ class _FailingStateManager(tff.program.FileProgramStateManager):
 
 def test_an_evaluation_that_was_started_goes_on(context, tmp_path):
   """Interrupted after an evaluation started, before its round was saved."""
-  # An evaluation that is not ready to begin by then leaves no row.
-  duration = datetime.timedelta(seconds=4)
+  # Long enough to go on when the program ends.
+  duration = datetime.timedelta(seconds=2)
   with pytest.raises(_Interrupted):
     killable.run_program(
       tmp_path,

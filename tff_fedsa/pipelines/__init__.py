@@ -10,5 +10,6 @@ Each module puts one thing of TFF within reach of stateful clients:
   client_ids             a data source whose draws follow from a seed
   program                `train_model`, program logic for stateful clients
   evaluation_process     what `tff.learning.programs.EvaluationManager` drives
+  release_managers       rows of evaluations, which finish in any order
   client_tasks           a `BaselineTask` for FedSA and its neighbours
 """
