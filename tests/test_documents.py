@@ -31,6 +31,7 @@ from tff_fedsa.execution.in_process import contexts
 # BUILD: //tff_fedsa/pipelines:federated_context
 # BUILD: //tff_fedsa/pipelines:population
 # BUILD: //tff_fedsa/pipelines:program
+# BUILD: //tff_fedsa/pipelines:release_managers
 # BUILD: //tff_fedsa/pipelines:training_process
 # BUILD: //tff_fedsa/reporting:summary
 _ROOT = pathlib.Path(__file__).parents[1]
