@@ -46,7 +46,9 @@ def test_fedproto_trains_and_resumes(tmp_path):
   assert accuracy in output.splitlines()[-1]
 
 
-@pytest.mark.parametrize('algorithm', ['local', 'fedgh'])
+@pytest.mark.parametrize(
+  'algorithm', [pytest.param('local', marks=pytest.mark.slow), 'fedgh']
+)
 def test_methods_train_and_are_exported(tmp_path, algorithm):
   _train(tmp_path, f'--algorithm={algorithm}', '--total_rounds=2')
   rows = launching.rows(tmp_path / algorithm / 'metrics.csv')

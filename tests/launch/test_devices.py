@@ -60,14 +60,15 @@ def test_help_teaches_without_tensorflow():
 
 
 def test_gpus_are_sampled_while_something_runs(tmp_path, monkeypatch):
-  program = tmp_path / 'nvidia-smi'
+  program, said = tmp_path / 'nvidia-smi', tmp_path / 'said'
   program.write_text(
-    '#!/bin/sh\necho 40; echo 60; echo "[N/A]"; exec sleep 60\n'
+    '#!/bin/sh\n' f'echo 40; echo 60; echo "[N/A]"; : > {said}; exec sleep 60\n'
   )
   program.chmod(0o755)
   monkeypatch.setenv('PATH', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
   with devices.gpu_utilization() as samples:
-    time.sleep(0.5)
+    while not said.exists():
+      time.sleep(0.01)
   assert samples == [0.4, 0.6]
   monkeypatch.setenv('PATH', str(tmp_path / 'nothing'))
   with devices.gpu_utilization() as samples:

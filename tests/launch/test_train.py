@@ -147,6 +147,7 @@ def test_evaluate_and_export(run, tmp_path):
     assert np.sum(predicted == test['y']) == int(counts[name])
 
 
+@pytest.mark.slow
 def test_killed_three_times_equals_uninterrupted(tmp_path):
   options = (
     '--total_rounds=60',
@@ -173,7 +174,7 @@ def test_killed_three_times_equals_uninterrupted(tmp_path):
     time.sleep(rng.random() * 0.5)
     assert process.poll() is None, process.communicate()[0]
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
   output = _train(tmp_path, 'killed', *options)
   assert 'resuming after round' in output
   _assert_same_rows(path, tmp_path / 'whole')

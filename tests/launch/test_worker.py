@@ -62,9 +62,9 @@ def test_the_worker_ends_with_the_program(number, status):
   assert worker.is_running()
   program.send_signal(number)
   # Reads to the end of the pipe: hangs if the worker holds it.
-  program.communicate(timeout=30)
+  program.communicate(timeout=120)
   assert program.returncode == status
-  psutil.wait_procs([worker], timeout=10)
+  psutil.wait_procs([worker], timeout=60)
   assert not worker.is_running()
   port_guard.require_free(port)
 
@@ -72,7 +72,7 @@ def test_the_worker_ends_with_the_program(number, status):
 def test_the_program_ends_with_the_worker():
   program, worker, _, _ = _start()
   worker.kill()
-  assert program.wait(timeout=30) == 1
+  assert program.wait(timeout=120) == 1
 
 
 def test_only_this_machine_is_let_in_unless_asked_for():
@@ -136,7 +136,7 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments, message):
       ],
       capture_output=True,
       text=True,
-      timeout=30,
+      timeout=120,
     )
   assert result.returncode != 0
   assert message.format(taken=taken) in result.stdout + result.stderr

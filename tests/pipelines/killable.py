@@ -7,6 +7,7 @@ takes some time. At the end, everything is in `final.npz`.
 """
 
 import asyncio
+import csv
 import os
 import sys
 
@@ -31,6 +32,28 @@ class Pause(tff.program.ReleaseManager):
 
   async def release(self, value, key):
     await asyncio.sleep(self._seconds)
+
+
+class Interrupted(Exception):
+  """What `Interrupt` raises."""
+
+
+class Interrupt(tff.program.ReleaseManager):
+  """Fails in one round, when its metrics are in the directory."""
+
+  def __init__(self, directory, round_num):
+    self._metrics = f'{directory}/metrics.csv'
+    self._round_num = round_num
+
+  async def release(self, value, key):
+    if key == self._round_num:
+      while not self._has_row(key):
+        await asyncio.sleep(0.01)
+      raise Interrupted
+
+  def _has_row(self, key):
+    with open(self._metrics, newline='') as file:
+      return any(row['round_num'] == str(key) for row in csv.DictReader(file))
 
 
 def run_loop(directory, *, managers=(), state_manager=None, population=None):

@@ -39,22 +39,6 @@ def _rows(path):
     return list(csv.DictReader(file))
 
 
-class _Interrupted(Exception):
-  pass
-
-
-class _Interrupt(tff.program.ReleaseManager):
-  """Fails in one round, when the other managers have released it."""
-
-  def __init__(self, round_num):
-    self._round_num = round_num
-
-  async def release(self, value, key):
-    if key == self._round_num:
-      await asyncio.sleep(0.3)
-      raise _Interrupted
-
-
 def test_it_does_what_the_upstream_loop_does(whole, tmp_path, runtimes):
   directory, found = whole
   asyncio.set_event_loop(asyncio.new_event_loop())
@@ -76,8 +60,9 @@ def test_it_runs_in_the_stock_runtime(whole, tmp_path, runtimes):
 def test_an_interrupted_and_resumed_program_is_the_same(
   whole, context, tmp_path
 ):
-  with pytest.raises(_Interrupted):
-    killable.run_program(tmp_path, context, managers=[_Interrupt(3)])
+  with pytest.raises(killable.Interrupted):
+    interrupt = killable.Interrupt(tmp_path, 3)
+    killable.run_program(tmp_path, context, managers=[interrupt])
   found = killable.run_program(tmp_path, context)
   directory, expected = whole
   small.assert_same(found, expected)
@@ -230,7 +215,7 @@ class _FailingStateManager(tff.program.FileProgramStateManager):
 
   async def save(self, program_state, version):
     if version == 2:
-      raise _Interrupted
+      raise killable.Interrupted
     await super().save(program_state, version)
 
 
@@ -238,7 +223,7 @@ def test_an_evaluation_that_was_started_goes_on(context, tmp_path):
   """Interrupted after an evaluation started, before its round was saved."""
   # Long enough to go on when the program ends.
   duration = datetime.timedelta(seconds=2)
-  with pytest.raises(_Interrupted):
+  with pytest.raises(killable.Interrupted):
     killable.run_program(
       tmp_path,
       context,

@@ -44,22 +44,6 @@ def _rows(directory):
     ]
 
 
-class _Interrupted(Exception):
-  pass
-
-
-class _Interrupt(tff.program.ReleaseManager):
-  """Fails in one round, when the other managers have released it."""
-
-  def __init__(self, round_num):
-    self._round_num = round_num
-
-  async def release(self, value, key):
-    if key == self._round_num:
-      await asyncio.sleep(0.3)
-      raise _Interrupted
-
-
 def test_it_does_what_our_own_loop_does(whole):
   """The same clients, states and metrics as `simulation.run`, bit for bit."""
   directory, found = whole
@@ -122,13 +106,14 @@ def test_an_interrupted_and_resumed_run_is_the_same(whole, tmp_path, where):
       state_manager=state_manager,
     )
 
-  with pytest.raises(_Interrupted):
-    attempt(_Interrupt(3))  # trained, but not saved
+  with pytest.raises(killable.Interrupted):
+    attempt(killable.Interrupt(tmp_path, 3))  # trained, but not saved
   directory, expected = whole
   small.assert_same(attempt(), expected)
   assert _rows(tmp_path) == _rows(directory)
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_is_the_same(whole, tmp_path):
   directory, expected = whole
   found = killing.kill_and_resume('loop', tmp_path, version=2)

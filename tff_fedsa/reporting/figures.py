@@ -77,6 +77,30 @@ def tidy(axes: Any) -> None:
   axes.set_axisbelow(True)
 
 
+def _palette(architectures: Sequence[str]) -> dict[str, Any]:
+  """Returns a colour for each architecture, in order of appearance."""
+  names = list(dict.fromkeys(architectures))
+  return dict(zip(names, np.resize(PALETTE, len(names))))
+
+
+def _architecture_legend(
+  axes: Any, palette: Mapping[str, Any], marker: str
+) -> None:
+  handles = [
+    lines_lib.Line2D(
+      [], [], marker=marker, linestyle='', color=color, label=name
+    )
+    for name, color in palette.items()
+  ]
+  axes.legend(
+    handles=handles,
+    loc='upper left',
+    bbox_to_anchor=(1.0, 1.0),
+    frameon=False,
+    title='architecture',
+  )
+
+
 def curves(
   history: Sequence[Mapping[str, Any]], title: str = ''
 ) -> figure_lib.Figure:
@@ -194,8 +218,7 @@ def partition(
   areas = values / largest * cell**2
   colors: str | list[str] = _COLORS['prototype']
   if architectures is not None:
-    names = list(dict.fromkeys(architectures))
-    palette = dict(zip(names, np.resize(PALETTE, len(names))))
+    palette = _palette(architectures)
     colors = [palette[architectures[client]] for client in clients]
   axes.scatter(clients, classes, s=areas, c=colors, alpha=0.75, linewidths=0)
   axes.set(
@@ -214,19 +237,7 @@ def partition(
   axes.grid(alpha=0.2, linewidth=0.5)
   axes.set_axisbelow(True)
   if architectures is not None:
-    handles = [
-      lines_lib.Line2D(
-        [], [], marker='o', linestyle='', color=palette[name], label=name
-      )
-      for name in names
-    ]
-    axes.legend(
-      handles=handles,
-      loc='upper left',
-      bbox_to_anchor=(1.0, 1.0),
-      frameon=False,
-      title='architecture',
-    )
+    _architecture_legend(axes, palette, 'o')
   return figure
 
 
@@ -247,8 +258,7 @@ def per_client_accuracy(
   correct = np.array([int(client[classifier]) for client in per_client])
   accuracies = correct / sizes
   order = np.argsort(accuracies, kind='stable')
-  names = list(dict.fromkeys(architectures))
-  palette = dict(zip(names, np.resize(PALETTE, len(names))))
+  palette = _palette(architectures)
   figure = new_figure(min(4.5 + 0.26 * len(order), 18.0), 4.2)
   axes = figure.subplots()
   axes.bar(
@@ -274,19 +284,7 @@ def per_client_accuracy(
   )
   if len(order) <= 40:
     axes.set_xticks(range(len(order)), order)
-  handles = [
-    lines_lib.Line2D(
-      [], [], marker='s', linestyle='', color=palette[name], label=name
-    )
-    for name in names
-  ]
-  axes.legend(
-    handles=handles,
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-    title='architecture',
-  )
+  _architecture_legend(axes, palette, 's')
   tidy(axes)
   axes.grid(axis='x', visible=False)
   return figure
