@@ -1,16 +1,11 @@
 """Memory stays flat over rounds."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
+from tests.launch import launching
 from tff_fedsa import metrics
 
 # BUILD: //launch:train //flags:presets
-_ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -20,22 +15,14 @@ _ROOT = pathlib.Path(__file__).parents[2]
 def test_many_rounds_take_no_more_memory_than_100(
   tmp_path, runtime, rounds, growth
 ):
-  subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'launch.train',
-      '--flagfile=flags/fedsa.digits.flags',
-      f'--runtime={runtime}',
-      f'--root_output_dir={tmp_path}',
-      '--experiment_name=memory',
-      f'--total_rounds={rounds}',
-      '--noprogress',
-    ],
-    cwd=_ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-    check=True,
-    timeout=500,
+  launching.launch(
+    'train',
+    '--flagfile=flags/fedsa.digits.flags',
+    f'--runtime={runtime}',
+    f'--root_output_dir={tmp_path}',
+    '--experiment_name=memory',
+    f'--total_rounds={rounds}',
+    '--noprogress',
   )
   rows = metrics.read_csv(str(tmp_path / 'memory/metrics.csv'))
 

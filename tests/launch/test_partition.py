@@ -2,13 +2,12 @@
 
 import csv
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from tests import programs
+from tests.launch import launching
 from tff_fedsa.data import partition
 from tff_fedsa.data import tasks
 
@@ -56,12 +55,7 @@ def test_a_partition_file_is_shown(program, tmp_path, capsys):
 
 
 def test_help_teaches():
-  program = subprocess.run(
-    [sys.executable, '-m', 'launch.partition', '--help'],
-    cwd=_ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert 'partition.npz  the indices' in program.stdout
+  output = launching.launch('partition', '--help', status=1)
+  assert 'partition.npz  the indices' in output
   for name in partition.NAMES:
-    assert name in program.stdout
+    assert name in output
