@@ -7,7 +7,6 @@ takes some time. At the end, everything is in `final.npz`.
 """
 
 import asyncio
-import csv
 import os
 import sys
 
@@ -52,8 +51,9 @@ class Interrupt(tff.program.ReleaseManager):
       raise Interrupted
 
   def _has_row(self, key):
-    with open(self._metrics, newline='') as file:
-      return any(row['round_num'] == str(key) for row in csv.DictReader(file))
+    return any(
+      row['round_num'] == str(key) for row in small.rows(self._metrics)
+    )
 
 
 def run_loop(directory, *, managers=(), state_manager=None, population=None):

@@ -1,5 +1,6 @@
 """A small experiment that the tests of pipelines share."""
 
+import csv
 import functools
 
 import numpy as np
@@ -69,3 +70,9 @@ def assert_same(found, expected):
   assert len(found) == len(expected)
   for a, b in zip(found, expected):
     np.testing.assert_array_equal(a, b)
+
+
+def rows(path):
+  """Returns the rows of a CSV file that a program has released."""
+  with open(path, newline='') as file:
+    return list(csv.DictReader(file))

@@ -1,7 +1,6 @@
 """Program logic for stateful clients, within TFF's federated programs."""
 
 import asyncio
-import csv
 import datetime
 
 import numpy as np
@@ -34,20 +33,15 @@ def whole(context, tmp_path_factory):
   return directory, killable.run_program(directory, context)
 
 
-def _rows(path):
-  with open(path, newline='') as file:
-    return list(csv.DictReader(file))
-
-
 def test_it_does_what_the_upstream_loop_does(whole, tmp_path, runtimes):
   directory, found = whole
   asyncio.set_event_loop(asyncio.new_event_loop())
   with runtimes.default('in_process'):
     expected = killable.run_loop(tmp_path)
   small.assert_same(found, expected)
-  assert [row['round_num'] for row in _rows(directory / 'metrics.csv')] == list(
-    '12345'
-  )
+  assert [
+    row['round_num'] for row in small.rows(directory / 'metrics.csv')
+  ] == list('12345')
 
 
 def test_it_runs_in_the_stock_runtime(whole, tmp_path, runtimes):
@@ -66,7 +60,9 @@ def test_an_interrupted_and_resumed_program_is_the_same(
   found = killable.run_program(tmp_path, context)
   directory, expected = whole
   small.assert_same(found, expected)
-  assert _rows(tmp_path / 'metrics.csv') == _rows(directory / 'metrics.csv')
+  assert small.rows(tmp_path / 'metrics.csv') == small.rows(
+    directory / 'metrics.csv'
+  )
 
 
 @pytest.mark.slow
@@ -74,7 +70,9 @@ def test_a_killed_and_resumed_program_is_the_same(whole, tmp_path):
   directory, expected = whole
   found = killing.kill_and_resume('program', tmp_path, version=2)
   small.assert_same(found, expected)
-  assert _rows(tmp_path / 'metrics.csv') == _rows(directory / 'metrics.csv')
+  assert small.rows(tmp_path / 'metrics.csv') == small.rows(
+    directory / 'metrics.csv'
+  )
 
 
 def test_a_finished_program_is_not_trained_again(whole, context):
@@ -191,7 +189,7 @@ def test_the_evaluation_manager_evaluates_on_the_way(
     evaluation_periodicity=periodicity,
   )
   small.assert_same(found, whole[1])
-  rows = _rows(tmp_path / 'evaluation.csv')
+  rows = small.rows(tmp_path / 'evaluation.csv')
   assert sorted(row['round_num'] for row in rows) == rounds
   # The last one is of the final state, which we can evaluate ourselves.
   experiment = small.experiment()
@@ -238,7 +236,7 @@ def test_an_evaluation_that_was_started_goes_on(context, tmp_path):
     evaluation_manager=_evaluation_manager(tmp_path, duration),
     evaluation_periodicity=2,
   )
-  rows = _rows(tmp_path / 'evaluation.csv')
+  rows = small.rows(tmp_path / 'evaluation.csv')
   assert {row['round_num'] for row in rows} == {'2', '4', '5'}
 
 

@@ -1,11 +1,11 @@
 """Rows of evaluations, which finish in any order."""
 
 import asyncio
-import csv
 
 import pytest
 import tensorflow_federated as tff
 
+from tests.pipelines import small
 from tff_fedsa.pipelines import release_managers
 
 
@@ -16,8 +16,7 @@ def _manager(path):
 
 
 def _rows(path):
-  with open(path, newline='') as file:
-    return [(row['round_num'], row['accuracy']) for row in csv.DictReader(file)]
+  return [(row['round_num'], row['accuracy']) for row in small.rows(path)]
 
 
 def _value(number):
@@ -35,9 +34,7 @@ def test_a_row_stays_whatever_comes_after_it(tmp_path, order, mode):
       await manager.release(_value(key / 4), key)
 
   asyncio.run(release())
-  with open(path, newline='') as file:
-    rows = list(csv.DictReader(file))
-  assert rows == [
+  assert small.rows(path) == [
     {'key': str(key), 'accuracy': str(key / 4)} for key in (1, 2, 3)
   ]
 
@@ -88,9 +85,7 @@ def test_columns_may_come_later(tmp_path):
     await manager.release({'accuracy': 4, 'loss': 1}, 4)
 
   asyncio.run(release())
-  with open(path, newline='') as file:
-    rows = list(csv.DictReader(file))
-  assert rows == [
+  assert small.rows(path) == [
     {'round_num': '4', 'accuracy': '4', 'loss': '1'},
     {'round_num': '5', 'accuracy': '5', 'loss': ''},
   ]

@@ -1,7 +1,6 @@
 """`tff.simulation.run_training_process` drives FedSA, and resumes."""
 
 import asyncio
-import csv
 import pathlib
 
 import numpy as np
@@ -37,11 +36,10 @@ def whole(runtimes, tmp_path_factory):
 
 def _rows(directory):
   """Rows of metrics.csv without the times."""
-  with open(directory / 'metrics.csv', newline='') as file:
-    return [
-      {k: v for k, v in row.items() if not k.endswith('in_seconds')}
-      for row in csv.DictReader(file)
-    ]
+  return [
+    {k: v for k, v in row.items() if not k.endswith('in_seconds')}
+    for row in small.rows(directory / 'metrics.csv')
+  ]
 
 
 def test_it_does_what_our_own_loop_does(whole):
