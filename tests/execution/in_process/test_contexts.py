@@ -63,6 +63,7 @@ def test_an_error_names_client_device_and_operation(in_process_context):
   message = str(caught.value)
   assert 'must be positive' in message and 'operation assert_pos' in message
   assert 'defined at' not in message.lower() and '.py' not in message
+  assert '{{' not in message and '[[' not in message
   assert run([9.0]) == [3.0]
 
 

@@ -1,16 +1,23 @@
 """A TFF graph among the functions of this process, ready to be executed."""
 
+from collections.abc import Iterable
 import itertools
+import weakref
 
 import tensorflow as tf
+from tensorflow.core.framework import function_pb2
 from tensorflow.python.eager import cancellation
 from tensorflow.python.eager import context
 from tensorflow.python.eager import execute
+from tensorflow.python.eager.polymorphic_function import atomic_function
+from tensorflow.python.framework import func_graph
 from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
 from tff_fedsa.execution.in_process import graph_rewriting
+
+_numbers = itertools.count()
 
 
 class GraphImport:
@@ -39,18 +46,27 @@ class GraphImport:
       session_token=proto.session_token_tensor_name,
     )
     self.is_reentrant = graph_rewriting.is_reentrant(graph_def)
-    imported = tf.compat.v1.wrap_function(
-      lambda: tf.graph_util.import_graph_def(graph_def, name=''), signature=[]
-    )
-    graph = imported.graph
-    # Kept: with it goes the function from TensorFlow's registry.
-    self._function = imported.prune(
-      [graph.as_graph_element(name) for name in inputs],
-      [graph.as_graph_element(name) for name in (*outputs, *cleaning)],
-    )
-    name = self._function.name
-    self._name = name.decode() if isinstance(name, bytes) else name
+    self._names: list[str] = []
+    weakref.finalize(self, _remove_functions, self._names).atexit = False
+    for function in graph_def.library.function:
+      self._register(function)
+    graph = func_graph.FuncGraph('imported')
+    with graph.as_default():
+      tf.graph_util.import_graph_def(graph_def, name='')
+    graph.inputs = [graph.as_graph_element(name) for name in inputs]
+    graph.outputs = [graph.as_graph_element(name) for name in outputs]
+    graph.control_outputs = [graph.as_graph_element(name) for name in cleaning]
+    self._name = f'imported_{next(_numbers)}'
+    function = atomic_function.from_func_graph(self._name, graph, {})
+    # Once more: it outlives Python's graph, which nothing needs from here on.
+    self._register(function.definition)
+    func_graph.dismantle_func_graph(graph)
     self._num_outputs = len(outputs)
+
+  def _register(self, function: function_pb2.FunctionDef) -> None:
+    """Adds a function to TensorFlow's registry, for as long as this lives."""
+    context.context().add_function_def(function)
+    self._names.append(function.signature.name)
 
   def execute(
     self,
@@ -67,8 +83,7 @@ class GraphImport:
       tf.errors.OpError: If an operation fails.
     """
     # The way of `Context.call_function`, which has one cancellation manager for
-    # the whole process. (Calling the function itself would also check a
-    # signature that pruned functions don't have.)
+    # the whole process.
     eager_context = context.context()
     attributes = eager_context.function_call_options.as_attrs().items()
     return execute.execute_with_cancellation(
@@ -79,3 +94,9 @@ class GraphImport:
       ctx=eager_context,
       cancellation_manager=manager,
     )
+
+
+def _remove_functions(names: Iterable[str]) -> None:
+  for name in names:
+    # The context's method of that time: see `function_removals`.
+    context.context().remove_function(name)

@@ -29,6 +29,8 @@ _ANONYMOUS_TABLES = {
 # pointers to the statistics of the batch that they are at.
 _NOT_REENTRANT = 'FusedBatchNorm'
 _SHARING_ATTRIBUTES = ('container', 'shared_name', 'use_node_name_sharing')
+# Functions with the same value are taken for each other, according to device.
+_INTERFACE = 'api_implements'
 
 _import_numbers = itertools.count()
 
@@ -41,7 +43,7 @@ def rewrite(
   initialize_op: Optional[str] = None,
   session_token: Optional[str] = None,
 ) -> list[str]:
-  """Rewrites a graph in place.
+  """Rewrites a graph in place; drops what the outputs do not need.
 
   Args:
     graph_def: Of a TFF computation.
@@ -72,7 +74,12 @@ def rewrite(
       _make_constant(node, b'in_process')
   if initialize_op:
     _initialize_first(graph_def, _node_name(initialize_op))
-  return _destroy_variables(graph_def, inputs, outputs)
+  destroyed = _destroy_variables(graph_def, inputs, outputs)
+  needed = _needed_by(graph_def, [*inputs, *outputs, *destroyed])
+  for index in reversed(range(len(graph_def.node))):
+    if graph_def.node[index].name not in needed:
+      del graph_def.node[index]
+  return destroyed
 
 
 def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
@@ -91,6 +98,19 @@ def all_nodes(
 
 def _node_name(name: str) -> str:
   return name.lstrip('^').partition(':')[0]
+
+
+def _needed_by(graph_def: graph_pb2.GraphDef, names: Sequence[str]) -> set[str]:
+  """Returns the names of these nodes, and of all that they wait for."""
+  nodes = {node.name: node for node in graph_def.node}
+  needed: set[str] = set()
+  pending = [_node_name(name) for name in names]
+  while pending:
+    name = pending.pop()
+    if name not in needed:
+      needed.add(name)
+      pending += map(_node_name, nodes[name].input)
+  return needed
 
 
 def _make_constant(node: node_def_pb2.NodeDef, value: bytes) -> None:
@@ -127,6 +147,9 @@ def _rename_functions(graph_def: graph_pb2.GraphDef, suffix: str) -> None:
   for function in library.function:
     function.signature.name = names[function.signature.name]
     rename_in(function.attr)
+    if _INTERFACE in function.attr:
+      # Or other imports' would be taken, too.
+      function.attr[_INTERFACE].s += suffix.encode()
   for gradient in library.gradient:
     for field in ('function_name', 'gradient_func'):
       name = getattr(gradient, field)
@@ -137,14 +160,7 @@ def _initialize_first(
   graph_def: graph_pb2.GraphDef, initialize_op: str
 ) -> None:
   """Makes all that uses the initializer's resources wait for it."""
-  nodes = {node.name: node for node in graph_def.node}
-  initializing: set[str] = set()
-  pending = [initialize_op]
-  while pending:
-    name = pending.pop()
-    if name not in initializing:
-      initializing.add(name)
-      pending += map(_node_name, nodes[name].input)
+  initializing = _needed_by(graph_def, [initialize_op])
   for node in graph_def.node:
     if node.name not in initializing and any(
       _node_name(name) in initializing for name in node.input

@@ -136,21 +136,25 @@ def _from_output(output: tf.Tensor, leaf_type: tff.Type) -> Any:
   return output
 
 
-_DEFINED_AT = re.compile(
-  r'Detected at node .*?\nNode: (?P<node>\'[^\n]*\')\n', re.DOTALL
+_FUNCTION = r'\{\{function_node (?P<function>[^}]*)\}\}'
+_WITHIN = re.compile(_FUNCTION + r'\s+')
+_OPERATION = re.compile(
+  rf'\s*\[\[({_FUNCTION})?\{{\{{node (?P<node>[^}}]*)\}}\}}\]\]'
 )
+_CALLS = re.compile(r'(\n\s+\[\[[\w/]+\]\])*\s*(\[Op:[^\]]*\])?\s*$')
 
 
 def without_noise(error: tf.errors.OpError) -> tf.errors.OpError:
-  """Leaves out where the graph was imported; says which operation failed."""
-  message = error.message.removeprefix('Graph execution error:').strip()
-  nodes = [match['node'] for match in _DEFINED_AT.finditer(message)]
-  message = _DEFINED_AT.sub('', message)
-  message = re.sub(r'\s*\[Op:[^\]]*\]\s*$', '', message).strip()
-  operations = re.findall(r'\{\{node ([^}]*)\}\}', message) or nodes
-  message = re.sub(r'\s*\[\[\{\{node [^}]*\}\}\]\]', '', message)
+  """Leaves out how the graph was imported; says which operation failed."""
+  message = _WITHIN.sub('', error.message)
+  # Of a function that was made part of the graph: it, and the operation in it.
+  operations = [
+    '/'.join(filter(None, match.group('function', 'node')))
+    for match in _OPERATION.finditer(message)
+  ]
+  message = _CALLS.sub('', _OPERATION.sub('', message)).strip()
   if operations:
-    message += f' (operation {operations[-1].strip(chr(39))})'
+    message += f' (operation {operations[-1]})'
   return type(error)(error.node_def, error.op, message)
 
 
