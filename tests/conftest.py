@@ -1,8 +1,6 @@
 """Fixtures shared by all tests."""
 
 import contextlib
-import gc
-import sys
 
 import pytest
 
@@ -44,18 +42,6 @@ def _start_in_process():
 
 
 _START = {'native': _start_native, 'in_process': _start_in_process}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def collected():
-  """Leaves no garbage of a module to the threads of clients of the next one.
-
-  A collection there, of graphs and models of the tests before, has crashed
-  TensorFlow once.
-  """
-  yield
-  if 'tensorflow' in sys.modules:
-    gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -12,5 +12,5 @@ outside in:
   client_pool   which client runs where and when; cancellation
   tensorflow_functions   a TensorFlow computation as a callable; their cache
   graph_imports, graph_rewriting, dataset_loops   a TFF graph, made to run here
-  eager_tensors   a leak of TensorFlow's, mended
+  eager_tensors, function_removals   a leak and a crash of TensorFlow's, mended
 """

@@ -15,6 +15,7 @@ from tensorflow_federated.python.core.impl.executors import executor_value_base
 
 from tff_fedsa.execution.in_process import cancellation
 from tff_fedsa.execution.in_process import client_pool
+from tff_fedsa.execution.in_process import function_removals
 from tff_fedsa.execution.in_process import interpreter
 from tff_fedsa.execution.in_process import intrinsics
 from tff_fedsa.execution.in_process import tensorflow_functions
@@ -38,7 +39,7 @@ class Runtime:
     with self._changed:
       self._calls.add(call)
     try:
-      with call.active():
+      with call.active(), function_removals.postponed():
         return fn()
     finally:
       with self._changed:
