@@ -1,22 +1,23 @@
 """Functions stay in TensorFlow's registry while graphs are executed."""
 
 import gc
-import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
 
+from tests.execution.in_process import own_process
 from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import function_removals
 
-# Of its own, since it may crash: without what is tested here it did in each of
-# six runs, within 25 of the 60 executions.
-_PROGRAM = textwrap.dedent("""
+# BUILD: //tests/models:keras_zoo //tff_fedsa/data:input_spec
+# BUILD: //tff_fedsa/execution/in_process:tensorflow_functions
+# BUILD: //tff_fedsa/models:functional
+
+# Without what is tested here it crashed in each of six runs, within 25 of the
+# 60 executions.
+_PROGRAM = """
   import threading
 
   import numpy as np
@@ -67,7 +68,7 @@ _PROGRAM = textwrap.dedent("""
   ended.set()
   thread.join()
   print('ended')
-""")
+"""
 
 
 def _new_function():
@@ -114,15 +115,4 @@ def test_functions_leave_at_once_when_nothing_is_called():
 
 @pytest.mark.slow
 def test_recurrent_layers_while_functions_are_freed():
-  program = subprocess.run(
-    [sys.executable, '-c', _PROGRAM],
-    capture_output=True,
-    text=True,
-    env={
-      **os.environ,
-      'PYTHONPATH': os.getcwd(),
-      'TF_CPP_MIN_LOG_LEVEL': '3',
-    },
-    timeout=300,
-  )
-  assert program.stdout.strip() == 'ended', program.stderr[-2000:]
+  own_process.assert_prints(_PROGRAM, 'ended')

@@ -1,21 +1,16 @@
 """Layers whose oneDNN kernels are not reentrant, several clients at a time."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.computation import computation_impl
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
+from tests.execution.in_process import own_process
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.execution.in_process import graph_rewriting
 
-# Of its own, since it may crash.
-_PROGRAM = textwrap.dedent("""
+_PROGRAM = """
   import numpy as np
   import tensorflow as tf
   import tensorflow_federated as tff
@@ -53,22 +48,11 @@ _PROGRAM = textwrap.dedent("""
     for a, b in zip(results[0], found):
       np.testing.assert_array_equal(a, b)
   print('equal')
-""")
+"""
 
 
 def test_layer_normalization_of_clients_at_a_time():
-  program = subprocess.run(
-    [sys.executable, '-c', _PROGRAM],
-    capture_output=True,
-    text=True,
-    env={
-      **os.environ,
-      'PYTHONPATH': os.getcwd(),
-      'TF_CPP_MIN_LOG_LEVEL': '3',
-    },
-    timeout=300,
-  )
-  assert program.stdout.strip() == 'equal', program.stderr[-2000:]
+  own_process.assert_prints(_PROGRAM, 'equal')
 
 
 def test_a_normalization_that_grappler_fused_is_not_reentrant():
