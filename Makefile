@@ -3,8 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint setup setup-gpu lock build-files \
-  flags-reference clean
+.PHONY: help demo test test-slow lint setup setup-gpu lock flags-reference clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,8 +51,6 @@ lock: | $(BIN)/pip  ## Resolves requirements*.lock anew.
 	$(if $(UV),,$(BIN)/python -m pip install uv)
 	tools/lock.sh $(or $(UV),$(BIN)/uv)
 
-build-files: $(INSTALLED)  ## Writes the BUILD files from the imports.
-	$(BIN)/python -m tools.build_files --write
 
 flags-reference: $(INSTALLED)  ## Writes docs/flags.md from the flags.
 	$(BIN)/python -m tools.flags_reference --write

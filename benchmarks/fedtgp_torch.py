@@ -26,8 +26,6 @@ if typing.TYPE_CHECKING:
 
 _SEEDS = flags.DEFINE_integer('num_seeds', 20, 'Runs.', lower_bound=1)
 _ROUNDS = flags.DEFINE_integer('num_rounds', 5, 'Of each.', lower_bound=1)
-
-# BUILD: //tests/testdata
 _TESTDATA = pathlib.Path(__file__).parents[1] / 'tests/testdata/reference_runs'
 _FEATURE_DIM, _NUM_CLASSES = 512, 10
 _LEARNING_RATE, _BATCH_SIZE = 0.01, 10

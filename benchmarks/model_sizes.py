@@ -73,9 +73,9 @@ def _print_table() -> None:
 
 
 def _measure_family() -> None:
-  from tff_fedsa import client_state
-  from tff_fedsa import client_store
   from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.client import client_state
+  from tff_fedsa.client import client_store
   from tff_fedsa.data import input_spec
   from tff_fedsa.models import families
 

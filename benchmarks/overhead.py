@@ -144,10 +144,10 @@ def build_federated(workload: Workload) -> Contender:
   """Returns FedSA's round in TFF's current context, no evaluation."""
   import tensorflow_federated as tff
 
-  from tff_fedsa import client_state
-  from tff_fedsa import local_optimizer
-  from tff_fedsa import local_training
   from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.client import client_state
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
 
   models = _build_models(workload)
   process = fedsa.build_fedsa(
@@ -181,9 +181,9 @@ def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
   """Returns the same steps without TFF, by as many Python threads."""
   import tensorflow as tf
 
-  from tff_fedsa import anchors as anchors_lib
-  from tff_fedsa import prototypes
   from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.maths import anchors as anchors_lib
+  from tff_fedsa.maths import prototypes
 
   (model,) = _build_models(workload)
   batch_size = workload.batch_size

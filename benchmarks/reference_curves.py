@@ -35,8 +35,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
   None,
   'Directory of the runs. Default: runs/reference_curves/<algorithm>.',
 )
-
-# BUILD: //launch:train //flags:presets //tests/testdata
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 _REFERENCE = _REPOSITORY / 'tests/testdata/reference_runs/digits.json'
 

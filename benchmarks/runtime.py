@@ -159,10 +159,10 @@ def fed_sa(num_examples: int, batch_size: int) -> Case:
   """FedSA, FedAvgCNN, 20 clients with CIFAR-shaped images, no evaluation."""
   import tensorflow_federated as tff
 
-  from tff_fedsa import client_state
-  from tff_fedsa import local_optimizer
-  from tff_fedsa import local_training
   from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.client import client_state
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
   from tff_fedsa.data import input_spec
   from tff_fedsa.models import families
 

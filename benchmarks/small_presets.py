@@ -49,8 +49,6 @@ _DATASET = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'runs/small_presets', 'Directory of the runs.'
 )
-
-# BUILD: //launch:train //flags:presets
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 _CLASSIFIERS = ('prototype', 'anchor', 'head')
 

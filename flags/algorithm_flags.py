@@ -127,8 +127,8 @@ class AlgorithmFlags:
       FileNotFoundError: If a file is missing.
     """
     # Imports TensorFlow and TFF.
-    from tff_fedsa import averaging
     from tff_fedsa.algorithms import registry
+    from tff_fedsa.server import averaging
 
     self.refuse_ignored()
     hyperparameters: dict[str, typing.Any] = {}

@@ -111,7 +111,7 @@ class FedSAFlags:
   def _anchors(self, num_classes: int, feature_dim: int) -> 'np.ndarray':
     import numpy as np
 
-    from tff_fedsa import anchors
+    from tff_fedsa.maths import anchors
 
     if self._anchor_file.value:
       holders.refuse_vain(

@@ -5,7 +5,7 @@ import typing
 from absl import flags
 
 if typing.TYPE_CHECKING:
-  from tff_fedsa import local_training
+  from tff_fedsa.client import local_training
 
 flags.disclaim_key_flags()
 
@@ -46,7 +46,7 @@ class LocalTrainingFlags:
     Args:
       prototypes: Its kind of prototypes.
     """
-    from tff_fedsa import local_training  # Imports TensorFlow and TFF.
+    from tff_fedsa.client import local_training  # Imports TensorFlow and TFF.
 
     return local_training.LocalTrainingConfig(
       batch_size=self._batch_size.value,

@@ -8,7 +8,7 @@ from absl import flags
 from flags import holders
 
 if typing.TYPE_CHECKING:
-  from tff_fedsa import local_optimizer
+  from tff_fedsa.client import local_optimizer
 
 flags.disclaim_key_flags()
 
@@ -105,7 +105,7 @@ class OptimizerFlags:
     """
     import tensorflow_federated as tff  # Slow to import.
 
-    from tff_fedsa import local_optimizer
+    from tff_fedsa.client import local_optimizer
 
     name = self._optimizer.value
     own = _HYPERPARAMETERS[name]

@@ -128,9 +128,9 @@ def measure_federated(
     seconds: How long; one round at least.
     num_clients: Of a round.
   """
-  from tff_fedsa import client_state
-  from tff_fedsa import local_training
   from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.client import client_state
+  from tff_fedsa.client import local_training
 
   models, input_spec = _models(model)
   process = fedsa.build_fedsa(

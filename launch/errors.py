@@ -32,7 +32,7 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _interrupt)
   try:
-    from tff_fedsa import checkpoints  # Slow to import.
+    from tff_fedsa.runs import checkpoints  # Slow to import.
 
     raise_if_interrupted()
     yield

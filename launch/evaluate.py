@@ -37,9 +37,9 @@ def main(argv: Sequence[str]) -> None:
 def evaluate() -> None:
   """Evaluates the checkpoint that the flags name, and prints the result."""
   # Slow to import: not for --help.
-  from tff_fedsa import evaluation
-  from tff_fedsa import global_evaluation
   from tff_fedsa import simulation
+  from tff_fedsa.evaluation import client_evaluation
+  from tff_fedsa.evaluation import global_evaluation
 
   loaded = loading.load(_RUN_DIR.value, _ROUND.value)
   run, task = loaded.experiment, loaded.experiment.task
@@ -54,7 +54,10 @@ def evaluate() -> None:
       ('test set', 'averaged model'),
       (((n, run.models[0].name), c) for n, c in per_test_set.items()),
       'mean over test sets',
-      {n.removeprefix(evaluation.GLOBAL_PREFIX): v for n, v in summary.items()},
+      {
+        n.removeprefix(client_evaluation.GLOBAL_PREFIX): v
+        for n, v in summary.items()
+      },
     )
   else:
     per_client = simulation.evaluate_clients(
@@ -64,7 +67,7 @@ def evaluate() -> None:
       ('client', 'architecture'),
       (((i, run.architecture_of(i)), c) for i, c in enumerate(per_client)),
       'all examples',
-      evaluation.summarize(per_client),
+      client_evaluation.summarize(per_client),
     )
 
 
@@ -75,9 +78,11 @@ def _print_table(
   summary: Mapping[str, float],
 ) -> None:
   """Prints accuracies by client, or test set, and of all."""
-  from tff_fedsa import evaluation
+  from tff_fedsa.evaluation import client_evaluation
 
-  names = [n for n in evaluation.CLASSIFIERS if f'{n}_accuracy' in summary]
+  names = [
+    n for n in client_evaluation.CLASSIFIERS if f'{n}_accuracy' in summary
+  ]
   width = max(6, len(headings[0]))
   print(
     f'{headings[0]:>{width}} {headings[1]:<16} {"examples":>8} '

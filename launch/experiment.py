@@ -16,9 +16,9 @@ if typing.TYPE_CHECKING:
 
   import tensorflow_federated as tff
 
-  from tff_fedsa import client_state
   from tff_fedsa import composer
-  from tff_fedsa import local_optimizer
+  from tff_fedsa.client import client_state
+  from tff_fedsa.client import local_optimizer
   from tff_fedsa.data import tasks
   from tff_fedsa.models import functional
 
@@ -108,8 +108,8 @@ class ExperimentFlags:
   @functools.cached_property
   def evaluate(self) -> 'tff.Computation':
     """What tests clients, or in protocol `global` the averaged model."""
-    from tff_fedsa import evaluation
-    from tff_fedsa import global_evaluation
+    from tff_fedsa.evaluation import client_evaluation
+    from tff_fedsa.evaluation import global_evaluation
 
     arguments = (
       self.models,
@@ -118,12 +118,12 @@ class ExperimentFlags:
     )
     if self.protocol == 'global':
       return global_evaluation.build_global_evaluation(*arguments)
-    return evaluation.build_evaluation(*arguments)
+    return client_evaluation.build_evaluation(*arguments)
 
   @functools.cached_property
   def initial_state_fn(self) -> 'Callable[[int], client_state.ClientState]':
     """`fn(client_id) -> ClientState`, before the first round."""
-    from tff_fedsa import client_state
+    from tff_fedsa.client import client_state
 
     return client_state.build_initial_state_fn(
       self.models,

@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
 
 def export() -> None:
   """Writes the model that the flags name."""
-  from tff_fedsa import exporting  # Slow to import: not for --help.
+  from tff_fedsa.runs import exporting  # Slow to import: not for --help.
 
   client = _CLIENT.value
   name = 'averaged' if client is None else f'client_{client}'

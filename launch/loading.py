@@ -41,8 +41,8 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
     ValueError: If it is of other models.
   """
   # Slow to import.
-  from tff_fedsa import checkpoints
-  from tff_fedsa import client_store
+  from tff_fedsa.client import client_store
+  from tff_fedsa.runs import checkpoints
 
   run = run_dir.open_existing(path)
   run_flags = experiment.ExperimentFlags()

@@ -475,7 +475,7 @@ def _failure(run: Run, status: int) -> str:
 
 def _print_table(runs: Sequence[Run], failed: Mapping[str, int]) -> None:
   # The order in which a classifier stands for a method.
-  from tff_fedsa import evaluation
+  from tff_fedsa.evaluation import client_evaluation
 
   width = max(len(run.variant) for run in runs)
   print(f'{"variant":<{width}} {"finished":>8} {"failed":>6}  last accuracy')
@@ -484,7 +484,7 @@ def _print_table(runs: Sequence[Run], failed: Mapping[str, int]) -> None:
     summaries = [_summary(run.path) for run in own if run.path not in failed]
     text = ''
     if summaries:
-      main = evaluation.main_classifier(summaries[0])
+      main = client_evaluation.main_classifier(summaries[0])
       values = [summary[main]['last'] for summary in summaries]
       text = f'{main} {statistics.mean(values):.4f}'
       if len(values) > 1:

@@ -43,8 +43,8 @@ from launch import runner
 if typing.TYPE_CHECKING:
   import numpy as np
 
-  from tff_fedsa import client_store
   from tff_fedsa import simulation
+  from tff_fedsa.client import client_store
   from tff_fedsa.data import tasks
 
 _EXPERIMENT = experiment.ExperimentFlags()
@@ -61,14 +61,14 @@ def main(argv: Sequence[str]) -> None:
 def train() -> None:
   """Trains, and writes everything to the run's directory."""
   # Slow to import: not for --help.
-  from tff_fedsa import checkpoints
   from tff_fedsa import files
-  from tff_fedsa import metrics
-  from tff_fedsa import server_model
   from tff_fedsa import simulation
   from tff_fedsa.data import tasks
   from tff_fedsa.execution import devices
   from tff_fedsa.reporting import summary as summary_lib
+  from tff_fedsa.runs import checkpoints
+  from tff_fedsa.runs import metrics
+  from tff_fedsa.server import server_model
 
   _EXPERIMENT.runtime_flags.build()
   config = _EXPERIMENT.simulation_flags.build()
@@ -166,7 +166,7 @@ def _open_store(
   run: run_dir.RunDir, num_clients: int
 ) -> 'client_store.ClientStateStore':
   """Returns where client states live, and says how large they are."""
-  from tff_fedsa import client_store
+  from tff_fedsa.client import client_store
 
   initial_state_fn = _EXPERIMENT.initial_state_fn
   num_bytes = client_store.population_bytes(

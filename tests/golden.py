@@ -4,7 +4,6 @@ import pathlib
 
 import numpy as np
 
-# BUILD: //tests/testdata
 TESTDATA = pathlib.Path(__file__).parent / 'testdata'
 
 

@@ -13,8 +13,6 @@ _MODULES = sorted(
   if '>>> ' in path.read_text()
 )
 
-# BUILD: manual
-
 
 def test_there_are_some():
   assert len(_MODULES) >= 5

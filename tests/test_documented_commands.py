@@ -4,8 +4,6 @@ What the commands do is tested where their programs are (tests/launch,
 tests/benchmarks); Makefile targets are what CI runs.
 """
 
-# BUILD: manual
-
 import json
 import pathlib
 import re

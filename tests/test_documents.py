@@ -10,30 +10,6 @@ import pytest
 from tff_fedsa.execution import native
 from tff_fedsa.execution.in_process import contexts
 
-# BUILD: //:documents
-# BUILD: //tff_fedsa/aggregation:class_mean //tff_fedsa:averaging
-# BUILD: //tff_fedsa:client_state //tff_fedsa:client_store
-# BUILD: //tff_fedsa:evaluation //tff_fedsa:exporting
-# BUILD: //tff_fedsa:global_evaluation
-# BUILD: //tff_fedsa:local_optimizer //tff_fedsa:local_training
-# BUILD: //tff_fedsa:prototypes
-# BUILD: //tff_fedsa:simulation //tff_fedsa/algorithms:fedproto
-# BUILD: //tff_fedsa/algorithms:fedsa //tff_fedsa/algorithms:registry
-# BUILD: //tff_fedsa/data:partition //tff_fedsa/data:sources
-# BUILD: //tff_fedsa/data:tasks //tff_fedsa/models:architectures
-# BUILD: //tff_fedsa/models:families //tff_fedsa/models:functional
-# BUILD: //tff_fedsa/models:initializers //tff_fedsa/models:pooling
-# BUILD: //tff_fedsa/pipelines:checkpoint_state
-# BUILD: //tff_fedsa/pipelines:client_ids
-# BUILD: //tff_fedsa/pipelines:client_tasks
-# BUILD: //tff_fedsa/pipelines:dataset_computations
-# BUILD: //tff_fedsa/pipelines:evaluation_process
-# BUILD: //tff_fedsa/pipelines:federated_context
-# BUILD: //tff_fedsa/pipelines:population
-# BUILD: //tff_fedsa/pipelines:program
-# BUILD: //tff_fedsa/pipelines:release_managers
-# BUILD: //tff_fedsa/pipelines:training_process
-# BUILD: //tff_fedsa/reporting:summary
 _ROOT = pathlib.Path(__file__).parents[1]
 
 

@@ -1,7 +1,5 @@
 """The table of names that TFF has moved is complete for what we use."""
 
-# BUILD: manual
-
 import pathlib
 
 from tools import port_tff

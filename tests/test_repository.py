@@ -1,7 +1,5 @@
 """What must hold for the files of the repository as a whole."""
 
-# BUILD: manual
-
 import configparser
 import pathlib
 import re

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
-from tff_fedsa import checkpoints
-from tff_fedsa import client_state
-from tff_fedsa import client_store
-from tff_fedsa import evaluation
-from tff_fedsa import local_optimizer
-from tff_fedsa import metrics
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
+from tff_fedsa.client import client_store
+from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
+from tff_fedsa.runs import checkpoints
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -37,7 +37,7 @@ class _Experiment:
     self.process = fedsa.build_fedsa(
       self.models, input_spec=self.task.input_spec, optimizer=self.optimizer
     )
-    self.evaluate = evaluation.build_evaluation(
+    self.evaluate = client_evaluation.build_evaluation(
       self.models, self.task.input_spec
     )
 

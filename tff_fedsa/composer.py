@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import averaging as averaging_lib
+from tff_fedsa.server import averaging as averaging_lib
 
 
 class ServerState(NamedTuple):

@@ -10,14 +10,14 @@ from absl import logging
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_fedsa import checkpoints
-from tff_fedsa import client_store
 from tff_fedsa import composer
-from tff_fedsa import evaluation
-from tff_fedsa import global_evaluation
-from tff_fedsa import metrics
 from tff_fedsa import sampling
+from tff_fedsa.client import client_store
 from tff_fedsa.data import tasks
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.evaluation import global_evaluation
+from tff_fedsa.runs import checkpoints
+from tff_fedsa.runs import metrics
 
 PROTOCOLS = ('personal', 'global')
 
@@ -34,8 +34,8 @@ class SimulationConfig:
     rounds_per_checkpoint: A checkpoint every so many rounds, and after the
       last one.
     patience: Stop after so many rounds without a new best accuracy of the
-      method's main classifier (`evaluation.main_classifier`); None never stops
-      early.
+      method's main classifier (`client_evaluation.main_classifier`); None
+      never stops early.
     clients_per_evaluation: Clients evaluated in one call; bounds memory when
       states live on disk.
     protocol: What rows say: `personal` (the paper), how every client does on
@@ -96,7 +96,7 @@ def evaluate_clients(
   """Evaluates every client of a task on its own test examples.
 
   Args:
-    evaluate: Of `evaluation.build_evaluation`.
+    evaluate: Of `client_evaluation.build_evaluation`.
     task: Its clients' test data.
     store: Their states.
     model: The server's model.
@@ -105,7 +105,7 @@ def evaluate_clients(
   Returns:
     One dict per client, of how many examples each classifier got right.
   """
-  return evaluation.evaluate_clients(
+  return client_evaluation.evaluate_clients(
     evaluate,
     model,
     (
@@ -140,8 +140,8 @@ def run(
 
   Args:
     process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
-    evaluate: Of `evaluation.build_evaluation`, for the same models; in protocol
-      `global` of `global_evaluation.build_global_evaluation`.
+    evaluate: Of `client_evaluation.build_evaluation`, for the same models; in
+      protocol `global` of `global_evaluation.build_global_evaluation`.
     task: Data of all clients.
     store: States of all clients; it is rolled back to the checkpoint if there
       is one.
@@ -190,7 +190,7 @@ def run(
       server_state.model,
       clients_per_evaluation=config.clients_per_evaluation,
     )
-    return evaluation.summarize(per_client)
+    return client_evaluation.summarize(per_client)
 
   def take_row(round_num: int, training: metrics.Row) -> metrics.Row:
     started = time.monotonic()
@@ -276,9 +276,12 @@ def _should_stop(
 ) -> bool:
   if patience is None or not history:
     return False
-  names = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  names = (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  )
   classifiers = [name for name in names if f'{name}_accuracy' in history[0]]
-  objective = f'{evaluation.main_classifier(classifiers)}_accuracy'
+  objective = f'{client_evaluation.main_classifier(classifiers)}_accuracy'
   accuracies = [row[objective] for row in history]
   best_round = history[int(np.argmax(accuracies))]['round']
   return history[-1]['round'] - best_round >= patience

@@ -7,8 +7,8 @@ import pytest
 import tensorflow_federated as tff
 
 from tests import golden
-from tff_fedsa import prototypes
 from tff_fedsa.aggregation import class_mean
+from tff_fedsa.maths import prototypes
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 

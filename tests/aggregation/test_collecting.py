@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tff_fedsa import prototypes
 from tff_fedsa.aggregation import collecting
+from tff_fedsa.maths import prototypes
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 

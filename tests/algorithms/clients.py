@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_state
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
+from tff_fedsa.client import client_state
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import functional
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests.algorithms import clients
-from tff_fedsa import local_training
+from tff_fedsa.client import local_training
 
 # `tff.learning` goes through data sets as they are.
 LOCAL = local_training.LocalTrainingConfig(

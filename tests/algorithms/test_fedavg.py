@@ -7,8 +7,8 @@ import tensorflow_federated as tff
 from tests import golden
 from tests.algorithms import clients
 from tests.algorithms import learning
-from tff_fedsa import evaluation
 from tff_fedsa.algorithms import fedavg
+from tff_fedsa.evaluation import client_evaluation
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -49,7 +49,7 @@ def test_three_rounds_equal_those_of_tff_learning(process, models):
 def test_every_client_is_tested_with_the_averaged_model(process, models):
   examples = learning.unequal_examples()
   server, states, _ = clients.run(process, models, examples, rounds=3)
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     models, clients.SPEC, process.server_model_type
   )
   extractor, head = models[0].to_keras(server.model.weights)

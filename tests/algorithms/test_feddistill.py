@@ -5,10 +5,10 @@ import pytest
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import evaluation
-from tff_fedsa import local_training
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import feddistill
+from tff_fedsa.client import local_training
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -83,7 +83,7 @@ def test_heterogeneous_clients():
     'bytes_down_per_client': 10 * 10 * 4 + 10 + 4,
     'bytes_up_per_client': 10 * 10 * 4 + 10 * 4,
   }
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     _MODELS, clients.SPEC, process.server_model_type
   )
   result = evaluate(server.model, states, examples)

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import client_state
-from tff_fedsa import evaluation
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import fedgen
+from tff_fedsa.client import client_state
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -224,7 +224,7 @@ def test_rounds_by_hand(process):
     tf.nest.flatten((again, list(same_states))),
   ):
     np.testing.assert_array_equal(found, same)
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     _MODELS, clients.SPEC, process.server_model_type
   )
   result = evaluate(output.state.model, output.result, examples)

@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import evaluation
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import fedgh
 from tff_fedsa.data import input_spec
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import functional
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -67,7 +67,7 @@ def test_training_goes_on_over_rounds():
     < (first['finalizer']['server_loss'])
   )
   assert output.state.finalizer == 2
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     _MODELS, clients.SPEC, process.server_model_type
   )
   result = evaluate(output.state.model, output.result, examples)

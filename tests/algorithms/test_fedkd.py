@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import client_state
 from tff_fedsa.algorithms import fedkd
+from tff_fedsa.client import client_state
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import evaluation
-from tff_fedsa import metrics
-from tff_fedsa import prototypes
 from tff_fedsa.algorithms import fedpcl
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -203,7 +203,7 @@ def test_clients_that_diverge_are_left_out(process):
     tf.nest.flatten(server.model), tf.nest.flatten(again.model)
   ):
     np.testing.assert_array_equal(found, same)
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     _MODELS, clients.SPEC, process.server_model_type
   )
   result = evaluate(server.model, states, examples)

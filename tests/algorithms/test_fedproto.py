@@ -5,13 +5,13 @@ import pytest
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import client_state
-from tff_fedsa import evaluation
-from tff_fedsa import finalizers
-from tff_fedsa import prototypes
-from tff_fedsa import server_model
 from tff_fedsa.aggregation import class_mean
 from tff_fedsa.algorithms import fedproto
+from tff_fedsa.client import client_state
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.maths import prototypes
+from tff_fedsa.server import finalizers
+from tff_fedsa.server import server_model
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -127,7 +127,7 @@ def test_heterogeneous_clients_by_hand():
   output = process.next(server, states[1:], examples[1:])
   # The pull is of each step's features to the prototypes of the round before.
   assert output.measurements['client_work']['regularization'] > 0
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     models, clients.SPEC, process.server_model_type
   )
   result = evaluate(output.state.model, output.result, examples[1:])

@@ -10,9 +10,9 @@ import tensorflow_federated as tff
 from tests import golden
 from tests.algorithms import clients
 from tests.algorithms import learning
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import fedavg
 from tff_fedsa.algorithms import fedprox
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 

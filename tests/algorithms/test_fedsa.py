@@ -8,12 +8,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import golden
-from tff_fedsa import client_state
-from tff_fedsa import evaluation
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import functional
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
@@ -446,7 +446,7 @@ def test_independent_initial_weights(model):
 def test_evaluation_by_hand(model):
   (examples,) = _random_clients(1)
   server, states, _ = _run([model], [examples])
-  evaluate = evaluation.build_evaluation([model], _SPEC)
+  evaluate = client_evaluation.build_evaluation([model], _SPEC)
   (result,) = evaluate(server.model, states, [examples])
   keras_model = model.to_keras(states[0].weights)
   features = keras_model.feature_extractor(examples['x']).numpy()
@@ -469,7 +469,7 @@ def test_summary_by_hand():
     dict(num_examples=10, prototype=10, anchor=5, head=0),
     dict(num_examples=30, prototype=15, anchor=15, head=30),
   ]
-  summary = evaluation.summarize(clients)
+  summary = client_evaluation.summarize(clients)
   assert summary['prototype_accuracy'] == 25 / 40
   assert summary['prototype_accuracy_mean'] == 0.75
   assert summary['prototype_accuracy_std'] == 0.25

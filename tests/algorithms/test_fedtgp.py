@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import client_state
-from tff_fedsa import evaluation
-from tff_fedsa import metrics
-from tff_fedsa import prototypes
-from tff_fedsa import server_training
 from tff_fedsa.algorithms import fedtgp
+from tff_fedsa.client import client_state
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import metrics
+from tff_fedsa.server import server_training
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -178,7 +178,7 @@ def test_heterogeneous_clients():
   }
   again, _, _ = clients.run(process, models, examples)
   np.testing.assert_array_equal(server.model.prototypes, again.model.prototypes)
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     models, clients.SPEC, process.server_model_type
   )
   result = evaluate(server.model, states, examples)

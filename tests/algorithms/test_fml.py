@@ -9,14 +9,14 @@ import tensorflow_federated as tff
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import client_state
 from tff_fedsa import composer
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import fml
 from tff_fedsa.algorithms import local
+from tff_fedsa.client import client_state
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 

@@ -5,10 +5,10 @@ import pytest
 
 from tests import golden
 from tests.algorithms import clients
-from tff_fedsa import evaluation
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import lg_fedavg
 from tff_fedsa.algorithms import local
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -87,7 +87,7 @@ def test_bytes_and_classifiers(process):
   }
   examples = clients.random_examples()
   server, states, _ = clients.run(process, _MODELS, examples)
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     _MODELS, clients.SPEC, process.server_model_type
   )
   for i, result in enumerate(evaluate(server.model, states, examples)):

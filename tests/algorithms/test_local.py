@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.algorithms import clients
-from tff_fedsa import evaluation
-from tff_fedsa import local_training
-from tff_fedsa import metrics
 from tff_fedsa.algorithms import local
+from tff_fedsa.client import local_training
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -52,7 +52,7 @@ def test_nothing_is_exchanged_and_only_heads_are_evaluated():
     'bytes_down_per_client': 4,  # the round number
     'bytes_up_per_client': 0,
   }
-  evaluate = evaluation.build_evaluation(
+  evaluate = client_evaluation.build_evaluation(
     _MODELS, clients.SPEC, process.server_model_type
   )
   examples = clients.random_examples()

@@ -5,10 +5,10 @@ import functools
 import pytest
 
 from tests.algorithms import clients
-from tff_fedsa import averaging as averaging_lib
 from tff_fedsa import composer
-from tff_fedsa import evaluation
 from tff_fedsa.algorithms import registry
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.server import averaging as averaging_lib
 
 _CLASSIFIERS = {
   'fedsa': ('prototype', 'anchor', 'head'),
@@ -54,7 +54,7 @@ def test_all_have_the_same_signature(process_of, name):
   assert found.client_states == expected.client_states
   assert found.examples == expected.examples
   assert process.next.type_signature.result.result == expected.client_states
-  classifiers = evaluation.classifiers_of(process.server_model_type)
+  classifiers = client_evaluation.classifiers_of(process.server_model_type)
   assert classifiers == _CLASSIFIERS[name]
   assert process.averages_weights == (name in ('fedavg', 'fedprox'))
 
@@ -67,12 +67,14 @@ def test_all_have_an_averaged_model_in_protocol_global(
   if not process.averages_weights:
     process = composer.with_averaging(process, averaging)
   assert process.averages_weights
-  classifiers = evaluation.classifiers_of(process.server_model_type)
+  classifiers = client_evaluation.classifiers_of(process.server_model_type)
   assert classifiers == _CLASSIFIERS[name]
 
 
 def test_the_main_classifier_is_the_one_that_papers_report():
-  mains = {n: evaluation.main_classifier(c) for n, c in _CLASSIFIERS.items()}
+  mains = {
+    n: client_evaluation.main_classifier(c) for n, c in _CLASSIFIERS.items()
+  }
   assert mains == {
     'fedsa': 'prototype',
     'fedproto': 'prototype',

@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-# BUILD: //benchmarks:model_sizes
-
 
 @pytest.mark.slow
 def test_a_familys_states_are_measured():

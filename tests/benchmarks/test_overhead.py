@@ -5,7 +5,6 @@ import pytest
 
 from tests import programs
 
-# BUILD: //benchmarks:overhead
 overhead = programs.load('benchmarks.overhead')
 
 

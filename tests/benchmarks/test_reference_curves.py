@@ -5,7 +5,6 @@ import pytest
 
 from tests import programs
 
-# BUILD: //benchmarks:reference_curves
 reference_curves = programs.load('benchmarks.reference_curves')
 
 

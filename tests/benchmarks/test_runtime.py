@@ -4,7 +4,6 @@ import pathlib
 import subprocess
 import sys
 
-# BUILD: //benchmarks:runtime
 _ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_fedsa import client_work
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
+from tff_fedsa.client import client_work
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import augmentation
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import families

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_fedsa import exporting
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import normalization
 from tff_fedsa.data import sources
+from tff_fedsa.runs import exporting
 
 _RNG = np.random.default_rng(0)
 _IMAGES = _RNG.integers(0, 200, (3000, 4, 4, 3)).astype(np.uint8)

@@ -243,8 +243,8 @@ def _main(threads):
   )
   tf.config.threading.set_intra_op_parallelism_threads(threads)
 
-  from tff_fedsa import client_state
   from tff_fedsa.algorithms import fedsa
+  from tff_fedsa.client import client_state
   from tff_fedsa.data import tasks
   from tff_fedsa.execution.in_process import dataset_loops
   from tff_fedsa.models import families

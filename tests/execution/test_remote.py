@@ -13,13 +13,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_state
-from tff_fedsa import client_store
-from tff_fedsa import evaluation
-from tff_fedsa import local_optimizer
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
+from tff_fedsa.client import client_store
+from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.execution import workers
 from tff_fedsa.execution.remote import client_pool
 from tff_fedsa.execution.remote import connection
@@ -198,7 +198,7 @@ def _fedsa():
       tff.learning.optimizers.build_sgdm(0.05)
     ),
   )
-  evaluate = evaluation.build_evaluation(models, task.input_spec)
+  evaluate = client_evaluation.build_evaluation(models, task.input_spec)
 
   def run():
     store = client_store.MemoryStore(

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_state
-from tff_fedsa import evaluation
-from tff_fedsa import local_optimizer
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
+from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 
 
@@ -28,7 +28,7 @@ def _fed_sa():
       tff.learning.optimizers.build_sgdm(0.05)
     ),
   )
-  evaluate = evaluation.build_evaluation(models, task.input_spec)
+  evaluate = client_evaluation.build_evaluation(models, task.input_spec)
   initial_state = client_state.build_initial_state_fn(models)
 
   def run():

@@ -8,11 +8,10 @@ import pytest
 
 from flags import algorithm_flags
 from launch import experiment
-from tff_fedsa import prototypes
 from tff_fedsa.algorithms import fedgen
 from tff_fedsa.algorithms import registry
+from tff_fedsa.maths import prototypes
 
-# BUILD: //flags:presets //tests/testdata
 _ROOT = pathlib.Path(__file__).parents[2]
 _SMALL = ('--feature_dim=8', '--family=digits_mlp', '--num_clients=4')
 

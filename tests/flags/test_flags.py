@@ -9,21 +9,20 @@ import numpy as np
 import pytest
 
 from launch import experiment
-from tff_fedsa import anchors
-from tff_fedsa import client_state
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
-from tff_fedsa import prototypes
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import datasets
 from tff_fedsa.data import held_out
 from tff_fedsa.data import partition
 from tff_fedsa.data import tasks
+from tff_fedsa.maths import anchors
+from tff_fedsa.maths import prototypes
 from tff_fedsa.models import architectures
 from tff_fedsa.models import families
 
-# BUILD: //flags:presets //tests/testdata
 _ROOT = pathlib.Path(__file__).parents[2]
 _PRESETS = sorted(path.name for path in (_ROOT / 'flags').glob('*.flags'))
 

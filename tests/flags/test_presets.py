@@ -10,7 +10,6 @@ import tensorflow_datasets as tfds
 from launch import experiment
 from tests.data import made_up_files
 
-# BUILD: //flags:presets
 _ROOT = pathlib.Path(__file__).parents[2]
 _FOLDERS = ('paper', 'fedhpro')
 _PRESETS = sorted(

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from tff_fedsa import metrics
+from tff_fedsa.runs import metrics
 
 _ROOT = pathlib.Path(__file__).parents[2]
 

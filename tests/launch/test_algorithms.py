@@ -7,8 +7,6 @@ import pytest
 
 from tests.launch import launching
 
-# BUILD: //launch:train //launch:evaluate //launch:export //flags:presets
-
 
 def _train(root, *arguments):
   return launching.launch(

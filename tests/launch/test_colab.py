@@ -1,7 +1,5 @@
 """The notebook: as it is stored, and executed on both of its routes."""
 
-# BUILD: manual
-
 import ast
 import base64
 import json

@@ -9,7 +9,6 @@ import time
 
 from tests import programs
 
-# BUILD: //launch:devices
 devices = programs.load('launch.devices')
 
 _ROOT = pathlib.Path(__file__).parents[2]

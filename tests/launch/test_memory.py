@@ -3,9 +3,7 @@
 import pytest
 
 from tests.launch import launching
-from tff_fedsa import metrics
-
-# BUILD: //launch:train //flags:presets
+from tff_fedsa.runs import metrics
 
 
 @pytest.mark.slow

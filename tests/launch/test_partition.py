@@ -11,7 +11,6 @@ from tests.launch import launching
 from tff_fedsa.data import partition
 from tff_fedsa.data import tasks
 
-# BUILD: //launch:partition
 _ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -8,11 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tests.launch import launching
-from tff_fedsa import metrics
 from tff_fedsa.data import tasks
+from tff_fedsa.runs import metrics
 
-# BUILD: //launch:train //launch:evaluate //launch:export
-# BUILD: //tff_fedsa/models:pooling
 _SPEC = tasks.TaskSpec(
   num_clients=4, max_examples=400, alpha=1.0, test_set='per_domain'
 )

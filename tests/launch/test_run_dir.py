@@ -9,8 +9,6 @@ import pytest
 from launch import run_dir
 from tests.launch import launching
 
-# BUILD: //launch:train //launch:evaluate
-
 
 def _values(**changes):
   return {

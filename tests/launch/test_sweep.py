@@ -12,8 +12,6 @@ from launch import sweep_file
 from tests import programs
 from tests.launch import launching
 
-# BUILD: //launch:sweep //launch:train //launch:report //flags:presets
-
 _SMALL = """
   [flags]
   total_rounds = 2

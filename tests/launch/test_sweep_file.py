@@ -7,7 +7,6 @@ import pytest
 
 from launch import sweep_file
 
-# BUILD: //flags:sweeps
 _ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from tests.launch import launching
-from tff_fedsa import metrics
+from tff_fedsa.runs import metrics
 
-# BUILD: //launch:train //launch:evaluate //launch:export //flags:presets
 _ROOT = pathlib.Path(__file__).parents[2]
 _FLAGS = (
   '--feature_dim=16',

@@ -11,9 +11,6 @@ import pytest
 
 from tff_fedsa.execution import port_guard
 
-# BUILD: //launch:worker
-
-
 # Jobs in the background of a shell ignore SIGINT.
 _PROGRAM = """
 import runpy, signal

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.algorithms import clients
-from tff_fedsa import losses
 from tff_fedsa.data import input_spec
+from tff_fedsa.maths import losses
 from tff_fedsa.models import functional
 from tff_fedsa.models import pairs
 

@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_state
-from tff_fedsa import client_store
-from tff_fedsa import evaluation
-from tff_fedsa import local_optimizer
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
+from tff_fedsa.client import client_store
+from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 from tff_fedsa.pipelines import population
 
@@ -38,7 +38,7 @@ class Experiment:
     self.process = fedsa.build_fedsa(
       self.models, input_spec=self.task.input_spec, optimizer=optimizer
     )
-    self.evaluate = evaluation.build_evaluation(
+    self.evaluate = client_evaluation.build_evaluation(
       self.models, self.task.input_spec
     )
     self.initial_state_fn = client_state.build_initial_state_fn(

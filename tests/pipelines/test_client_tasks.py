@@ -9,9 +9,9 @@ from sklearn import datasets
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import local_optimizer
 from tff_fedsa.algorithms import fedproto
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import local_optimizer
 from tff_fedsa.pipelines import client_tasks
 from tff_fedsa.pipelines import training_process
 

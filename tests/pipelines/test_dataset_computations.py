@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_state
-from tff_fedsa import evaluation
 from tff_fedsa.algorithms import fedsa
+from tff_fedsa.client import client_state
 from tff_fedsa.data import client_data
 from tff_fedsa.data import input_spec
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 from tff_fedsa.pipelines import dataset_computations
 
@@ -39,7 +39,7 @@ class _Fixture:
       'digits_mlp', self.spec.model_shape, 10, feature_dim=8
     )
     self.process = fedsa.build_fedsa(models, input_spec=self.spec)
-    self.evaluate = evaluation.build_evaluation(models, self.spec)
+    self.evaluate = client_evaluation.build_evaluation(models, self.spec)
     state_fn = client_state.build_initial_state_fn(models)
     self.states = [state_fn(i) for i in range(3)]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.pipelines import small
-from tff_fedsa import client_state
-from tff_fedsa import client_store
+from tff_fedsa.client import client_state
+from tff_fedsa.client import client_store
 from tff_fedsa.pipelines import population
 
 

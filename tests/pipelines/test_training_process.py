@@ -11,10 +11,10 @@ from tests.pipelines import killable
 from tests.pipelines import killing
 from tests.pipelines import small
 from tff_fedsa import sampling
-from tff_fedsa import server_model
 from tff_fedsa import simulation
 from tff_fedsa.pipelines import checkpoint_state
 from tff_fedsa.pipelines import training_process
+from tff_fedsa.server import server_model
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 

@@ -6,7 +6,7 @@ import matplotlib.colors
 import numpy as np
 import pytest
 
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import figures
 
 
@@ -14,7 +14,7 @@ def _history(rounds, losses=True):
   history = []
   for round_num in rounds:
     row = {'round': round_num}
-    for classifier in evaluation.CLASSIFIERS:
+    for classifier in client_evaluation.CLASSIFIERS:
       row[f'{classifier}_accuracy'] = 1 - 1 / (round_num + 2)
       row[f'{classifier}_accuracy_p10'] = 0.1
     if losses and round_num:
@@ -26,7 +26,7 @@ def _history(rounds, losses=True):
 def test_curves_show_every_row():
   figure = figures.curves(_history([0, 5, 10]), 'a title')
   left, right = figure.axes
-  assert len(left.lines) == len(evaluation.CLASSIFIERS) + 1
+  assert len(left.lines) == len(client_evaluation.CLASSIFIERS) + 1
   np.testing.assert_array_equal(left.lines[0].get_xdata(), [0, 5, 10])
   np.testing.assert_allclose(left.lines[0].get_ydata(), [1 / 2, 6 / 7, 11 / 12])
   # Before training there is no loss; the objective comes first.

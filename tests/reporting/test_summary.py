@@ -2,13 +2,13 @@
 
 import pytest
 
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import summary
 
 
 def _row(round_num, accuracy, **more):
   row = {'round': round_num, **more}
-  for classifier in evaluation.CLASSIFIERS:
+  for classifier in client_evaluation.CLASSIFIERS:
     column = f'{classifier}_accuracy'
     row[column] = accuracy
     for statistic in ('mean', 'std', 'min', 'p10'):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import prototypes
+from tff_fedsa.maths import prototypes
 
 
 class ClassMeanFactory(tff.aggregators.UnweightedAggregationFactory):

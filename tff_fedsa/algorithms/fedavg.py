@@ -10,14 +10,14 @@ from typing import Optional
 
 import tensorflow_federated as tff
 
-from tff_fedsa import averaging
-from tff_fedsa import client_work as client_work_lib
 from tff_fedsa import composer
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
 from tff_fedsa.algorithms import local as local_lib
+from tff_fedsa.client import client_work as client_work_lib
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
+from tff_fedsa.server import averaging
 
 
 def build_fedavg(

@@ -12,18 +12,18 @@ from typing import Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_work as client_work_lib
 from tff_fedsa import composer
-from tff_fedsa import distribution
-from tff_fedsa import finalizers
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
-from tff_fedsa import losses
-from tff_fedsa import prototypes
-from tff_fedsa import server_model
 from tff_fedsa.aggregation import class_mean
+from tff_fedsa.client import client_work as client_work_lib
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.maths import losses
+from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
+from tff_fedsa.server import distribution
+from tff_fedsa.server import finalizers
+from tff_fedsa.server import server_model
 
 
 def build_objective(

@@ -12,11 +12,11 @@ from typing import Optional
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_fedsa import client_work as client_work_lib
 from tff_fedsa import composer
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
 from tff_fedsa.algorithms import fedavg
+from tff_fedsa.client import client_work as client_work_lib
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 import inspect
 from typing import Any, NamedTuple, Optional
 
-from tff_fedsa import averaging as averaging_lib
 from tff_fedsa import composer
 from tff_fedsa.algorithms import fedavg
 from tff_fedsa.algorithms import feddistill
@@ -20,6 +19,7 @@ from tff_fedsa.algorithms import fml
 from tff_fedsa.algorithms import lg_fedavg
 from tff_fedsa.algorithms import local
 from tff_fedsa.models import functional
+from tff_fedsa.server import averaging as averaging_lib
 
 
 class Algorithm(NamedTuple):

@@ -4,9 +4,9 @@ from typing import Optional
 
 import tensorflow_federated as tff
 
-from tff_fedsa import checkpoints
-from tff_fedsa import client_store
+from tff_fedsa.client import client_store
 from tff_fedsa.pipelines import training_process
+from tff_fedsa.runs import checkpoints
 
 
 class CheckpointStateManager(

@@ -11,14 +11,14 @@ import attrs
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_fedsa import client_state
-from tff_fedsa import client_store
 from tff_fedsa import composer
-from tff_fedsa import evaluation
-from tff_fedsa import local_optimizer
-from tff_fedsa import local_training
+from tff_fedsa.client import client_state
+from tff_fedsa.client import client_store
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
 from tff_fedsa.data import client_data
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 from tff_fedsa.models import functional
 from tff_fedsa.pipelines import dataset_computations
@@ -133,7 +133,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
           'Expected the population that `training_process` got: evaluation is '
           "of its clients' own models. Make one by `task.population()`."
         )
-      evaluate = evaluation.build_evaluation(
+      evaluate = client_evaluation.build_evaluation(
         self.models, self.input_spec, process.server_model_type
       )
       return training_process_lib.build_evaluation_fn(

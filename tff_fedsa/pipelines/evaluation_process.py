@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_fedsa import composer
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.pipelines import population as population_lib
 from tff_fedsa.pipelines import training_process
 
@@ -20,7 +20,7 @@ class EvaluationState(NamedTuple):
   Attributes:
     training_state: What is evaluated, a `TrainingState`.
     counts: int32[clients evaluated so far, number of counts], what
-      `evaluation.build_evaluation` returned for each.
+      `client_evaluation.build_evaluation` returned for each.
   """
 
   training_state: Any
@@ -31,7 +31,7 @@ class EvaluationProcess:
   """Personal evaluation in the shape of `build_fed_eval`'s process.
 
   Each of its rounds evaluates some clients of one training state. Its metrics
-  are those of `evaluation.summarize`, of the clients of this round
+  are those of `client_evaluation.summarize`, of the clients of this round
   (`current_round_metrics`) and of all so far (`total_rounds_metrics`).
   """
 
@@ -45,7 +45,7 @@ class EvaluationProcess:
 
     Args:
       train_process: Whose states are evaluated.
-      evaluate: Of `evaluation.build_evaluation`, for the same models.
+      evaluate: Of `client_evaluation.build_evaluation`, for the same models.
       population: The same clients with a store of their own, which takes the
         states of the round that is evaluated while training goes on.
     """
@@ -137,6 +137,6 @@ class EvaluationProcess:
     )
 
   def _summarize(self, counts: np.ndarray) -> Any:
-    return evaluation.summarize(
+    return client_evaluation.summarize(
       [dict(zip(self._count_names, row)) for row in counts]
     )

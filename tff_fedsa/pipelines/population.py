@@ -7,9 +7,9 @@ import tempfile
 from typing import Any, Optional
 import zipfile
 
-from tff_fedsa import client_state
-from tff_fedsa import client_store
 from tff_fedsa import tff_compat
+from tff_fedsa.client import client_state
+from tff_fedsa.client import client_store
 from tff_fedsa.data import tasks
 
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Optional
 import tensorflow_federated as tff
 
 from tff_fedsa import composer
-from tff_fedsa import evaluation
-from tff_fedsa import metrics
 from tff_fedsa import sampling
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.pipelines import population as population_lib
+from tff_fedsa.runs import metrics
 
 
 class TrainingState(NamedTuple):
@@ -102,10 +102,10 @@ def build_evaluation_fn(
   """Returns the `evaluation_fn` of `tff.simulation.run_training_process`.
 
   Its `evaluation_selection_fn` returns ids; its metrics are those of
-  `evaluation.summarize`.
+  `client_evaluation.summarize`.
 
   Args:
-    evaluate: Of `evaluation.build_evaluation`, for the same models.
+    evaluate: Of `client_evaluation.build_evaluation`, for the same models.
     population: That of the training process.
     clients_per_call: Clients evaluated in one call; bounds memory when states
       live on disk.
@@ -122,7 +122,7 @@ def build_evaluation_fn(
       client_ids,
       clients_per_call=clients_per_call,
     )
-    return evaluation.summarize(per_client)
+    return client_evaluation.summarize(per_client)
 
   return evaluation_fn
 
@@ -135,8 +135,8 @@ def evaluate_by_id(
   *,
   clients_per_call: int = 100,
 ) -> list[dict[str, int]]:
-  """Evaluates clients of a population; see `evaluation.evaluate_clients`."""
-  return evaluation.evaluate_clients(
+  """Evaluates a population; see `client_evaluation.evaluate_clients`."""
+  return client_evaluation.evaluate_clients(
     evaluate,
     model,
     (

@@ -8,7 +8,7 @@ from matplotlib import ticker
 import numpy as np
 import pandas
 
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import figures
 from tff_fedsa.reporting import runs as runs_lib
 
@@ -28,7 +28,7 @@ def _styles(groups: Sequence[runs_lib.Group]) -> list[dict[str, Any]]:
 
 
 def _label(classifier: str) -> str:
-  base = classifier.removeprefix(evaluation.GLOBAL_PREFIX)
+  base = classifier.removeprefix(client_evaluation.GLOBAL_PREFIX)
   if base != classifier:
     return f'averaged model, {base.replace("_", " ")}'
   return figures.CLASSIFIER_LABELS[base]
@@ -47,7 +47,10 @@ def _accuracies(group: runs_lib.Group, classifier: str) -> pandas.DataFrame:
 
 def classifiers_of(group: runs_lib.Group) -> list[str]:
   """Returns the classifiers that the finished runs of a group have."""
-  known = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  known = (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  )
   rows = [run.history[-1] for run in group.finished]
   return [
     name for name in known if any(f'{name}_accuracy' in row for row in rows)
@@ -64,7 +67,10 @@ def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     groups: Of `runs.group`, at least one with a finished run.
   """
   found = {name for group in groups for name in classifiers_of(group)}
-  order = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  order = (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  )
   names = [name for name in order if name in found]
   columns = min(len(names), 2)
   rows = -(-len(names) // columns)
@@ -111,7 +117,7 @@ def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
   figure.supxlabel('round')
   figure.supylabel(
     'accuracy'
-    if set(names) <= set(evaluation.GLOBAL_CLASSIFIERS)
+    if set(names) <= set(client_evaluation.GLOBAL_CLASSIFIERS)
     else 'accuracy (all test examples)'
   )
   _name_groups(grid[0, -1], groups)
@@ -135,7 +141,7 @@ def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     names = classifiers_of(group)
     if not tables or not names:
       continue
-    main = evaluation.main_classifier(names)
+    main = client_evaluation.main_classifier(names)
     counted = main if main in tables[0] else 'head'
     accuracies = np.mean(
       [
@@ -194,7 +200,7 @@ def communication(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     names = classifiers_of(group)
     if not names:
       continue
-    table = _accuracies(group, evaluation.main_classifier(names))
+    table = _accuracies(group, client_evaluation.main_classifier(names))
     sent = pandas.concat(
       [_megabytes_sent(run) for run in group.finished], axis=1
     ).mean(axis=1)

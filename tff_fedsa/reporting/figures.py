@@ -12,7 +12,7 @@ from matplotlib import ticker
 import matplotlib.backends.backend_agg
 import numpy as np
 
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 
 # Okabe and Ito's palette: distinguishable for colour-blind readers.
 _COLORS = {
@@ -113,13 +113,16 @@ def curves(
   figure = new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
   rounds = np.array([row['round'] for row in history])
-  known = (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS)
+  known = (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  )
   found = [n for n in known if f'{n}_accuracy' in history[0]]
-  main = evaluation.main_classifier(found)
-  is_global = main in evaluation.GLOBAL_CLASSIFIERS
+  main = client_evaluation.main_classifier(found)
+  is_global = main in client_evaluation.GLOBAL_CLASSIFIERS
   labels = _GLOBAL_CLASSIFIER_LABELS if is_global else CLASSIFIER_LABELS
   for name in found:
-    base = name.removeprefix(evaluation.GLOBAL_PREFIX)
+    base = name.removeprefix(client_evaluation.GLOBAL_PREFIX)
     micro = np.array([row[f'{name}_accuracy'] for row in history])
     left.plot(
       rounds,
@@ -127,7 +130,7 @@ def curves(
       color=_COLORS[base],
       label=f'{labels[base]} (last {micro[-1]:.3f})',
     )
-  base = main.removeprefix(evaluation.GLOBAL_PREFIX)
+  base = main.removeprefix(client_evaluation.GLOBAL_PREFIX)
   if is_global:
     # One line per domain, if there are any.
     spread = [n for n in history[0] if n.startswith(f'{main}_accuracy_')]
@@ -249,11 +252,11 @@ def per_client_accuracy(
   """Draws each client's accuracy, sorted, coloured by architecture.
 
   Args:
-    per_client: Of `evaluation.build_evaluation`.
+    per_client: Of `client_evaluation.build_evaluation`.
     architectures: Each client's architecture.
-    classifier: One of `evaluation.CLASSIFIERS`; the main one by default.
+    classifier: One of `client_evaluation.CLASSIFIERS`; the main one by default.
   """
-  classifier = classifier or evaluation.main_classifier(per_client[0])
+  classifier = classifier or client_evaluation.main_classifier(per_client[0])
   sizes = np.array([int(client['num_examples']) for client in per_client])
   correct = np.array([int(client[classifier]) for client in per_client])
   accuracies = correct / sizes

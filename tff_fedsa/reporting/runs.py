@@ -14,7 +14,7 @@ import numpy as np
 import pandas
 
 from tff_fedsa import files
-from tff_fedsa import metrics
+from tff_fedsa.runs import metrics
 
 FINISHED = 'finished'
 

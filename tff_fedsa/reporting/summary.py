@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 
 _LAST_ROWS = 10
 
@@ -32,7 +32,10 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     raise ValueError('Expected at least one row of history, found none.')
   trained = [row for row in history if row['round'] > 0] or list(history)
   summary: dict[str, Any] = {'rounds': history[-1]['round']}
-  for classifier in (*evaluation.CLASSIFIERS, *evaluation.GLOBAL_CLASSIFIERS):
+  for classifier in (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  ):
     column = f'{classifier}_accuracy'
     if column not in history[-1]:
       continue
@@ -57,7 +60,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _spread(row: Mapping[str, Any], classifier: str) -> dict[str, Any]:
   """Returns what the row says about single clients, or domains."""
   column = f'{classifier}_accuracy'
-  if classifier in evaluation.CLASSIFIERS:
+  if classifier in client_evaluation.CLASSIFIERS:
     return {
       f'clients_{statistic}': float(row[f'{column}_{statistic}'])
       for statistic in ('std', 'min', 'p10')
@@ -72,7 +75,7 @@ def _spread(row: Mapping[str, Any], classifier: str) -> dict[str, Any]:
 
 def to_text(summary: Mapping[str, Any]) -> str:
   """Returns the summary as a table for a terminal."""
-  found = [n for n in evaluation.GLOBAL_CLASSIFIERS if n in summary]
+  found = [n for n in client_evaluation.GLOBAL_CLASSIFIERS if n in summary]
   lines = _global_lines(summary, found) if found else _personal_lines(summary)
   if 'bytes_up_per_client' in summary:
     lines.append(
@@ -89,7 +92,7 @@ def _personal_lines(summary: Mapping[str, Any]) -> list[str]:
     f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13} '
     f'{"worst client":>13} {"10th pct":>9}',
   ]
-  for classifier in (n for n in evaluation.CLASSIFIERS if n in summary):
+  for classifier in (n for n in client_evaluation.CLASSIFIERS if n in summary):
     values = summary[classifier]
     best = f'{values["best"]:.4f} ({values["best_round"]})'
     lines.append(
@@ -112,7 +115,7 @@ def _global_lines(
   ]
   for classifier in classifiers:
     values = summary[classifier]
-    name = classifier.removeprefix(evaluation.GLOBAL_PREFIX)
+    name = classifier.removeprefix(client_evaluation.GLOBAL_PREFIX)
     best = f'{values["best"]:.4f} ({values["best_round"]})'
     lines.append(
       f'{name:<11} {values["last"]:>6.4f} {best:>14} '

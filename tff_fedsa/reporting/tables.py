@@ -9,7 +9,7 @@ import pandas
 from scipy import optimize
 from scipy import stats
 
-from tff_fedsa import evaluation
+from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import summary as summary_lib
 
@@ -69,7 +69,7 @@ def per_run(groups: Sequence[runs_lib.Group]) -> pandas.DataFrame:
         for name, values in summary.items()
         if isinstance(values, dict) and 'last' in values
       ]
-      main = evaluation.main_classifier(names)
+      main = client_evaluation.main_classifier(names)
       costs = _costs(run)
       for name in names:
         values = summary[name]
@@ -178,7 +178,7 @@ def per_test_set(
   for group in groups:
     of_group = values[values['name'] == group.name]
     for classifier in of_group['classifier'].unique():
-      if not classifier.startswith(evaluation.GLOBAL_PREFIX):
+      if not classifier.startswith(client_evaluation.GLOBAL_PREFIX):
         continue
       prefix = f'{classifier}_accuracy_'
       last = pandas.DataFrame([run.history[-1] for run in group.finished])

@@ -11,10 +11,6 @@ from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import function_removals
 
-# BUILD: //tests/models:keras_zoo //tff_fedsa/data:input_spec
-# BUILD: //tff_fedsa/execution/in_process:tensorflow_functions
-# BUILD: //tff_fedsa/models:functional
-
 # Without what is tested here it crashed in each of six runs, within 25 of the
 # 60 executions.
 _PROGRAM = """

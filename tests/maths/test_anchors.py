@@ -1,0 +1,94 @@
+"""Anchors against the authors' code (golden files 1 and 5) and by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import golden
+from tff_fedsa.maths import anchors
+
+
+@pytest.mark.parametrize(
+  'case', ['c10d512', 'c100d64', 'c10d16', 'c2d16', 'pert']
+)
+def test_projection_equals_the_reference(case):
+  arrays = golden.load('1_anchors')
+
+  def pair(name, transpose=False):
+    found = [arrays.get(f'{case}_{name}{i}') for i in (1, 2)]
+    return tuple(
+      value if value is None else tf.constant(value.T if transpose else value)
+      for value in found
+    )
+
+  projected = anchors.project(
+    tf.constant(arrays[f'{case}_random_center']),
+    kernels=pair('W', transpose=True),  # torch's layout is [out, in]
+    biases=pair('b'),
+    scales=pair('gamma'),
+    offsets=pair('beta'),
+  )
+  golden.assert_close(projected, arrays[f'{case}_anchors'])
+
+
+@pytest.mark.parametrize('size', ['c10d16', 'c10d512'])
+def test_moving_average_equals_the_reference(size):
+  arrays = golden.load('5_server')
+  prototypes = arrays[f'{size}_global_protos']
+  present = ~np.isnan(prototypes[:, 0])
+  current = tf.constant(arrays[f'{size}_anchors_before'])
+  for update in (1, 2, 3):
+    current = anchors.moving_average(
+      current, tf.constant(prototypes), tf.constant(present), decay=0.9999
+    )
+    if update in (1, 3):
+      golden.assert_close(current, arrays[f'{size}_anchors_after{update}'])
+
+
+@pytest.mark.parametrize('name', anchors.INITIALIZER_NAMES)
+def test_initializers_share_norm_and_follow_the_seed(name):
+  first = anchors.initial_anchors(10, 512, seed=1, initializer=name)
+  again = anchors.initial_anchors(10, 512, seed=1, initializer=name)
+  other = anchors.initial_anchors(10, 512, seed=2, initializer=name)
+  assert first.shape == (10, 512) and first.dtype == np.float32
+  np.testing.assert_array_equal(first, again)
+  assert np.abs(first - other).max() > 0.1
+  # sqrt(512 / 2) = 16.
+  np.testing.assert_allclose(
+    np.linalg.norm(first, axis=1).mean(), 16.0, rtol=0.05
+  )
+
+
+def test_scale():
+  np.testing.assert_array_equal(
+    anchors.initial_anchors(10, 8, scale=0.5),
+    0.5 * anchors.initial_anchors(10, 8),
+  )
+
+
+def test_random_projection_is_non_negative_and_half_zero():
+  values = anchors.initial_anchors(100, 64, seed=0)
+  assert values.min() == 0.0
+  assert 0.4 < np.mean(values == 0.0) < 0.6
+
+
+@pytest.mark.parametrize('num_classes, feature_dim', [(10, 64), (9, 8), (2, 1)])
+def test_orthogonal_anchors_are_equally_far_apart(num_classes, feature_dim):
+  values = anchors.initial_anchors(
+    num_classes, feature_dim, seed=3, initializer='orthogonal'
+  )
+  cosines = values @ values.T / (feature_dim / 2.0)
+  expected = np.full_like(cosines, -1.0 / (num_classes - 1))
+  np.fill_diagonal(expected, 1.0)
+  np.testing.assert_allclose(cosines, expected, atol=1e-5)
+
+
+def test_impossible_requests_are_named():
+  with pytest.raises(ValueError, match='num_classes <= feature_dim'):
+    anchors.initial_anchors(10, 8, initializer='orthogonal')
+  with pytest.raises(ValueError, match='known: random_projection'):
+    anchors.initial_anchors(10, 8, initializer='simplex')
+  with pytest.raises(ValueError, match='num_classes >= 2'):
+    anchors.initial_anchors(1, 8)
+  with pytest.raises(ValueError, match='scale > 0'):
+    anchors.initial_anchors(10, 8, scale=0.0)

@@ -1,0 +1,133 @@
+"""Rows of a run: files that are whole, names that are documented."""
+
+import collections
+import pathlib
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.runs import metrics
+
+_DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs/metrics.md'
+
+
+def test_csv_is_whole_after_each_row_and_exact(tmp_path):
+  path = str(tmp_path / 'metrics.csv')
+  writer = metrics.CsvWriter(path, ['round', 'loss'])
+  writer.record({'round': 0})
+  assert metrics.read_csv(path) == [{'round': 0}]
+  third = float(np.float32(1 / 3))
+  writer.record({'round': 1, 'loss': third, 'own': 2.5})
+  assert metrics.read_csv(path) == [
+    {'round': 0},
+    {'round': 1, 'loss': third, 'own': 2.5},
+  ]
+  with open(path) as file:
+    assert file.readline() == 'round,loss,own\n'
+
+
+def test_rewinding_forgets_later_rows(tmp_path):
+  path = str(tmp_path / 'metrics.csv')
+  writer = metrics.CsvWriter(path)
+  for round_num in range(4):
+    writer.record({'round': round_num})
+  writer.rewind([{'round': 0}, {'round': 1}])
+  writer.record({'round': 2})
+  assert [row['round'] for row in metrics.read_csv(path)] == [0, 1, 2]
+
+
+def test_tensorboard_gets_grouped_scalars(tmp_path):
+  writer = metrics.TensorBoardWriter(str(tmp_path))
+  row = {
+    'round': 3,
+    'head_accuracy': 0.5,
+    'head_accuracy_p10': 0.25,
+    'loss': 2.0,
+    'loss_contrastive': 1.0,
+    'gap_local': float('inf'),
+  }
+  writer.record(row)
+  writer.close()
+  found = {}
+  for path in tmp_path.iterdir():
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        found[value.tag] = (event.step, tf.make_ndarray(value.tensor).item())
+  assert found == {
+    'accuracy/head': (3, 0.5),
+    'accuracy_p10/head': (3, 0.25),
+    'loss/total': (3, 2.0),
+    'loss/contrastive': (3, 1.0),
+  }
+
+
+def test_training_columns():
+  work = collections.OrderedDict(
+    loss=np.float32(2), contrastive=np.float32(1), gap_local=np.float32(3)
+  )
+  assert metrics.training_columns({'client_work': work}) == {
+    'loss': 2.0,
+    'loss_contrastive': 1.0,
+    'gap_local': 3.0,
+  }
+
+
+def test_columns_of_training_at_the_server():
+  measurements = {
+    'client_work': {'loss': np.float32(2), 'distillation': np.float32(1)},
+    'finalizer': collections.OrderedDict(server_loss=np.float32(3)),
+  }
+  assert metrics.training_columns(measurements) == {
+    'loss': 2.0,
+    'loss_distillation': 1.0,
+    'server_loss': 3.0,
+  }
+
+
+def test_bytes_by_hand():
+  value_type = tff.types.to_type(
+    (tff.TensorType(np.float32, [10, 4]), tff.TensorType(np.int64, []))
+  )
+  assert metrics.bytes_of_type(value_type) == 10 * 4 * 4 + 8
+  process = types.SimpleNamespace(
+    broadcast_type=value_type, update_type=tff.TensorType(np.float32, [3])
+  )
+  assert metrics.communication_columns(process) == {
+    'bytes_down_per_client': 168 + 4,
+    'bytes_up_per_client': 12,
+  }
+  # What a method measured itself, and averaged weights.
+  measured = {'bytes_up_per_client': 5.5}
+  process.averages_weights = False
+  assert metrics.communication_columns(process, measured) == {
+    'bytes_down_per_client': 168 + 4,
+    'bytes_up_per_client': 5.5,
+  }
+  weights_type = tff.TensorType(np.float32, [100])
+  process.update_type = tff.types.to_type((process.update_type, weights_type))
+  process.averages_weights = True
+  assert metrics.communication_columns(process, measured) == {
+    'bytes_down_per_client': 168 + 4,
+    'bytes_up_per_client': 5.5 + 400,
+  }
+  with pytest.raises(ValueError, match='no fixed size'):
+    metrics.bytes_of_type(tff.TensorType(np.float32, [None]))
+
+
+def test_memory_is_measured():
+  before = metrics.memory_columns()
+  held = np.ones(30_000_000)  # 240 MB
+  after = metrics.memory_columns()
+  assert 200 < after['memory_python_mb'] - before['memory_python_mb'] < 300
+  assert after['memory_peak_mb'] >= after['memory_python_mb'] - 1
+  del held
+
+
+def test_every_column_is_documented():
+  text = _DOCUMENT.read_text()
+  columns = {**metrics.COLUMNS, **metrics.GLOBAL_COLUMNS}
+  for name, description in columns.items():
+    assert f'| `{name}` | {description} |' in text, name

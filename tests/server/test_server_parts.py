@@ -1,0 +1,84 @@
+"""Distributor, finalizer and server model."""
+
+import numpy as np
+import pytest
+
+from tests import golden
+from tff_fedsa.maths import prototypes
+from tff_fedsa.server import distribution
+from tff_fedsa.server import finalizers
+from tff_fedsa.server import server_model
+
+pytestmark = pytest.mark.usefixtures('in_process_context')
+
+_MODEL = '<anchors=float32[3,2],prototypes=float32[3,2],present=bool[3]>'
+
+
+def test_distributor_sends_the_anchors_only():
+  process = distribution.build_anchor_distributor(3, 2)
+  assert process.next.type_signature.compact_representation() == (
+    f'(<state=<>@SERVER,model={_MODEL}@SERVER> -> <state=<>@SERVER,'
+    'result=float32[3,2]@CLIENTS,measurements=<>@SERVER>)'
+  )
+
+
+def test_finalizer_type():
+  process = finalizers.build_anchor_finalizer(3, 2)
+  update = '<vectors=float32[3,2],weights=float32[3]>'
+  assert process.next.type_signature.compact_representation() == (
+    f'(<state=<>@SERVER,model={_MODEL}@SERVER,update={update}@SERVER> -> '
+    f'<state=<>@SERVER,result={_MODEL}@SERVER,measurements=<>@SERVER>)'
+  )
+
+
+@pytest.mark.parametrize('size', ['c10d16', 'c10d512'])
+def test_finalizer_equals_the_reference(size):
+  arrays = golden.load('5_server')
+  vectors = arrays[f'{size}_global_protos']
+  sent = ~np.isnan(vectors[:, 0])
+  update = prototypes.ClassPrototypes(
+    np.nan_to_num(vectors), sent.astype(np.float32)
+  )
+  process = finalizers.build_anchor_finalizer(*vectors.shape)
+  state = process.initialize()
+  model = server_model.initial_server_model(arrays[f'{size}_anchors_before'])
+  for num_updates in (1, 2, 3):
+    output = process.next(state, model, update)
+    state, model = output.state, output.result
+    if num_updates in (1, 3):
+      golden.assert_close(
+        model.anchors, arrays[f'{size}_anchors_after{num_updates}']
+      )
+  golden.assert_close(model.prototypes[sent], vectors[sent])
+  np.testing.assert_array_equal(model.present, sent)
+
+
+@pytest.mark.parametrize('keep_missing', [True, False])
+def test_missing_classes(keep_missing):
+  process = finalizers.build_anchor_finalizer(
+    2, 1, decay=0.5, keep_missing=keep_missing
+  )
+  model = server_model.ServerModel(
+    anchors=np.array([[2.0], [4.0]], np.float32),
+    prototypes=np.array([[0.0], [7.0]], np.float32),
+    present=np.array([False, True]),
+  )
+  update = prototypes.ClassPrototypes(
+    np.array([[6.0], [0.0]], np.float32), np.array([1.0, 0.0], np.float32)
+  )
+  result = process.next(process.initialize(), model, update).result
+  # 0.5·2 + 0.5·6 = 4; the anchor of the class nobody sent stays.
+  assert result.anchors.tolist() == [[4.0], [4.0]]
+  assert result.present.tolist() == [True, keep_missing]
+  assert result.prototypes[0] == [6.0]
+  if keep_missing:
+    assert result.prototypes[1] == [7.0]
+
+
+def test_bad_values_are_named():
+  with pytest.raises(ValueError, match=r'decay in \[0, 1\], found 1.5'):
+    finalizers.build_anchor_finalizer(2, 1, decay=1.5)
+  with pytest.raises(ValueError, match='finite anchors'):
+    server_model.initial_server_model(np.array([[np.nan, 1.0]]))
+  with pytest.raises(ValueError, match=r'found int64\[2\]'):
+    server_model.initial_server_model(np.array([1, 2]))

@@ -1,0 +1,1 @@
+"""What runs at a client, and what it keeps between rounds."""

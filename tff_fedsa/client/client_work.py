@@ -1,0 +1,345 @@
+"""Client work: local training of any architecture as one TFF computation."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import types
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.client import client_state as client_state_lib
+from tff_fedsa.client import companion as companion_lib
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.maths import finite as finite_lib
+from tff_fedsa.maths import losses
+from tff_fedsa.maths import prototypes
+from tff_fedsa.models import functional
+from tff_fedsa.server import server_model
+
+
+class ClientObjective(NamedTuple):
+  """What a client minimizes; the only thing in which methods' steps differ.
+
+  Attributes:
+    loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar
+      tensors; the entry `loss` is differentiated, the others are reported.
+    loss_names: The keys of what `loss_fn` returns.
+    context_fn: `fn(broadcast, client_state, round_num) -> dict` of tensors,
+      int32 `round_num` being 0 in the first round; computed once
+      per round and fixed in all of its steps; `loss_fn` also finds there the
+      `seed` of each step, int32[2].
+    context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
+    gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars that
+      are averaged over clients and reported; values that are not finite are
+      left out of the average.
+    averages_logits: Whether training also leaves the mean logits of each class
+      (`LocalResult.class_logits`).
+    proximal_weight: mu >= 0 of a further term, mu/2 times the squared distance
+      of the trainable weights from those that the round began with; without
+      the weight it is reported as `proximal`, to be in `loss_names`.
+  """
+
+  loss_fn: Callable[..., Mapping[str, tf.Tensor]]
+  loss_names: Sequence[str]
+  context_fn: Callable[[Any, Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
+  context_specs: Mapping[str, tf.TensorSpec] = types.MappingProxyType({})
+  gauges_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
+  averages_logits: bool = False
+  proximal_weight: float = 0.0
+
+
+UpdateFn = Callable[
+  [functional.FunctionalModel, local_training.LocalResult], Any
+]
+MeasureFn = Callable[[local_training.LocalResult], Mapping[str, tf.Tensor]]
+ReceiveFn = Callable[[functional.FunctionalModel, Any, tf.Tensor], tf.Tensor]
+
+
+class ClientMetrics(NamedTuple):
+  """A client's share in the metrics of a round.
+
+  Attributes:
+    sums: Dict of float32 scalars; the round's metric is the sum over clients
+      of `sums` divided by that of `weights`.
+    weights: Dict of float32 scalars, of the same names.
+    totals: Dict of int32 scalars whose metric is the sum over clients.
+  """
+
+  sums: Any
+  weights: Any
+  totals: Any
+
+
+class ClientOutput(NamedTuple):
+  """Result of a client's round.
+
+  Attributes:
+    client_state: The `ClientState` after the round.
+    update: All that the server's aggregation sees.
+    num_examples: float32 scalar, examples that it trained on in all epochs; 0
+      if it diverged. What its weights count where they are averaged.
+    metrics: `ClientMetrics`.
+  """
+
+  client_state: Any
+  update: Any
+  num_examples: Any
+  metrics: Any
+
+
+def examples_type(input_spec: input_spec_lib.InputSpec) -> tff.Type:
+  """Returns the (unplaced) TFF type of a client's stacked examples.
+
+  That is `<x=D[?, height, width, channels], y=int32[?]>`, `D` being the dtype
+  in which images are stored.
+  """
+  return tff.types.to_type(
+    collections.OrderedDict(
+      x=tff.TensorType(
+        np.dtype(input_spec.dtype).type, (None, *input_spec.shape)
+      ),
+      y=tff.TensorType(np.int32, (None,)),
+    )
+  )
+
+
+def check_models(
+  models: Sequence[functional.FunctionalModel],
+  input_spec: input_spec_lib.InputSpec,
+) -> tuple[int, int]:
+  """Returns `(num_classes, feature_dim)` that all models share.
+
+  Raises:
+    ValueError: If there is no model, or models differ in one of the two or in
+      the shape of their input.
+  """
+  if not models:
+    raise ValueError('Expected at least one model, found none.')
+  for attribute in ('num_classes', 'feature_dim'):
+    values = [getattr(model, attribute) for model in models]
+    if len(set(values)) > 1:
+      names = [model.name for model in models]
+      raise ValueError(
+        f'All client models must have the same {attribute}, found {values} for '
+        f'{names}. Pool features to a common size with '
+        '`pooling.adaptive_average_pooling`.'
+      )
+  for model in models:
+    if tuple(model.input_shape) != tuple(input_spec.model_shape):
+      raise ValueError(
+        f'The model {model.name!r} takes images of shape {model.input_shape}, '
+        f'but the data gives {input_spec.model_shape}. Build the family with '
+        '`input_spec.model_shape` or resize in the input spec.'
+      )
+  return models[0].num_classes, models[0].feature_dim
+
+
+def check_heads(
+  models: Sequence[functional.FunctionalModel],
+) -> list[tf.TensorSpec]:
+  """Returns the `head_specs` that all models share, for methods of one head.
+
+  Raises:
+    ValueError: If the heads of two models differ in the shapes of weights.
+  """
+  first = models[0]
+  for model in models[1:]:
+    if model.head_specs != first.head_specs:
+      shapes = [[tuple(s.shape) for s in m.head_specs] for m in (first, model)]
+      raise ValueError(
+        'A method with a head for all needs the same head in all models, found '
+        f'weights of shapes {shapes[0]} in {first.name!r} and {shapes[1]} in '
+        f'{model.name!r}.'
+      )
+  return first.head_specs
+
+
+def cross_entropy_objective() -> ClientObjective:
+  """Returns the objective of methods that add nothing to the cross-entropy."""
+
+  def loss_fn(features, logits, labels, head_fn, context):
+    del features, head_fn, context  # Unused.
+    cross_entropy = losses.cross_entropy(logits, labels)
+    return {'loss': cross_entropy, 'cross_entropy': cross_entropy}
+
+  return ClientObjective(loss_fn, ('loss', 'cross_entropy'))
+
+
+def class_prototypes_update_fn(weighting: str = 'clients') -> UpdateFn:
+  """Returns the `update_fn` of clients that send their `ClassPrototypes`.
+
+  Args:
+    weighting: See `prototypes.upload_weights`.
+
+  Raises:
+    ValueError: For an unknown weighting.
+  """
+  prototypes.check_weighting(weighting)
+
+  def update_fn(unused_model, result):
+    return prototypes.ClassPrototypes(
+      result.prototypes, prototypes.upload_weights(result.counts, weighting)
+    )
+
+  return update_fn
+
+
+def receive_head(
+  model: functional.FunctionalModel,
+  broadcast: server_model.HeadModel,
+  weights: tf.Tensor,
+) -> tf.Tensor:
+  """The `receive_fn` of clients that begin a round with the server's head."""
+  return model.with_head(weights, broadcast.head)
+
+
+def build_client_work(
+  models: Sequence[functional.FunctionalModel],
+  objective: ClientObjective,
+  broadcast_type: tff.Type,
+  *,
+  update_fn: UpdateFn,
+  receive_fn: Optional[ReceiveFn] = None,
+  companion: Optional[companion_lib.Companion] = None,
+  measure_fn: MeasureFn = lambda _: {},
+  optimizer: local_optimizer.LocalOptimizer,
+  input_spec: input_spec_lib.InputSpec,
+  config: local_training.LocalTrainingConfig,
+) -> tff.Computation:
+  """Returns the computation that a client executes in a round.
+
+  Its type is
+  `(<round_num=int32, broadcast=B, client_state=S, examples=E> ->
+  <client_state=S, update=U, num_examples=float32, metrics=M>)`, where `S` is
+  `client_state.client_state_type`, `E` is `examples_type`, `U` is what
+  `update_fn` returns and `M` a `ClientMetrics`. Every architecture is one
+  branch of a `tf.switch_case`.
+
+  A client whose training becomes non-finite keeps its state from before the
+  round, sends nothing (zeros, so its weights in any mean are zero) and is
+  counted in the metric `clients_nonfinite`.
+
+  Args:
+    models: One per architecture, in the order of `ClientState.architecture`.
+    objective: What a client minimizes.
+    broadcast_type: Unplaced type of what the server sends.
+    update_fn: `fn(model, result) -> update`, what a client sends after
+      training, of its `LocalResult`; of the same type for all models.
+    receive_fn: `fn(model, broadcast, weights) -> weights`, the flat vector
+      with which training starts; by default the client's own.
+    companion: A shared model that is trained beside the client's.
+    measure_fn: `fn(result) -> dict` of float32 scalars, averaged over clients
+      and reported like the objective's gauges.
+    optimizer: Updates the trainable weights.
+    input_spec: Of the examples' images.
+    config: Batches, epochs and kind of prototypes.
+
+  Raises:
+    ValueError: If the models disagree (see `check_models`).
+  """
+  num_classes, feature_dim = check_models(models, input_spec)
+  parts = objective, optimizer, input_spec, config
+  branches: list[Callable[..., local_training.LocalResult]] = [
+    local_training.build_local_training(model, *parts)
+    if companion is None
+    else companion_lib.build_training(model, companion, *parts)
+    for model in models
+  ]
+
+  @tf.function(autograph=False)
+  def work(round_num, broadcast, state, examples):
+    context = objective.context_fn(broadcast, state, round_num)
+    structure = None
+
+    def branch(model, train_fn):
+      nonlocal structure
+      weights = state.weights
+      if receive_fn is not None:
+        weights = receive_fn(model, broadcast, weights)
+      result = train_fn(
+        weights,
+        state.optimizer,
+        examples,
+        context,
+        state.seed,
+        round_num,
+        *(() if companion is None else (broadcast, state.private)),
+      )
+      structure = result, update_fn(model, result)
+      return tf.nest.flatten(structure)
+
+    outputs = tf.switch_case(
+      state.architecture,
+      [functools.partial(branch, *pair) for pair in zip(models, branches)],
+    )
+    result, update = tf.nest.pack_sequence_as(structure, outputs)
+    finite = finite_lib.all_finite(result)
+    new_state = client_state_lib.ClientState(
+      architecture=state.architecture,
+      weights=finite_lib.choose(finite, result.weights, state.weights),
+      optimizer=finite_lib.choose(finite, result.optimizer, state.optimizer),
+      prototypes=finite_lib.choose(finite, result.prototypes, state.prototypes),
+      counts=finite_lib.choose(finite, result.counts, state.counts),
+      seed=state.seed,
+      private=(
+        state.private
+        if companion is None
+        else finite_lib.choose(finite, result.private, state.private)
+      ),
+    )
+    update = tf.nest.map_structure(
+      lambda part: finite_lib.choose(finite, part, tf.zeros_like(part)), update
+    )
+    gauges = {**objective.gauges_fn(broadcast, state), **measure_fn(result)}
+    return ClientOutput(
+      new_state,
+      update,
+      tf.where(finite, result.num_examples, 0.0),
+      _metrics(result, gauges, finite),
+    )
+
+  client_work = tff.tensorflow.computation(
+    lambda round_num, broadcast, client_state, examples: work(
+      round_num, broadcast, client_state, examples
+    ),
+    (
+      tff.TensorType(np.int32),
+      broadcast_type,
+      client_state_lib.client_state_type(num_classes, feature_dim),
+      examples_type(input_spec),
+    ),
+  )
+  return client_work
+
+
+def _metrics(result, gauges, finite):
+  """Returns the `ClientMetrics`; a non-finite client counts nowhere else."""
+  pairs = collections.OrderedDict()
+  for name in sorted(result.losses):
+    pairs[name] = (result.losses[name], result.num_examples)
+  for name in sorted(gauges):
+    pairs[name] = (gauges[name], tf.ones([]))
+  kept = collections.OrderedDict()
+  for name, (value, weight) in pairs.items():
+    counted = tf.logical_and(finite, tf.math.is_finite(value))
+    zero = tf.zeros([])
+    kept[name] = (
+      tf.where(counted, value, zero),
+      tf.where(counted, weight, zero),
+    )
+  return ClientMetrics(
+    sums=collections.OrderedDict((n, v) for n, (v, _) in kept.items()),
+    weights=collections.OrderedDict((n, w) for n, (_, w) in kept.items()),
+    totals=collections.OrderedDict(
+      clients_nonfinite=tf.cast(tf.logical_not(finite), tf.int32),
+      clients_trained=tf.cast(
+        tf.logical_and(finite, result.num_examples > 0), tf.int32
+      ),
+      examples=tf.cast(result.num_examples, tf.int32),
+    ),
+  )

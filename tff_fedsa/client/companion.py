@@ -1,0 +1,174 @@
+"""A shared model that travels, and is trained beside each client's own.
+
+Data flow: server -> `receive_fn` -> steps of both models -> `send_fn` ->
+aggregation.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Optional
+
+import tensorflow as tf
+
+from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_training
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import families
+from tff_fedsa.models import functional
+from tff_fedsa.models import pairs
+
+
+class Companion(NamedTuple):
+  """What clients train beside their own models, in the same steps.
+
+  Attributes:
+    model: The shared model; of Keras layers of its own.
+    receive_fn: `fn(broadcast) -> float32[model.num_weights]`, the weights that
+      the shared model begins a round with.
+    send_fn: `fn(broadcast, weights) -> structure` of tensors, what
+      `LocalResult.companion` is, of its weights after training.
+    optimizer: Of the shared model; by default the client's. Anew every round.
+    clip_norm: Largest norm of the gradient of either model, and of the private
+      tensors, in a step; None lets it be.
+    private_specs: Of tensors that are trained, too, and that stay with the
+      client (`ClientState.private`).
+    initial_private_fn: `fn() -> list` of these before the first round.
+  """
+
+  model: functional.FunctionalModel
+  receive_fn: Callable[[Any], tf.Tensor]
+  send_fn: Callable[[Any, tf.Tensor], Any] = lambda broadcast, weights: weights
+  optimizer: Optional[local_optimizer.LocalOptimizer] = None
+  clip_norm: Optional[float] = None
+  private_specs: Sequence[tf.TensorSpec] = ()
+  initial_private_fn: Callable[[], Sequence[tf.Tensor]] = lambda: []
+
+
+def choose_model(
+  models: Sequence[functional.FunctionalModel],
+  shared_model: functional.FunctionalModel | str | None,
+  input_spec: input_spec_lib.InputSpec,
+) -> functional.FunctionalModel:
+  """Returns the shared model, of Keras layers of its own.
+
+  Args:
+    models: Of the clients.
+    shared_model: A model, the name of a registered architecture, or None for
+      the architecture of the clients that has the fewest weights.
+    input_spec: Of the clients' images.
+
+  Raises:
+    ValueError: If it is no single architecture, or does not fit the clients'
+      models.
+  """
+  first = models[0]
+  if shared_model is None:
+    return min(models, key=lambda model: model.num_weights).copy()
+  if isinstance(shared_model, str):
+    members = families.build_family(
+      shared_model,
+      input_spec.model_shape,
+      first.num_classes,
+      first.feature_dim,
+    )
+    if len(members) != 1:
+      raise ValueError(
+        'Expected a shared model of one architecture, found '
+        f'{shared_model!r}, which is {[model.name for model in members]}.'
+      )
+    return members[0]
+  for name in ('input_shape', 'num_classes', 'feature_dim'):
+    found, expected = getattr(shared_model, name), getattr(first, name)
+    if found != expected:
+      raise ValueError(
+        f"Expected a shared model with the clients' {name} = {expected}, found "
+        f'{found} in {shared_model.name!r}.'
+      )
+  return shared_model.copy()
+
+
+def check_clip_norm(clip_norm: Optional[float]) -> None:
+  """Raises a ValueError if it is neither None nor a positive number."""
+  if clip_norm is not None and not 0.0 < clip_norm < float('inf'):
+    raise ValueError(
+      f'Expected a clip norm > 0, or None for no clipping, found {clip_norm}.'
+    )
+
+
+def build_training(
+  model: functional.FunctionalModel,
+  companion: Companion,
+  objective: Any,
+  optimizer: local_optimizer.LocalOptimizer,
+  input_spec: input_spec_lib.InputSpec,
+  config: local_training.LocalTrainingConfig,
+) -> Callable[..., local_training.LocalResult]:
+  """Returns local training of a client's model and its companion.
+
+  Args:
+    model: The client's.
+    companion: What is trained beside it.
+    objective: The `client_work.ClientObjective`; see
+      `pairs.ModelPair.build_train_step` for what it finds and returns.
+    optimizer: Of the client's model and the private tensors.
+    input_spec: Of the examples' images.
+    config: Batches, epochs and kind of prototypes.
+
+  Returns:
+    As `local_training.build_local_training` does, a function of two more
+    arguments: the server's `broadcast` and `private` float32[?], empty before
+    the first round. Its result has `companion` and `private`.
+  """
+  check_clip_norm(companion.clip_norm)
+  pair = pairs.ModelPair(model, companion.model, companion.private_specs)
+  train = local_training.build_local_training(
+    pair,
+    objective,
+    local_optimizer.GroupedOptimizer(
+      [
+        optimizer,
+        (companion.optimizer or optimizer).restarted(),
+        optimizer.restarted(),
+      ],
+      pair.group_sizes,
+      clip_norm=companion.clip_norm,
+    ),
+    input_spec,
+    config,
+  )
+
+  def train_both(
+    weights,
+    optimizer_vector,
+    examples,
+    context,
+    seed,
+    round_num,
+    broadcast,
+    private,
+  ):
+    if companion.private_specs:
+      private = tf.cond(
+        tf.size(private) > 0,
+        lambda: private,
+        lambda: tf.concat(
+          [tf.reshape(t, [-1]) for t in companion.initial_private_fn()], axis=0
+        ),
+      )
+    else:
+      private = tf.zeros([0])
+    result = train(
+      tf.concat([weights, companion.receive_fn(broadcast), private], axis=0),
+      optimizer_vector,
+      examples,
+      context,
+      seed,
+      round_num,
+    )
+    own, shared, private = pair.parts(result.weights)
+    return result._replace(
+      weights=own,
+      companion=companion.send_fn(broadcast, shared),
+      private=private,
+    )
+
+  return train_both

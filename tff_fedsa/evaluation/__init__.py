@@ -1,0 +1,1 @@
+"""Federated evaluation of clients' models and of an averaged one."""

@@ -1,0 +1,263 @@
+"""Federated evaluation: every client, on its own test data.
+
+The protocol `personal`; for the other one see `global_evaluation`.
+
+Source: `clientSA.test_metrics`, lokinko/FedSA@75bf106 (`prototype`); the other
+classifiers are ours.
+"""
+
+import collections
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import functools
+import itertools
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.client import client_state as client_state_lib
+from tff_fedsa.client import client_work
+from tff_fedsa.client import local_training
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.maths import prototypes
+from tff_fedsa.models import functional
+from tff_fedsa.server import server_model
+
+CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head')
+
+# The same of an averaged model on the data set's own test set: other names, so
+# that results of the two protocols are never in one table.
+GLOBAL_PREFIX = 'global_test_'
+GLOBAL_CLASSIFIERS = tuple(GLOBAL_PREFIX + name for name in CLASSIFIERS)
+
+# The one whose accuracy stands for a method: the first that it has.
+_MAIN = ('prototype', 'global_head', 'head', f'{GLOBAL_PREFIX}head')
+
+
+def classifiers_of(model_type: tff.Type) -> tuple[str, ...]:
+  """Returns the classifiers that a method has, in the order of `CLASSIFIERS`.
+
+  Args:
+    model_type: Unplaced type of the server's model, see `server_model`; every
+      method's clients have heads of their own.
+  """
+  fields = {
+    'prototype': 'prototypes',
+    'anchor': 'anchors',
+    'global_head': 'head',
+  }
+  return tuple(
+    name
+    for name in CLASSIFIERS
+    if name == 'head' or tff.structure.has_field(model_type, fields[name])
+  )
+
+
+def main_classifier(names: Collection[str]) -> str:
+  """Returns the classifier whose accuracy stands for a method.
+
+  Args:
+    names: The classifiers that it has; others in it do not matter.
+  """
+  return next(name for name in _MAIN if name in names)
+
+
+def build_evaluation(
+  models: Sequence[functional.FunctionalModel],
+  input_spec: input_spec_lib.InputSpec,
+  model_type: Optional[tff.Type] = None,
+) -> tff.Computation:
+  """Returns the computation that tests clients on their own examples.
+
+  Its type is `(<M@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> {R}@CLIENTS)`, `M`
+  being the server's model, `C` a `ClientState`, `E` stacked examples and `R`
+  e.g. `<num_examples=int32, prototype=int32, anchor=int32, head=int32>`: how
+  many examples each classifier got right, of those that the method has
+  (`classifiers_of`):
+
+  - `prototype` (the paper's): the nearest global prototype among those
+    present, by mean squared distance of features;
+  - `anchor`: the nearest anchor;
+  - `head`: the largest logit of the client's own head;
+  - `global_head`: that of the server's head on the client's features.
+
+  Where the server averages weights, the averaged model is every client's.
+
+  Args:
+    models: As given to the process.
+    input_spec: Of the clients' images.
+    model_type: `StatefulProcess.server_model_type` of the process; FedSA's by
+      default.
+
+  Raises:
+    ValueError: If the models disagree (see `client_work.check_models`).
+  """
+  num_classes, feature_dim = client_work.check_models(models, input_spec)
+  if model_type is None:
+    model_type = server_model.server_model_type(num_classes, feature_dim)
+  state_type = client_state_lib.client_state_type(num_classes, feature_dim)
+  examples_type = client_work.examples_type(input_spec)
+  count_correct = build_count_fn(models, input_spec, model_type)
+  select_known = build_select_known(model_type)
+
+  @tff.tensorflow.computation(
+    select_known.type_signature.result, state_type, examples_type
+  )
+  def evaluate_one(known, state, examples):
+    weights = known['weights'] if 'weights' in known else state.weights
+    return count_correct(known, state.architecture, weights, examples)
+
+  @tff.federated_computation(
+    tff.FederatedType(model_type, tff.SERVER),
+    tff.FederatedType(state_type, tff.CLIENTS),
+    tff.FederatedType(examples_type, tff.CLIENTS),
+  )
+  def evaluate(model, client_states, examples):
+    known = tff.federated_broadcast(tff.federated_map(select_known, model))
+    return tff.federated_map(evaluate_one, (known, client_states, examples))
+
+  return evaluate
+
+
+def build_select_known(model_type: tff.Type) -> tff.Computation:
+  """Returns the computation that selects what classifiers take from a model.
+
+  Args:
+    model_type: Unplaced type of the server's model.
+  """
+
+  @tff.tensorflow.computation(model_type)
+  def select_known(model):
+    return collections.OrderedDict(
+      (field, getattr(model, field))
+      for field in ('anchors', 'prototypes', 'present', 'head', 'weights')
+      if hasattr(model, field)
+    )
+
+  return select_known
+
+
+def build_count_fn(
+  models: Sequence[functional.FunctionalModel],
+  input_spec: input_spec_lib.InputSpec,
+  model_type: tff.Type,
+) -> Callable[..., Mapping[str, tf.Tensor]]:
+  """Returns `fn(known, architecture, weights, examples) -> counts`.
+
+  To be called while tracing. `known` is of `build_select_known`; counts are
+  `num_examples` and, per classifier of the method, the correct ones.
+
+  Args:
+    models: As given to the process.
+    input_spec: Of the images.
+    model_type: Unplaced type of the server's model.
+  """
+  names = classifiers_of(model_type)
+  forwards = [model.build_forward(input_spec) for model in models]
+  if 'global_head' in names:
+    client_work.check_heads(models)
+    global_head = models[0].build_head()
+
+  def count_correct(model, forward, known, weights, examples):
+    trainable, model_state = model.split(weights)
+
+    def add(carry, images, labels):
+      features, logits = forward(trainable, model_state, images)
+      predict_fns = {
+        'prototype': lambda: prototypes.nearest_class(
+          features, known['prototypes'], known['present']
+        ),
+        'anchor': lambda: prototypes.nearest_class(features, known['anchors']),
+        'head': lambda: _largest(logits),
+        'global_head': lambda: _largest(
+          global_head(list(known['head']), features)
+        ),
+      }
+      # Not `==`: it compares identities while TFF traces.
+      return tuple(
+        correct
+        + tf.math.count_nonzero(
+          tf.equal(predict_fns[name](), labels), dtype=tf.int32
+        )
+        for correct, name in zip(carry, names)
+      )
+
+    zeros = (tf.constant(0),) * len(names)
+    return local_training.fold_over_examples(examples, add, zeros)
+
+  @tf.function(autograph=False)
+  def count(known, architecture, weights, examples):
+    correct = tf.switch_case(
+      architecture,
+      [
+        functools.partial(
+          count_correct, model, forward, known, weights, examples
+        )
+        for model, forward in zip(models, forwards)
+      ],
+    )
+    result = collections.OrderedDict(num_examples=tf.size(examples['y']))
+    result.update(zip(names, correct))
+    return result
+
+  return count
+
+
+def _largest(logits):
+  return tf.argmax(logits, axis=1, output_type=tf.int32)
+
+
+def evaluate_clients(
+  evaluate: tff.Computation,
+  model: Any,
+  clients: Iterable[tuple[client_state_lib.ClientState, Any]],
+  *,
+  clients_per_call: int = 100,
+) -> list[dict[str, int]]:
+  """Evaluates clients, some at a time, so that memory stays bounded.
+
+  Args:
+    evaluate: Of `build_evaluation`.
+    model: The server's model.
+    clients: State and test examples of each; taken when their turn comes.
+    clients_per_call: How many are in memory at a time.
+
+  Returns:
+    One dict per client, of how many examples each classifier got right.
+  """
+  results: list[dict[str, int]] = []
+  remaining = iter(clients)
+  while part := list(itertools.islice(remaining, clients_per_call)):
+    states, examples = zip(*part)
+    results += [
+      {name: int(value) for name, value in output.items()}
+      for output in evaluate(model, list(states), list(examples))
+    ]
+  return results
+
+
+def summarize(
+  per_client: Sequence[Mapping[str, Any]],
+) -> 'collections.OrderedDict[str, float]':
+  """Returns accuracies over all clients, in [0, 1].
+
+  For each classifier in them: `<classifier>_accuracy` (micro: all correct / all
+  examples, the paper's number), and over clients `_accuracy_mean`, `_std`,
+  `_min`, `_p10` (10th percentile).
+
+  Args:
+    per_client: What `build_evaluation` returns.
+  """
+  num_examples = np.array([int(c['num_examples']) for c in per_client])
+  summary = collections.OrderedDict()
+  for name in (n for n in CLASSIFIERS if n in per_client[0]):
+    correct = np.array([int(client[name]) for client in per_client])
+    accuracies = correct / np.maximum(num_examples, 1)
+    prefix = f'{name}_accuracy'
+    summary[prefix] = float(correct.sum() / max(num_examples.sum(), 1))
+    summary[f'{prefix}_mean'] = float(accuracies.mean())
+    summary[f'{prefix}_std'] = float(accuracies.std())
+    summary[f'{prefix}_min'] = float(accuracies.min())
+    summary[f'{prefix}_p10'] = float(np.percentile(accuracies, 10))
+  return summary

@@ -1,0 +1,132 @@
+"""Evaluation of an averaged model on the data set's own test set.
+
+The protocol `global`; for the other one see `evaluation`.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.client import client_work
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.models import functional
+
+# Examples of a shard, and shards of one call, which bounds memory.
+_SHARD_SIZE = 256
+_SHARDS_PER_CALL = 32
+
+
+def build_global_evaluation(
+  models: Sequence[functional.FunctionalModel],
+  input_spec: input_spec_lib.InputSpec,
+  model_type: tff.Type,
+) -> tff.Computation:
+  """Returns the computation that tests an averaged model.
+
+  Its type is `(<M@SERVER, {E}@CLIENTS> -> R@SERVER)`, `M` being the server's
+  model, `E` stacked examples and `R` a dict of int32, the sums of the counts of
+  `client_evaluation.build_evaluation`. The values at clients are shards of a
+  test set, so they spread over the devices or workers of the runtime.
+
+  Args:
+    models: As given to the process, one.
+    input_spec: Of the images.
+    model_type: `StatefulProcess.server_model_type` of the process.
+
+  Raises:
+    ValueError: If the process averages no weights.
+  """
+  if not tff.structure.has_field(model_type, 'weights'):
+    raise ValueError(
+      'The protocol global tests an averaged model, but this process averages '
+      'no weights; see `composer.with_averaging`.'
+    )
+  examples_type = client_work.examples_type(input_spec)
+  count_correct = client_evaluation.build_count_fn(
+    models, input_spec, model_type
+  )
+  select_known = client_evaluation.build_select_known(model_type)
+
+  @tff.tensorflow.computation(select_known.type_signature.result, examples_type)
+  def test_shard(known, examples):
+    return count_correct(known, tf.constant(0), known['weights'], examples)
+
+  @tff.federated_computation(
+    tff.FederatedType(model_type, tff.SERVER),
+    tff.FederatedType(examples_type, tff.CLIENTS),
+  )
+  def evaluate(model, shards):
+    known = tff.federated_broadcast(tff.federated_map(select_known, model))
+    return tff.federated_sum(tff.federated_map(test_shard, (known, shards)))
+
+  return evaluate
+
+
+def evaluate_test_sets(
+  evaluate: tff.Computation, model: Any, test_sets: Mapping[str, Any]
+) -> 'collections.OrderedDict[str, dict[str, int]]':
+  """Tests an averaged model.
+
+  Args:
+    evaluate: Of `build_global_evaluation`.
+    model: The server's model.
+    test_sets: By name, e.g. of `FederatedTask.global_test`.
+
+  Returns:
+    By name, a dict of how many examples each classifier got right.
+  """
+  return collections.OrderedDict(
+    (name, _evaluate(evaluate, model, examples))
+    for name, examples in test_sets.items()
+  )
+
+
+def _evaluate(
+  evaluate: tff.Computation, model: Any, examples: Any
+) -> dict[str, int]:
+  totals: collections.Counter[str] = collections.Counter()
+  step = _SHARD_SIZE * _SHARDS_PER_CALL
+  for start in range(0, len(examples['y']), step):
+    ends = range(start, min(start + step, len(examples['y'])), _SHARD_SIZE)
+    shards = [
+      collections.OrderedDict(
+        (name, array[begin : begin + _SHARD_SIZE])
+        for name, array in examples.items()
+      )
+      for begin in ends
+    ]
+    # `update`, which keeps what is zero.
+    totals.update({n: int(v) for n, v in evaluate(model, shards).items()})
+  return dict(totals)
+
+
+def summarize(
+  per_test_set: Mapping[str, Mapping[str, Any]],
+) -> 'collections.OrderedDict[str, float]':
+  """Returns accuracies of the averaged model, in [0, 1].
+
+  For each classifier in them: `global_test_<classifier>_accuracy`, the mean
+  over test sets; if there are several (domains), also
+  `global_test_<classifier>_accuracy_<name>` of each.
+
+  Args:
+    per_test_set: Of `evaluate_test_sets`.
+  """
+  first = next(iter(per_test_set.values()))
+  summary = collections.OrderedDict()
+  for classifier in (n for n in client_evaluation.CLASSIFIERS if n in first):
+    accuracies = {
+      name: counts[classifier] / max(counts['num_examples'], 1)
+      for name, counts in per_test_set.items()
+    }
+    column = f'{client_evaluation.GLOBAL_PREFIX}{classifier}_accuracy'
+    summary[column] = float(np.mean(list(accuracies.values())))
+    if len(accuracies) > 1:
+      for name, accuracy in accuracies.items():
+        summary[f'{column}_{name}'] = float(accuracy)
+  return summary

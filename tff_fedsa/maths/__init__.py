@@ -1,0 +1,1 @@
+"""Pure TensorFlow functions: no TFF, no state."""

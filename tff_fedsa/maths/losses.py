@@ -1,0 +1,194 @@
+"""Terms of client objectives, as pure functions.
+
+Those of FedSA,
+
+  L = L_ce + lambda_reg * L_reg + lambda_mcl * L_mcl + lambda_cc * L_cc
+
+Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
+Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
+reference code `clientSA.train`, lokinko/FedSA@75bf106. No gradient flows into
+the anchors in any of them. And the pull to global class means that FedProto and
+its relatives add to the cross-entropy, and the distillation of two models that
+learn from each other.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tff_fedsa.maths import distances
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Returns the mean softmax cross-entropy of a batch (L_ce).
+
+  Args:
+    logits: float[batch, num_classes].
+    labels: int[batch], in `[0, num_classes)`.
+
+  Returns:
+    float scalar, nats per example, >= 0.
+  """
+  return tf.reduce_mean(
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+  )
+
+
+def anchor_regularization(
+  features: tf.Tensor, labels: tf.Tensor, anchors: tf.Tensor
+) -> tf.Tensor:
+  """Returns the pull of features to their class's anchor (L_reg).
+
+    L_reg = mean over b and d of (z[b, d] - A[y_b, d])^2
+
+  Args:
+    features: float[batch, feature_dim].
+    labels: int[batch], in `[0, num_classes)`.
+    anchors: float[num_classes, feature_dim].
+
+  Returns:
+    float scalar >= 0, squared feature units.
+
+  Raises:
+    ValueError: If features and anchors differ in `feature_dim`.
+  """
+  features.shape.assert_has_rank(2)
+  features.shape[1:].assert_is_compatible_with(anchors.shape[1:])
+  targets = tf.gather(tf.stop_gradient(anchors), labels)
+  return tf.reduce_mean(tf.math.squared_difference(features, targets))
+
+
+def margin_contrastive(
+  features: tf.Tensor,
+  labels: tf.Tensor,
+  anchors: tf.Tensor,
+  margin: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the margin-enhanced contrastive term (L_mcl).
+
+    d_bk  = ||z_b - A_k||_2
+    L_mcl = CE(-(d + onehot(y) * margin), y)
+
+  A larger margin asks for features that are closer to their own anchor than
+  to any other by that much.
+
+  Differs from the reference code: finite gradients where a feature lies on an
+  anchor (see `distances.distances`).
+
+  Args:
+    features: float[batch, feature_dim].
+    labels: int[batch], in `[0, num_classes)`.
+    anchors: float[num_classes, feature_dim].
+    margin: float scalar >= 0, in units of feature distance.
+
+  Returns:
+    float scalar, nats per example, >= 0.
+
+  Raises:
+    ValueError: If features and anchors differ in `feature_dim`.
+  """
+  anchors = tf.stop_gradient(anchors)
+  to_anchors = distances.distances(features, anchors)
+  is_true_class = tf.one_hot(labels, tf.shape(anchors)[0], dtype=features.dtype)
+  return cross_entropy(-(to_anchors + margin * is_true_class), labels)
+
+
+def classifier_calibration(
+  head_fn: Callable[[tf.Tensor], tf.Tensor], anchors: tf.Tensor
+) -> tf.Tensor:
+  """Returns how far the head is from classifying the anchors (L_cc).
+
+    L_cc = CE(h(A), [0, 1, ..., C - 1])
+
+  Args:
+    head_fn: float[num_classes, feature_dim] -> float[num_classes,
+      num_classes], the client's classifier head.
+    anchors: float[num_classes, feature_dim].
+
+  Returns:
+    float scalar, nats per class, >= 0.
+  """
+  anchors = tf.stop_gradient(anchors)
+  return cross_entropy(head_fn(anchors), tf.range(tf.shape(anchors)[0]))
+
+
+def class_mean_regularization(
+  vectors: tf.Tensor, labels: tf.Tensor, means: tf.Tensor, present: tf.Tensor
+) -> tf.Tensor:
+  """Returns the pull of features, or logits, to their class's global mean.
+
+    L_reg = mean over b and d of present[y_b] * (v[b, d] - M[y_b, d])^2
+
+  Examples whose class has no mean count 0 but stay in the average.
+
+  Source: `clientProto.train`, lokinko/FedSA@75bf106, where they are compared
+  with themselves.
+
+  Args:
+    vectors: float[batch, dim].
+    labels: int[batch], in `[0, num_classes)`.
+    means: float[num_classes, dim]; no gradient flows into them.
+    present: bool[num_classes], which of them there are.
+
+  Returns:
+    float scalar >= 0, squared units of `vectors`.
+
+  Raises:
+    ValueError: If vectors and means differ in `dim`.
+  """
+  vectors.shape.assert_has_rank(2)
+  vectors.shape[1:].assert_is_compatible_with(means.shape[1:])
+  # Rows that are absent may hold anything.
+  means = tf.where(present[:, tf.newaxis], means, tf.zeros_like(means))
+  squares = tf.math.squared_difference(
+    vectors, tf.gather(tf.stop_gradient(means), labels)
+  )
+  counted = tf.gather(present, labels)[:, tf.newaxis]
+  return tf.reduce_mean(tf.where(counted, squares, tf.zeros_like(squares)))
+
+
+def distillation(logits: tf.Tensor, teacher_logits: tf.Tensor) -> tf.Tensor:
+  """Returns how far class probabilities are from a teacher's.
+
+    L = mean over b of sum over c of q[b, c] * (log q[b, c] - log p[b, c])
+
+  with p = softmax(logits) and q = softmax(teacher_logits): KL(q || p).
+
+  Args:
+    logits: float[batch, num_classes].
+    teacher_logits: float[batch, num_classes]; a gradient flows into them, too.
+
+  Returns:
+    float scalar, nats per example, >= 0.
+  """
+  log_p = tf.nn.log_softmax(logits)
+  log_q = tf.nn.log_softmax(teacher_logits)
+  return tf.reduce_mean(tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=1))
+
+
+def mutual_distillation(
+  logits: tf.Tensor, shared_logits: tf.Tensor, *, reference: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the `distillation` of two models that teach each other.
+
+  Args:
+    logits: float[batch, num_classes], of a client's model.
+    shared_logits: float[batch, num_classes], of the shared model.
+    reference: Whether terms are averaged over classes, too, and each moves
+      both models, teacher and pupil, as in TsingZ0/HtFLlib@e959261. By default
+      a teacher's logits are constants, as in the papers.
+
+  Returns:
+    Two float scalars, nats >= 0: that of the client's model, and of the shared
+    one.
+  """
+  if reference:
+    num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
+    return (
+      distillation(logits, shared_logits) / num_classes,
+      distillation(shared_logits, logits) / num_classes,
+    )
+  return (
+    distillation(logits, tf.stop_gradient(shared_logits)),
+    distillation(shared_logits, tf.stop_gradient(logits)),
+  )

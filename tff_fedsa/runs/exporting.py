@@ -1,0 +1,97 @@
+"""A client's trained model as an ordinary Keras model, to be used elsewhere."""
+
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from tff_fedsa.client import client_state as client_state_lib
+from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.models import functional
+
+# Added to the score of a class without a prototype: it never wins.
+_NEVER = -1e30
+
+
+def to_keras(
+  model: functional.FunctionalModel,
+  client_state: Optional[client_state_lib.ClientState],
+  server_model: Any,
+  input_spec: input_spec_lib.InputSpec,
+) -> tf.keras.Model:
+  """Returns a Keras model from stored images to the scores of all classifiers.
+
+  Preprocessing, prototypes and anchors are part of it, as layers of Keras
+  itself, so that `tf.keras.models.load_model` needs nothing of this project
+  (but an import of `tff_fedsa.models.pooling` where the architecture pools
+  its features).
+
+  Args:
+    model: The client's architecture.
+    client_state: The client's state; not needed where the server averages
+      weights.
+    server_model: The server's model; what it has of the fields that
+      `server_model` names becomes a classifier, and averaged weights are the
+      model's.
+    input_spec: Of the client's images.
+
+  Returns:
+    A model that maps images `[batch, *input_spec.shape]`, pixel values as
+    stored, to a dict: `features` `[batch, feature_dim]`, and `[batch,
+    num_classes]` scores `head` (logits) and, where the server's model has what
+    they need, `prototype` and `anchor` (the nearer, the larger) and
+    `global_head` (logits). The predicted class is the argmax of any of them.
+  """
+  if hasattr(server_model, 'weights'):
+    own_weights = server_model.weights
+  else:
+    assert client_state is not None, 'A model of a client needs its state.'
+    own_weights = client_state.weights
+  keras_model = model.to_keras(np.asarray(own_weights))
+  images = tf.keras.Input(input_spec.shape, name='images')
+  features = keras_model.feature_extractor(_preprocessed(images, input_spec))
+  outputs = {'features': features, 'head': keras_model.head(features)}
+  if hasattr(server_model, 'prototypes'):
+    outputs['prototype'] = _nearness(
+      'prototype',
+      np.asarray(server_model.prototypes),
+      np.asarray(server_model.present),
+    )(features)
+  if hasattr(server_model, 'anchors'):
+    everywhere = np.ones(model.num_classes, bool)
+    outputs['anchor'] = _nearness(
+      'anchor', np.asarray(server_model.anchors), everywhere
+    )(features)
+  if hasattr(server_model, 'head'):
+    weights = model.with_head(own_weights, server_model.head)
+    head = model.to_keras(weights.numpy()).head
+    # Layers of a model have names of their own; so have its outputs.
+    outputs['global_head'] = tf.keras.Model(
+      head.inputs, head.outputs, name='global_head'
+    )(features)
+  return tf.keras.Model(images, outputs, name=model.name)
+
+
+def _preprocessed(
+  images: tf.Tensor, input_spec: input_spec_lib.InputSpec
+) -> tf.Tensor:
+  layers = tf.keras.layers
+  images = layers.Rescaling(input_spec.scale, input_spec.offset)(images)
+  if input_spec.size is not None:
+    images = layers.Resizing(*input_spec.size)(images)
+  if input_spec.channels is not None:
+    repeats = input_spec.channels // input_spec.shape[2]
+    if repeats > 1:
+      images = layers.Concatenate()([images] * repeats)
+  return images
+
+
+def _nearness(
+  name: str, centers: np.ndarray, present: np.ndarray
+) -> tf.keras.layers.Layer:
+  """A dense layer: `2 f.c - |c|^2`, i.e. |f|^2 minus the squared distance."""
+  bias = np.where(present, -np.square(centers).sum(axis=1), _NEVER)
+  layer = tf.keras.layers.Dense(len(centers), trainable=False, name=name)
+  layer.build((None, centers.shape[1]))
+  layer.set_weights([2.0 * centers.T, bias])
+  return layer

@@ -1,0 +1,305 @@
+"""The rows of a run's history: columns, units, and where they are written."""
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+import csv
+import io
+import math
+import os
+import types
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa import composer
+from tff_fedsa import files
+from tff_fedsa.evaluation import client_evaluation
+
+Row = dict[str, Any]
+
+_CLASSIFIER_COLUMNS = {
+  'accuracy': 'all correct / all test examples (micro average), in [0, 1]',
+  'accuracy_mean': 'mean over clients, in [0, 1]',
+  'accuracy_std': 'standard deviation over clients',
+  'accuracy_min': 'worst client, in [0, 1]',
+  'accuracy_p10': '10th percentile over clients, in [0, 1]',
+}
+
+_ROUND = {'round': 'rounds done when the row was taken; 0 is before training'}
+
+# Training columns are of the row's own round.
+_TRAINING_COLUMNS = {
+  'loss': 'client objective, mean over trained examples, nats',
+  'loss_cross_entropy': 'its cross-entropy term, unweighted, nats',
+  'loss_regularization': (
+    'its pull to anchors or global prototypes, unweighted, squared units'
+  ),
+  'loss_contrastive': 'its margin contrastive term, unweighted, nats',
+  'loss_contrastive_global': 'its contrast with global prototypes, nats',
+  'loss_contrastive_local': "its contrast with clients' prototypes, nats",
+  'loss_generative': 'its cross-entropy of generated features, nats',
+  'loss_calibration': 'its classifier calibration, unweighted, nats',
+  'loss_distillation': (
+    'its pull to mean logits (squared logits), or to what the shared model '
+    'says (nats), unweighted'
+  ),
+  'loss_hidden': (
+    "its pull to the shared model's transformed features, unweighted, squared "
+    'units'
+  ),
+  'loss_shared': "the shared model's objective in clients' training, nats",
+  'loss_proximal': (
+    "half its squared distance from the round's first weights, unweighted"
+  ),
+  'gap_global': 'gap of the anchors, feature distance',
+  'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
+  'anchor_separation_min': 'smallest distance between two anchors',
+  'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
+  'anchor_drift': 'mean distance of an anchor from where it started',
+  'classes_present': 'classes with a global prototype, or mean logits',
+  'server_loss': "loss of the server's training, mean of its last epoch, nats",
+  'server_margin': 'margin of that training, feature distance',
+  'server_nonfinite': '1 if that training diverged and was left out, else 0',
+  'examples': 'training examples visited in the round, all epochs',
+  'clients_sampled': 'clients that took part in the round',
+  'clients_trained': 'of these, clients that made a step and stayed finite',
+  'clients_nonfinite': 'of these, clients excluded because they diverged',
+  'bytes_down_per_client': 'bytes that a client received in the round',
+  'bytes_up_per_client': 'bytes that a client sent in the round, mean',
+  'compression_down': 'how many times more it would be without compression',
+  'compression_up': 'the same of what a client sent, mean over clients',
+  'seconds_training': 'wall-clock seconds of the round without evaluation',
+  'seconds_evaluation': 'wall-clock seconds of the evaluation',
+  'memory_python_mb': 'resident memory of Python, MB (10^6 bytes)',
+  'memory_children_mb': 'resident memory of its child processes, MB',
+  'memory_peak_mb': 'peak resident memory of Python so far, MB',
+}
+
+# Column of metrics.csv -> what it holds and its unit, protocol `personal`.
+COLUMNS: dict[str, str] = {
+  **_ROUND,
+  **{
+    f'{classifier}_{name}': f'{described}; {how}'
+    for classifier, how in (
+      ('prototype', 'nearest global prototype (the paper)'),
+      ('anchor', 'nearest anchor'),
+      ('head', "the client's own classifier head"),
+      ('global_head', "the server's head on the client's features"),
+    )
+    for name, described in _CLASSIFIER_COLUMNS.items()
+  },
+  **_TRAINING_COLUMNS,
+}
+
+# The same of protocol `global`. Where there are several test sets (domains),
+# a column with `_<name>` behind for each.
+GLOBAL_COLUMNS: dict[str, str] = {
+  **_ROUND,
+  **{
+    f'{client_evaluation.GLOBAL_PREFIX}{classifier}_accuracy': (
+      'averaged model on the global test set, or mean over domains, in [0, 1]; '
+      f'{how}'
+    )
+    for classifier, how in (
+      ('prototype', 'nearest global prototype'),
+      ('anchor', 'nearest anchor'),
+      ('head', 'its own classifier head'),
+      ('global_head', "the server's head on its features"),
+    )
+  },
+  **_TRAINING_COLUMNS,
+}
+
+# They differ between two equal runs.
+VOLATILE_COLUMNS = (
+  'seconds_training',
+  'seconds_evaluation',
+  'memory_python_mb',
+  'memory_children_mb',
+  'memory_peak_mb',
+)
+
+
+class Recorder(Protocol):
+  """Gets the rows of a run one by one."""
+
+  def record(self, row: Row) -> None:
+    """Takes the next row."""
+
+  def rewind(self, history: Sequence[Row]) -> None:
+    """Goes on as if exactly these rows had been recorded."""
+
+  def close(self) -> None:
+    """Ends recording."""
+
+
+class CsvWriter:
+  """Keeps `metrics.csv` whole: it has all rows so far after each `record`."""
+
+  def __init__(self, path: str, columns: Iterable[str] = COLUMNS):
+    self._path = path
+    self._columns = list(columns)
+    self._rows: list[Row] = []
+
+  def record(self, row: Row) -> None:
+    self._rows.append(row)
+    self._write()
+
+  def rewind(self, history: Sequence[Row]) -> None:
+    self._rows = list(history)
+    self._write()
+
+  def close(self) -> None:
+    pass
+
+  def _write(self) -> None:
+    text = io.StringIO(newline='')
+    # A method's own columns come after the common ones.
+    own = [name for row in self._rows for name in row]
+    columns = list(dict.fromkeys([*self._columns, *own]))
+    writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
+    writer.writeheader()
+    # `repr` of a float is exact; so two equal runs give equal files.
+    writer.writerows(self._rows)
+    files.write_bytes(self._path, text.getvalue().encode())
+
+
+class TensorBoardWriter:
+  """Writes every number of a row as a scalar; the step is the round."""
+
+  def __init__(self, directory: str):
+    self._writer = tf.summary.create_file_writer(directory)
+
+  def record(self, row: Row) -> None:
+    with self._writer.as_default(step=row['round']):
+      for name, value in row.items():
+        if name != 'round' and math.isfinite(value):
+          tf.summary.scalar(_tensorboard_tag(name), value)
+    self._writer.flush()
+
+  def rewind(self, history: Sequence[Row]) -> None:
+    # TensorBoard shows the later of two events of one step.
+    pass
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+def _tensorboard_tag(column: str) -> str:
+  """Groups columns as `accuracy/head`, `loss/contrastive`, ..."""
+  for classifier in (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  ):
+    if column.startswith(f'{classifier}_accuracy'):
+      return f'{column[len(classifier) + 1:]}/{classifier}'
+  group, _, rest = column.partition('_')
+  return f'{group}/{rest}' if rest else f'{group}/total'
+
+
+def read_csv(path: str) -> list[Row]:
+  """Reads `metrics.csv` back; numbers become int or float, empty cells go."""
+  with open(path, newline='', encoding='utf-8') as file:
+    return [
+      {name: _number(text) for name, text in row.items() if text != ''}
+      for row in csv.DictReader(file)
+    ]
+
+
+def _number(text: str) -> int | float:
+  try:
+    return int(text)
+  except ValueError:
+    return float(text)
+
+
+def training_columns(measurements: Mapping[str, Any]) -> Row:
+  """Returns a round's columns from the measurements of a composed process.
+
+  The objective's terms become `loss` and `loss_<term>`; everything else that
+  the client work measures keeps its name, and so does what the finalizer does.
+
+  Args:
+    measurements: Of `composer.compose_process`.
+  """
+  work = measurements['client_work']
+  columns = collections.OrderedDict()
+  for name, value in work.items():
+    is_term = f'loss_{name}' in COLUMNS
+    columns[f'loss_{name}' if is_term else name] = np.asarray(value).item()
+  for name, value in dict(measurements.get('finalizer') or {}).items():
+    columns[name] = np.asarray(value).item()
+  return columns
+
+
+def communication_columns(
+  process: composer.StatefulProcess,
+  measured: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Row:
+  """Returns the bytes that a client receives and sends in a round.
+
+  Read off the types of what the process broadcasts and aggregates; client
+  states stay with clients and do not count.
+
+  Args:
+    process: Of `composer.compose_process`.
+    measured: Columns of the round (see `training_columns`). A method that
+      compresses measures these itself; only averaged weights are added.
+  """
+  # The round number goes down, too.
+  sent = (
+    ('bytes_down_per_client', process.broadcast_type, 4),
+    ('bytes_up_per_client', process.update_type, 0),
+  )
+  columns: Row = {}
+  for name, value_type, more in sent:
+    if name not in measured:
+      columns[name] = bytes_of_type(value_type) + more
+    elif process.averages_weights:
+      columns[name] = measured[name] + bytes_of_type(value_type[1])
+    else:
+      columns[name] = measured[name]
+  return columns
+
+
+def bytes_of_type(value_type: tff.Type) -> int:
+  """Returns the size of the values of a type with static shapes.
+
+  Raises:
+    ValueError: If a shape is not static.
+  """
+  total = 0
+  for leaf in tff.structure.flatten(value_type):
+    shape = tf.TensorShape(leaf.shape)
+    if not shape.is_fully_defined():
+      raise ValueError(f'Values of {leaf} have no fixed size.')
+    total += shape.num_elements() * np.dtype(leaf.dtype).itemsize
+  return total
+
+
+def memory_columns() -> Row:
+  """Returns the resident memory of this process and of its children."""
+  this = psutil.Process()
+  children = 0
+  for child in this.children(recursive=True):
+    try:
+      children += child.memory_info().rss
+    except psutil.NoSuchProcess:
+      pass
+  resident = this.memory_info().rss
+  return {
+    'memory_python_mb': resident / 1e6,
+    'memory_children_mb': children / 1e6,
+    'memory_peak_mb': max(_peak_resident(), resident) / 1e6,
+  }
+
+
+def _peak_resident() -> int:
+  if os.name != 'posix':
+    return 0
+  import resource  # Not on every system.
+
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

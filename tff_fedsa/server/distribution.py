@@ -1,0 +1,52 @@
+"""Sends what clients need of the server's model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow_federated as tff
+
+from tff_fedsa.server import server_model
+
+
+def build_distributor(
+  model_type: tff.Type, select_fn: Callable[[Any], Any] = lambda model: model
+) -> tff.learning.templates.DistributionProcess:
+  """Returns the process that broadcasts the model, or a part of it.
+
+  Its `next` has the type `(<S@SERVER, M@SERVER> -> <state=S@SERVER,
+  result=B@CLIENTS, measurements=<>@SERVER>)`, the same `B` for all clients.
+
+  Args:
+    model_type: Unplaced type of the server's model, M.
+    select_fn: Maps the model, a federated value at the server, to the part of
+      it that is sent; all by default.
+  """
+  placed_type = tff.FederatedType(model_type, tff.SERVER)
+  select = tff.federated_computation(lambda m: select_fn(m), placed_type)
+  broadcast = tff.learning.templates.build_broadcast_process(
+    select.type_signature.result.member
+  )
+
+  @tff.federated_computation(
+    broadcast.initialize.type_signature.result, placed_type
+  )
+  def next_fn(state, model):
+    return broadcast.next(state, select(model))
+
+  return tff.learning.templates.DistributionProcess(
+    broadcast.initialize, next_fn
+  )
+
+
+def build_anchor_distributor(
+  num_classes: int, feature_dim: int
+) -> tff.learning.templates.DistributionProcess:
+  """Returns the process that broadcasts the anchors and nothing else.
+
+  See `build_distributor`; the model is a `server_model.ServerModel`. Clients
+  need no prototypes of others to train, so these stay at the server.
+  """
+  return build_distributor(
+    server_model.server_model_type(num_classes, feature_dim),
+    lambda model: model.anchors,
+  )

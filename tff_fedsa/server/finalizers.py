@@ -1,0 +1,210 @@
+"""Updates the server's model with what a round brought."""
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.maths import anchors
+from tff_fedsa.maths import finite as finite_lib
+from tff_fedsa.maths import prototypes
+from tff_fedsa.server import server_model
+
+
+def build_finalizer(
+  model_type: tff.Type,
+  update_type: tff.Type,
+  finalize_fn: Callable[[Any, Any], Any],
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process of a finalizer without state and measurements.
+
+  Its `next` has the type `(<<>@SERVER, M@SERVER, U@SERVER> -> <state=<>,
+  result=M, measurements=<>>@SERVER)`.
+
+  Args:
+    model_type: Unplaced type of the server's model, M.
+    update_type: Unplaced type of the aggregate of the round, U.
+    finalize_fn: `fn(model, update) -> model`, in TensorFlow.
+  """
+
+  @tff.tensorflow.computation(model_type, update_type)
+  def finalize(model, update):
+    return finalize_fn(model, update)
+
+  @tff.federated_computation
+  def initialize_fn():
+    return tff.federated_value((), tff.SERVER)
+
+  @tff.federated_computation(
+    initialize_fn.type_signature.result,
+    tff.FederatedType(model_type, tff.SERVER),
+    tff.FederatedType(update_type, tff.SERVER),
+  )
+  def next_fn(state, model, update):
+    return tff.templates.MeasuredProcessOutput(
+      state,
+      tff.federated_map(finalize, (model, update)),
+      tff.federated_value(collections.OrderedDict(), tff.SERVER),
+    )
+
+  return tff.learning.templates.FinalizerProcess(initialize_fn, next_fn)
+
+
+def build_training_finalizer(
+  model_type: tff.Type,
+  update_type: tff.Type,
+  train_fn: Callable[[Any, Any, tf.Tensor], tuple[Any, Any]],
+  *,
+  seed: int = 0,
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process of a finalizer that trains at the server.
+
+  Its `next` has the type `(<int32@SERVER, M@SERVER, U@SERVER> ->
+  <state=int32, result=M, measurements=D>@SERVER)`; the state counts rounds. If
+  the trained model is not finite, the one from before the round stays. (The
+  references go on with it, and nothing is finite from then on.)
+
+  Args:
+    model_type: Unplaced type of the server's model, M.
+    update_type: Unplaced type of the aggregate of the round, U.
+    train_fn: `fn(model, update, seed) -> (model, measurements)`, in TensorFlow,
+      of an int32[2] that differs from round to round and a dict of scalars; D
+      holds these and int32 `server_nonfinite`, 1 where training was left out.
+    seed: What is random in training follows from it.
+  """
+
+  @tff.tensorflow.computation
+  def initial_state():
+    return tf.constant(0)
+
+  @tff.tensorflow.computation(np.int32, model_type, update_type)
+  def finalize(num_rounds, model, update):
+    trained, measurements = train_fn(
+      model, update, tf.stack([seed, num_rounds])
+    )
+    finite = finite_lib.all_finite(trained)
+    measurements = collections.OrderedDict(
+      measurements, server_nonfinite=tf.cast(tf.logical_not(finite), tf.int32)
+    )
+    return (
+      num_rounds + 1,
+      finite_lib.choose(finite, trained, model),
+      measurements,
+    )
+
+  @tff.federated_computation
+  def initialize_fn():
+    return tff.federated_eval(initial_state, tff.SERVER)
+
+  @tff.federated_computation(
+    initialize_fn.type_signature.result,
+    tff.FederatedType(model_type, tff.SERVER),
+    tff.FederatedType(update_type, tff.SERVER),
+  )
+  def next_fn(state, model, update):
+    state, model, measurements = tff.federated_map(
+      finalize, (state, model, update)
+    )
+    return tff.templates.MeasuredProcessOutput(state, model, measurements)
+
+  return tff.learning.templates.FinalizerProcess(initialize_fn, next_fn)
+
+
+def known_classes(
+  update: prototypes.ClassPrototypes,
+  known: tf.Tensor,
+  present: tf.Tensor,
+  keep_missing: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the global vectors of classes after a round, and which there are.
+
+  Args:
+    update: Aggregate of the round.
+    known: float32[num_classes, dim], the vectors before it.
+    present: bool[num_classes], which of them there were.
+    keep_missing: Whether a class that nobody sent in this round keeps its
+      last known vector. The reference forgets it (False), so that the class
+      can't be predicted in that round.
+  """
+  sent = update.weights > 0
+  if not keep_missing:
+    return update.vectors, sent
+  vectors = tf.where(sent[:, tf.newaxis], update.vectors, known)
+  return vectors, tf.logical_or(sent, present)
+
+
+def build_prototype_finalizer(
+  num_classes: int, feature_dim: int, *, keep_missing: bool = True
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that replaces global prototypes.
+
+  See `build_finalizer`; the model is a `server_model.PrototypeModel`.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    keep_missing: See `known_classes`.
+  """
+
+  def finalize_fn(model, update):
+    return server_model.PrototypeModel(
+      *known_classes(update, model.prototypes, model.present, keep_missing)
+    )
+
+  return build_finalizer(
+    server_model.prototype_model_type(num_classes, feature_dim),
+    prototypes.prototypes_type(num_classes, feature_dim),
+    finalize_fn,
+  )
+
+
+def build_anchor_finalizer(
+  num_classes: int,
+  feature_dim: int,
+  *,
+  decay: float = 0.9999,
+  keep_missing: bool = True,
+) -> tff.learning.templates.FinalizerProcess:
+  """Returns the process that updates anchors and global prototypes.
+
+  Its `next` has the type
+  `(<<>@SERVER, M@SERVER, P@SERVER> -> <state=<>, result=M,
+  measurements=<>>@SERVER)`, `M` being `server_model.ServerModel` and `P`
+  `prototypes.ClassPrototypes`, the aggregate of the round.
+
+    A_c <- decay * A_c + (1 - decay) * P_c   for classes somebody sent
+
+  Source: `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
+
+  Args:
+    num_classes: C.
+    feature_dim: D.
+    decay: In [0, 1]; the reference uses 0.9999.
+    keep_missing: See `known_classes`.
+
+  Raises:
+    ValueError: If `decay` is not in [0, 1].
+  """
+  if not 0.0 <= decay <= 1.0:
+    raise ValueError(f'Expected an anchor decay in [0, 1], found {decay}.')
+
+  def finalize_fn(model, update):
+    known, present = known_classes(
+      update, model.prototypes, model.present, keep_missing
+    )
+    return server_model.ServerModel(
+      anchors=anchors.moving_average(
+        model.anchors, update.vectors, update.weights > 0, decay
+      ),
+      prototypes=known,
+      present=present,
+    )
+
+  return build_finalizer(
+    server_model.server_model_type(num_classes, feature_dim),
+    prototypes.prototypes_type(num_classes, feature_dim),
+    finalize_fn,
+  )

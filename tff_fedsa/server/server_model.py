@@ -1,0 +1,172 @@
+"""What the servers of methods know.
+
+A method's server model is a NamedTuple of its own. Fields of these names mean
+the same in every method; evaluation, metrics, figures and export look for them
+and do with what is there:
+
+- `anchors`: float32[num_classes, feature_dim];
+- `prototypes`: float32[num_classes, feature_dim], the global ones, and
+  `present`: bool[num_classes], classes that have one;
+- `head`: the weights of a classifier head for all clients, a tuple of tensors;
+- `weights`: float32[num_weights], the averaged ones of a model for all clients
+  (see `averaging`).
+"""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.maths import margins
+from tff_fedsa.models import functional
+
+
+class ServerModel(NamedTuple):
+  """The knowledge of FedSA's server.
+
+  Attributes:
+    anchors: float32[num_classes, feature_dim], the semantic anchors.
+    prototypes: float32[num_classes, feature_dim], global prototypes; zeros
+      where `present` is False.
+    present: bool[num_classes], classes that have a global prototype.
+  """
+
+  anchors: Any
+  prototypes: Any
+  present: Any
+
+
+class PrototypeModel(NamedTuple):
+  """The knowledge of a server that has global prototypes only.
+
+  Attributes:
+    prototypes: float32[num_classes, feature_dim]; zeros where `present` is
+      False.
+    present: bool[num_classes], classes that have a global prototype.
+  """
+
+  prototypes: Any
+  present: Any
+
+
+class HeadModel(NamedTuple):
+  """The knowledge of a server that has a classifier head for all clients.
+
+  Attributes:
+    head: Tuple of float32 tensors, the trainable weights of the head.
+  """
+
+  head: Any
+
+
+def server_model_type(num_classes: int, feature_dim: int) -> tff.Type:
+  """Returns the (unplaced) TFF type of a `ServerModel`."""
+  table = tff.TensorType(np.float32, (num_classes, feature_dim))
+  return tff.types.to_type(
+    ServerModel(
+      anchors=table,
+      prototypes=table,
+      present=tff.TensorType(np.bool_, (num_classes,)),
+    )
+  )
+
+
+def prototype_model_type(num_classes: int, feature_dim: int) -> tff.Type:
+  """Returns the (unplaced) TFF type of a `PrototypeModel`."""
+  return tff.types.to_type(
+    PrototypeModel(
+      prototypes=tff.TensorType(np.float32, (num_classes, feature_dim)),
+      present=tff.TensorType(np.bool_, (num_classes,)),
+    )
+  )
+
+
+def head_model_type(head_specs: Sequence[tf.TensorSpec]) -> tff.Type:
+  """Returns the (unplaced) TFF type of a `HeadModel`.
+
+  Args:
+    head_specs: `FunctionalModel.head_specs`.
+  """
+  return tff.types.to_type(
+    HeadModel(
+      tuple(tff.TensorType(np.float32, tuple(s.shape)) for s in head_specs)
+    )
+  )
+
+
+def initial_server_model(anchors: np.ndarray) -> ServerModel:
+  """Returns the model before the first round: anchors, no prototype.
+
+  Raises:
+    ValueError: If `anchors` is not a finite float table of rank 2.
+  """
+  anchors = np.asarray(anchors)
+  if (
+    anchors.ndim != 2
+    or not np.issubdtype(anchors.dtype, np.floating)
+    or not np.isfinite(anchors).all()
+  ):
+    raise ValueError(
+      'Expected finite anchors float32[num_classes, feature_dim], found '
+      f'{anchors.dtype}{list(anchors.shape)}.'
+    )
+  anchors = anchors.astype(np.float32)
+  return ServerModel(anchors, *initial_prototype_model(*anchors.shape))
+
+
+def initial_head_model(
+  model: functional.FunctionalModel, seed: int
+) -> HeadModel:
+  """Returns the model before the first round: an untrained head.
+
+  Args:
+    model: The architecture whose head it is.
+    seed: That of `FunctionalModel.initial_weights`.
+  """
+  head = model.head_of(tf.constant(model.initial_weights(seed)))
+  return HeadModel(tuple(weight.numpy() for weight in head))
+
+
+def initial_prototype_model(
+  num_classes: int, feature_dim: int
+) -> PrototypeModel:
+  """Returns the model before the first round: no prototype."""
+  return PrototypeModel(
+    prototypes=np.zeros([num_classes, feature_dim], np.float32),
+    present=np.zeros([num_classes], np.bool_),
+  )
+
+
+def build_server_metrics_fn(
+  initial_model: Any,
+) -> Callable[[Any], Mapping[str, float]]:
+  """Returns a function that describes the server's model in a server state.
+
+  Its result has, where the model has anchors, `anchor_separation_min` and
+  `anchor_separation_mean` (distance of an anchor to the nearest other) and
+  `anchor_drift` (mean distance of an anchor from where it started); where it
+  has class means, `classes_present`.
+
+  Args:
+    initial_model: The server's model before the first round.
+  """
+
+  def server_metrics_fn(state: Any) -> Mapping[str, float]:
+    found: dict[str, float] = collections.OrderedDict()
+    model = state.model
+    if hasattr(model, 'anchors'):
+      nearest = margins.nearest_class_distances(
+        tf.constant(model.anchors)
+      ).numpy()
+      moved = np.linalg.norm(model.anchors - initial_model.anchors, axis=1)
+      found['anchor_separation_min'] = float(nearest.min())
+      found['anchor_separation_mean'] = float(nearest.mean())
+      found['anchor_drift'] = float(moved.mean())
+    if hasattr(model, 'present'):
+      found['classes_present'] = int(np.sum(model.present))
+    return found
+
+  return server_metrics_fn

@@ -1,0 +1,108 @@
+"""Training at the server, on the class prototypes that clients sent."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from tff_fedsa.maths import prototypes
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerTrainingConfig:
+  """How a server goes through the prototypes of a round.
+
+  Attributes:
+    num_epochs: Passes over them, each in an order of its own, >= 1.
+    batch_size: Prototypes of one step, >= 1; the last batch may be short.
+    learning_rate: Of plain SGD, >= 0.
+  """
+
+  num_epochs: int
+  batch_size: int
+  learning_rate: float
+
+  def __post_init__(self):
+    for name in ('num_epochs', 'batch_size'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'Expected server {name} >= 1, found {getattr(self, name)}.'
+        )
+    if not 0.0 <= self.learning_rate < float('inf'):
+      raise ValueError(
+        f'Expected a server learning_rate >= 0, found {self.learning_rate}.'
+      )
+
+
+def train(
+  weights: Any,
+  loss_fn: Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor],
+  collected: prototypes.ClassPrototypes,
+  config: ServerTrainingConfig,
+  seed: tf.Tensor,
+) -> tuple[Any, tf.Tensor]:
+  """Trains weights on all prototypes of all clients.
+
+  To be called while tracing.
+
+  Args:
+    weights: Structure of float32 tensors.
+    loss_fn: `fn(weights, vectors, labels)` returns the mean loss of a batch of
+      prototypes float32[batch, feature_dim] of classes int32[batch].
+    collected: `vectors` float32[num_clients, num_classes, feature_dim] and
+      `weights` float32[num_clients, num_classes], 0 where a client has none.
+    config: Epochs, batches, rate.
+    seed: int32[2]; the orders follow from it.
+
+  Returns:
+    The trained weights, and the mean loss over the last epoch's steps (0 if
+    there is no prototype at all), as they were made.
+  """
+  held = collected.weights > 0
+  vectors = tf.boolean_mask(collected.vectors, held)
+  labels = tf.cast(tf.where(held)[:, 1], tf.int32)
+  num_available = tf.size(labels)
+
+  def train_epoch(epoch, weights, unused_loss):
+    order = tf.random.experimental.stateless_shuffle(
+      tf.range(num_available),
+      seed=tf.random.experimental.stateless_fold_in(seed, epoch),
+    )
+
+    def train_step(start, weights, total_loss):
+      chosen = order[start : start + config.batch_size]
+      with tf.GradientTape() as tape:
+        tape.watch(weights)
+        loss = loss_fn(
+          weights, tf.gather(vectors, chosen), tf.gather(labels, chosen)
+        )
+      gradients = tape.gradient(loss, weights, unconnected_gradients='zero')
+      weights = tf.nest.map_structure(
+        lambda weight, gradient: weight
+        - config.learning_rate * tf.convert_to_tensor(gradient),
+        weights,
+        gradients,
+      )
+      num_examples = tf.cast(tf.size(chosen), tf.float32)
+      return (
+        start + config.batch_size,
+        weights,
+        total_loss + num_examples * loss,
+      )
+
+    _, weights, loss = tf.while_loop(
+      lambda start, *_: start < num_available,
+      train_step,
+      (tf.constant(0), weights, tf.constant(0.0)),
+    )
+    return epoch + 1, weights, loss
+
+  _, weights, loss = tf.while_loop(
+    lambda epoch, *_: epoch < config.num_epochs,
+    train_epoch,
+    (tf.constant(0), weights, tf.constant(0.0)),
+  )
+  return weights, tf.math.divide_no_nan(
+    loss, tf.cast(num_available, tf.float32)
+  )
