@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_fedsa.client import client_work
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import augmentation
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import families
@@ -136,7 +136,7 @@ def _training(spec, prototypes):
   (model,) = families.build_family('digits_mlp', (8, 8, 1), 3, 4)
   train_fn = local_training.build_local_training(
     model,
-    client_work.cross_entropy_objective(),
+    objective_lib.cross_entropy_objective(),
     local_optimizer.default_optimizer(),
     spec,
     local_training.LocalTrainingConfig(batch_size=4, prototypes=prototypes),

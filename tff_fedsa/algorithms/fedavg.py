@@ -12,9 +12,9 @@ import tensorflow_federated as tff
 
 from tff_fedsa import composer
 from tff_fedsa.algorithms import local as local_lib
-from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 from tff_fedsa.server import averaging
@@ -26,7 +26,7 @@ def build_fedavg(
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  objective: Optional[client_work_lib.ClientObjective] = None,
+  objective: Optional[objective_lib.ClientObjective] = None,
   weighting: str = 'examples',
   model_seed: int = 0,
   aggregator_factory: Optional[

@@ -20,6 +20,7 @@ from tff_fedsa.aggregation import class_mean
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import losses
 from tff_fedsa.maths import prototypes
@@ -43,7 +44,7 @@ class LogitModel(NamedTuple):
 
 def build_objective(
   num_classes: int, distillation_weight: float
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns the objective of clients that are pulled to mean logits.
 
     L = L_ce + lambda L_dist
@@ -75,7 +76,7 @@ def build_objective(
       'distillation': distillation,
     }
 
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=('loss', 'cross_entropy', 'distillation'),
     context_fn=lambda known, *_: {

@@ -20,6 +20,7 @@ from tff_fedsa.aggregation import collecting
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import losses
 from tff_fedsa.models import functional
@@ -339,7 +340,7 @@ def build_objective(
   feature_dim: int,
   config: GeneratorConfig,
   generative_weight: float,
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns the objective of clients whose heads learn generated features.
 
     L = L_ce + lambda CE(h(G(e, y')), y')
@@ -376,7 +377,7 @@ def build_objective(
     }
 
   shapes = _generator_type(num_classes, feature_dim, config)
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=('loss', 'cross_entropy', 'generative'),
     context_fn=lambda known, *_: {

@@ -20,6 +20,7 @@ from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import companion as companion_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import losses
 from tff_fedsa.maths import low_rank
@@ -77,7 +78,7 @@ class EnergySchedule(NamedTuple):
 
 def build_objective(
   *, reference: bool = False
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns the objective of two models that distill into each other.
 
     L        = L_ce        + (KL(shared || own) + L_hidden) / (L_ce + L_ce_s)
@@ -128,7 +129,7 @@ def build_objective(
       ),
     }
 
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     loss_fn, ('loss', 'cross_entropy', 'distillation', 'hidden', 'shared')
   )
 

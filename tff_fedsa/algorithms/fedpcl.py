@@ -20,6 +20,7 @@ from tff_fedsa.aggregation import collecting
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import losses
 from tff_fedsa.maths import prototypes
@@ -112,7 +113,7 @@ def build_objective(
   temperature: float = 0.07,
   contrastive_weight: float = 1.0,
   cross_entropy_weight: float = 1.0,
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns the objective of clients that contrast features with prototypes.
 
     L = mu L_ce + lambda (L_g + mean over clients p of L_p)
@@ -165,7 +166,7 @@ def build_objective(
     }
 
   shapes = _model_type(num_classes, feature_dim, max_participants)
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=(
       'loss',

@@ -17,6 +17,7 @@ from tff_fedsa.aggregation import class_mean
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import losses
 from tff_fedsa.maths import prototypes
@@ -28,7 +29,7 @@ from tff_fedsa.server import server_model
 
 def build_objective(
   num_classes: int, feature_dim: int, regularization_weight: float
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns the objective of clients that are pulled to global prototypes.
 
     L = L_ce + lambda L_reg
@@ -61,7 +62,7 @@ def build_objective(
       'regularization': regularization,
     }
 
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=('loss', 'cross_entropy', 'regularization'),
     context_fn=lambda known, *_: {

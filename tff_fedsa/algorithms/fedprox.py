@@ -14,14 +14,14 @@ import tensorflow_federated as tff
 
 from tff_fedsa import composer
 from tff_fedsa.algorithms import fedavg
-from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
 
-def build_objective(proximal_weight: float) -> client_work_lib.ClientObjective:
+def build_objective(proximal_weight: float) -> objective_lib.ClientObjective:
   """Returns FedProx's client objective.
 
     L = L_ce + mu / 2 * |w - w_0|^2
@@ -38,7 +38,7 @@ def build_objective(proximal_weight: float) -> client_work_lib.ClientObjective:
     raise ValueError(
       f'Expected a proximal weight >= 0, found {proximal_weight}.'
     )
-  objective = client_work_lib.cross_entropy_objective()
+  objective = objective_lib.cross_entropy_objective()
   if not proximal_weight:
     return objective
   return objective._replace(

@@ -19,6 +19,7 @@ from tff_fedsa.aggregation import class_mean
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import anchors as anchors_lib
 from tff_fedsa.maths import losses
@@ -57,7 +58,7 @@ def build_objective(
   *,
   margin_scale: float = 1.0,
   warmup_rounds: int = 0,
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns FedSA's client objective; the server broadcasts the anchors.
 
     L = L_ce + w (lambda_reg L_reg + lambda_mcl L_mcl) + lambda_cc L_cc
@@ -113,7 +114,7 @@ def build_objective(
       'gap_local': margins.local_gap(state.prototypes, state.counts),
     }
 
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     context_fn=context_fn,
     context_specs={
       'anchors': tf.TensorSpec([num_classes, feature_dim]),
@@ -141,7 +142,7 @@ def build_fedsa(
   loss_weights: Optional[LossWeights] = None,
   margin_scale: float = 1.0,
   warmup_rounds: int = 0,
-  objective: Optional[client_work_lib.ClientObjective] = None,
+  objective: Optional[objective_lib.ClientObjective] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   weighting: str = 'clients',
   anchor_decay: float = 0.9999,

@@ -18,6 +18,7 @@ from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import companion as companion_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import losses
 from tff_fedsa.maths import prototypes
@@ -39,7 +40,7 @@ class FMLModel(NamedTuple):
 
 def build_objective(
   alpha: float, beta: float, *, reference: bool = False
-) -> client_work_lib.ClientObjective:
+) -> objective_lib.ClientObjective:
   """Returns the objective of two models that teach each other.
 
     L        = alpha * L_ce(own)   + (1 - alpha) * KL(shared || own)
@@ -74,7 +75,7 @@ def build_objective(
       + (1 - beta) * shared_distillation,
     }
 
-  return client_work_lib.ClientObjective(
+  return objective_lib.ClientObjective(
     loss_fn, ('loss', 'cross_entropy', 'distillation', 'shared')
   )
 

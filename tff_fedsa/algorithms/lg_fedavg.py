@@ -16,6 +16,7 @@ from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
@@ -71,7 +72,7 @@ def build_lg_fedavg(
 
   client_work = client_work_lib.build_client_work(
     models,
-    client_work_lib.cross_entropy_objective(),
+    objective_lib.cross_entropy_objective(),
     model_type,
     update_fn=update_fn,
     receive_fn=client_work_lib.receive_head,

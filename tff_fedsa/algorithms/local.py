@@ -13,6 +13,7 @@ from tff_fedsa import composer
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 from tff_fedsa.server import distribution
@@ -27,7 +28,7 @@ def build_local(
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  objective: Optional[client_work_lib.ClientObjective] = None,
+  objective: Optional[objective_lib.ClientObjective] = None,
 ) -> composer.StatefulProcess:
   """Builds the process of clients that exchange nothing.
 
@@ -46,7 +47,7 @@ def build_local(
   """
   client_work = client_work_lib.build_client_work(
     models,
-    objective or client_work_lib.cross_entropy_objective(),
+    objective or objective_lib.cross_entropy_objective(),
     _NOTHING,
     update_fn=lambda model, result: (),
     optimizer=optimizer or local_optimizer.default_optimizer(),

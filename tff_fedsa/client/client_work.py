@@ -3,7 +3,6 @@
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import functools
-import types
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -14,44 +13,12 @@ from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.client import companion as companion_lib
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import finite as finite_lib
-from tff_fedsa.maths import losses
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.server import server_model
-
-
-class ClientObjective(NamedTuple):
-  """What a client minimizes; the only thing in which methods' steps differ.
-
-  Attributes:
-    loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar
-      tensors; the entry `loss` is differentiated, the others are reported.
-    loss_names: The keys of what `loss_fn` returns.
-    context_fn: `fn(broadcast, client_state, round_num) -> dict` of tensors,
-      int32 `round_num` being 0 in the first round; computed once
-      per round and fixed in all of its steps; `loss_fn` also finds there the
-      `seed` of each step, int32[2].
-    context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
-    gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars that
-      are averaged over clients and reported; values that are not finite are
-      left out of the average.
-    averages_logits: Whether training also leaves the mean logits of each class
-      (`LocalResult.class_logits`).
-    proximal_weight: mu >= 0 of a further term, mu/2 times the squared distance
-      of the trainable weights from those that the round began with; without
-      the weight it is reported as `proximal`, to be in `loss_names`.
-  """
-
-  loss_fn: Callable[..., Mapping[str, tf.Tensor]]
-  loss_names: Sequence[str]
-  context_fn: Callable[[Any, Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
-  context_specs: Mapping[str, tf.TensorSpec] = types.MappingProxyType({})
-  gauges_fn: Callable[[Any, Any], Mapping[str, tf.Tensor]] = lambda *_: {}
-  averages_logits: bool = False
-  proximal_weight: float = 0.0
-
 
 UpdateFn = Callable[
   [functional.FunctionalModel, local_training.LocalResult], Any
@@ -159,17 +126,6 @@ def check_heads(
   return first.head_specs
 
 
-def cross_entropy_objective() -> ClientObjective:
-  """Returns the objective of methods that add nothing to the cross-entropy."""
-
-  def loss_fn(features, logits, labels, head_fn, context):
-    del features, head_fn, context  # Unused.
-    cross_entropy = losses.cross_entropy(logits, labels)
-    return {'loss': cross_entropy, 'cross_entropy': cross_entropy}
-
-  return ClientObjective(loss_fn, ('loss', 'cross_entropy'))
-
-
 def class_prototypes_update_fn(weighting: str = 'clients') -> UpdateFn:
   """Returns the `update_fn` of clients that send their `ClassPrototypes`.
 
@@ -200,7 +156,7 @@ def receive_head(
 
 def build_client_work(
   models: Sequence[functional.FunctionalModel],
-  objective: ClientObjective,
+  objective: objective_lib.ClientObjective,
   broadcast_type: tff.Type,
   *,
   update_fn: UpdateFn,

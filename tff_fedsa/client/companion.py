@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import families
 from tff_fedsa.models import functional
@@ -97,7 +98,7 @@ def check_clip_norm(clip_norm: Optional[float]) -> None:
 def build_training(
   model: functional.FunctionalModel,
   companion: Companion,
-  objective: Any,
+  objective: objective_lib.ClientObjective,
   optimizer: local_optimizer.LocalOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: local_training.LocalTrainingConfig,
@@ -107,7 +108,7 @@ def build_training(
   Args:
     model: The client's.
     companion: What is trained beside it.
-    objective: The `client_work.ClientObjective`; see
+    objective: What a step minimizes; see
       `pairs.ModelPair.build_train_step` for what it finds and returns.
     optimizer: Of the client's model and the private tensors.
     input_spec: Of the examples' images.

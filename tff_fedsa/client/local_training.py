@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
@@ -100,7 +101,7 @@ class _Progress(NamedTuple):
 
 def build_local_training(
   model: functional.FunctionalModel | pairs.ModelPair,
-  objective: Any,
+  objective: objective_lib.ClientObjective,
   optimizer: local_optimizer.LocalOptimizer | local_optimizer.GroupedOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: LocalTrainingConfig,
@@ -109,7 +110,7 @@ def build_local_training(
 
   Args:
     model: The client's model; its step is traced once, here.
-    objective: The `client_work.ClientObjective` that a step minimizes.
+    objective: What a step minimizes.
     optimizer: Updates the trainable weights.
     input_spec: Of the examples' images.
     config: Batches, epochs and kind of prototypes.
