@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import client_state
 from tff_fedsa.data import client_data
+from tff_fedsa.data import elements
 from tff_fedsa.data import input_spec
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
@@ -34,7 +35,7 @@ def _client_data(num_clients=3, num_examples=30):
 class _Fixture:
   def __init__(self):
     self.data = _client_data()
-    self.spec = client_data.input_spec_of(self.data.element_type_structure)
+    self.spec = elements.input_spec_of(self.data.element_type_structure)
     models = families.build_family(
       'digits_mlp', self.spec.model_shape, 10, feature_dim=8
     )
@@ -95,11 +96,11 @@ def test_elements_of_many_kinds_are_stacked(element, batch_size):
   dataset = tf.data.Dataset.from_tensor_slices((images, labels)).map(element)
   if batch_size is not None:
     dataset = dataset.batch(batch_size)
-  found = client_data.stack(dataset)
+  found = elements.stack(dataset)
   np.testing.assert_array_equal(found['x'], images[..., np.newaxis])
   np.testing.assert_array_equal(found['y'], labels)
   assert found['y'].dtype == tf.int32
-  spec = client_data.input_spec_of(dataset.element_spec)
+  spec = elements.input_spec_of(dataset.element_spec)
   assert (spec.shape, spec.dtype) == ((2, 2, 1), 'uint8')
 
 
@@ -120,7 +121,7 @@ def test_what_does_not_fit_is_shown(fixture):
   with pytest.raises(TypeError, match='of a client id'):
     compose(no_client, fixture.process.next)
   with pytest.raises(ValueError, match=r"found \('text', 'label'\)"):
-    client_data.stack(tf.data.Dataset.from_tensors({'text': 'a', 'label': 1}))
+    elements.stack(tf.data.Dataset.from_tensors({'text': 'a', 'label': 1}))
 
 
 def _resident_mb():

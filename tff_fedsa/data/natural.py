@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.data import array_cache
-from tff_fedsa.data import client_data
+from tff_fedsa.data import elements
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
@@ -93,7 +93,7 @@ def load(
   datasets = [train.create_tf_dataset_for_client(i) for i in client_ids]
 
   def build(allocate):
-    parts = [client_data.stack(dataset) for dataset in (*datasets, *tests)]
+    parts = [elements.stack(dataset) for dataset in (*datasets, *tests)]
     sizes = [len(part['y']) for part in parts]
     allocate('sizes', (len(sizes),), np.int64)[:] = sizes
     images = [part['x'].numpy() for part in parts]

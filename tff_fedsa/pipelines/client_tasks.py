@@ -16,7 +16,7 @@ from tff_fedsa.client import client_state
 from tff_fedsa.client import client_store
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
-from tff_fedsa.data import client_data
+from tff_fedsa.data import elements
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
@@ -184,7 +184,7 @@ def create_task(
   """Makes a task of any `ClientData`.
 
   Args:
-    train_data: Elements as `client_data.stack` takes them.
+    train_data: Elements as `elements.stack` takes them.
     test_data: The same clients' held-out examples.
     num_classes: C.
     family: Of models, see `families.members`; its first architecture is that
@@ -209,7 +209,7 @@ def create_task(
       f'{client_spec.max_elements}. Take that many of each client by '
       '`train_data.preprocess(lambda dataset: dataset.take(n))`.'
     )
-  spec = client_data.input_spec_of(
+  spec = elements.input_spec_of(
     train_data.element_type_structure, **image_options
   )
   models = families.build_family(
@@ -220,7 +220,7 @@ def create_task(
 
   def batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     def seen_by_model(batch):
-      images, labels = client_data.image_and_label(batch)
+      images, labels = elements.image_and_label(batch)
       if images.shape.rank == 3:
         images = images[..., tf.newaxis]
       return spec.preprocess(images), tf.cast(labels, tf.int32)

@@ -8,7 +8,7 @@ client states. These compose the same `dataset_computation` with that.
 import tensorflow_federated as tff
 
 from tff_fedsa import composer
-from tff_fedsa.data import client_data
+from tff_fedsa.data import elements
 
 
 def compose_dataset_computation_with_computation(
@@ -25,7 +25,7 @@ def compose_dataset_computation_with_computation(
 
   Args:
     dataset_computation: E.g. `ClientData.dataset_computation`; elements as
-      `client_data.stack` takes them. It may also return stacked examples.
+      `elements.stack` takes them. It may also return stacked examples.
     computation: Its last argument is the clients' examples.
 
   Raises:
@@ -46,7 +46,7 @@ def compose_dataset_computation_with_computation(
 
     @tff.tensorflow.computation(found_type)
     def stack(dataset):
-      return client_data.stack(dataset)
+      return elements.stack(dataset)
 
     found_type = stack.type_signature.result
   else:
@@ -55,7 +55,7 @@ def compose_dataset_computation_with_computation(
     raise TypeError(
       f'The computation takes examples of type\n{examples_type.member}\nbut '
       f'the data sets hold\n{found_type}.\nBuild the process with the '
-      '`input_spec` of `client_data.input_spec_of(element_type_structure)`.'
+      '`input_spec` of `elements.input_spec_of(element_type_structure)`.'
     )
 
   @tff.federated_computation(
