@@ -41,8 +41,9 @@ _ALLOW_MISSING = flags.DEFINE_boolean(
 _REFERENCE = flags.DEFINE_string(
   'reference',
   None,
-  'Configuration that the others are compared with, as the table names it. '
-  'Default: fedsa, if it is there.',
+  'Configuration that the others are compared with, as the table names it. Or '
+  'a method: in a sweep over settings, the others are compared with it in each '
+  'setting. Default: fedsa, if it is there.',
 )
 _STATISTIC = flags.DEFINE_enum(
   'statistic',
@@ -101,11 +102,40 @@ def report(directories: Sequence[str]) -> None:
   """Reports on the runs in these directories."""
   # Slow to import: not for --help.
   from tff_fedsa import files
-  from tff_fedsa.reporting import comparison_figures
-  from tff_fedsa.reporting import documents
+  from tff_fedsa.reporting import comparison
   from tff_fedsa.reporting import figures
+
+  groups = _groups(directories)
+  output = _OUTPUT_DIR.value or os.path.join(directories[0], 'report')
+  drawn = comparison.figures(groups)
+  if _PROJECTION.value != 'none':
+    for group in groups:
+      figure = _space(group) if group.finished else None
+      if figure is not None:
+        name = re.sub(r'[^\w.=+-]+', '_', group.name)
+        caption = f'Feature space of {group.name}'
+        drawn[f'space_{name}.png'] = figure, caption
+  texts = comparison.texts(
+    groups,
+    os.path.basename(os.path.abspath(directories[0])),
+    reference=_REFERENCE.value,
+    statistic=_STATISTIC.value,
+    test=_TEST.value,
+    pictures={name: caption for name, (_, caption) in drawn.items()},
+  )
+  os.makedirs(output, exist_ok=True)
+  for name, text in texts.items():
+    files.write_bytes(os.path.join(output, name), text.encode())
+  for name, (figure, _) in drawn.items():
+    figures.save(figure, os.path.join(output, name))
+  print(texts['report.md'])
+  print(f'written to {output}')
+
+
+def _groups(directories: Sequence[str]) -> list[Any]:
+  """Returns the groups of runs, if they can be compared."""
+  from tff_fedsa.reporting import documents
   from tff_fedsa.reporting import runs
-  from tff_fedsa.reporting import tables
 
   settings = _settings()
   found = runs.find(directories, settings.defaults)
@@ -125,74 +155,7 @@ def report(directories: Sequence[str]) -> None:
       + '\nRun them (the same launch.sweep again), or report with '
       '--allow_missing, which shows n in each row.'
     )
-  output = _OUTPUT_DIR.value or os.path.join(directories[0], 'report')
-  os.makedirs(output, exist_ok=True)
-
-  def write(name: str, text: str) -> None:
-    files.write_bytes(os.path.join(output, name), text.encode())
-
-  values = tables.per_run(groups)
-  comparison = tables.over_seeds(groups, values)
-  write('runs.csv', values.to_csv(index=False))
-  write('comparison.csv', comparison.to_csv(index=False))
-  setting = _setting(groups)
-  write(
-    'comparison.tex',
-    documents.comparison_table(comparison).to_latex(setting, 'tab:comparison'),
-  )
-  test_sets = tables.per_test_set(groups, values)
-  if len(test_sets):
-    write('test_sets.csv', test_sets.to_csv(index=False))
-    write(
-      'test_sets.tex',
-      documents.test_set_table(test_sets).to_latex(setting, 'tab:test_sets'),
-    )
-  significance = None
-  reference = _REFERENCE.value
-  if reference is None and 'fedsa' in set(values['name']):
-    reference = 'fedsa'
-  if reference is not None and values['name'].nunique() > 1:
-    tested = tables.significance(
-      values, reference, statistic=_STATISTIC.value, test=_TEST.value
-    )
-    table = documents.significance_table(tested, reference)
-    note = documents.significance_note(
-      tested, reference, _STATISTIC.value, _TEST.value
-    )
-    significance = f'{table.to_markdown()}\n\n{note}'
-    write('significance.csv', tested.to_csv(index=False))
-    write(
-      'significance.tex', table.to_latex(note.replace('*', ''), 'tab:tests')
-    )
-  pictures = {}
-
-  def draw(name: str, figure: Any, caption: str) -> None:
-    figures.save(figure, os.path.join(output, name))
-    pictures[name] = caption
-
-  draw('curves.png', comparison_figures.curves(groups), 'Accuracy by round')
-  if any(r.per_client is not None for g in groups for r in g.finished):
-    draw(
-      'clients.png', comparison_figures.per_client(groups), 'Spread of clients'
-    )
-  draw(
-    'communication.png',
-    comparison_figures.communication(groups),
-    'Accuracy by what was sent',
-  )
-  if _PROJECTION.value != 'none':
-    for group in groups:
-      figure = _space(group) if group.finished else None
-      if figure is not None:
-        name = re.sub(r'[^\w.=+-]+', '_', group.name)
-        draw(f'space_{name}.png', figure, f'Feature space of {group.name}')
-  title = os.path.basename(os.path.abspath(directories[0]))
-  text = documents.markdown(
-    title, setting, comparison, test_sets, significance, troubles, pictures
-  )
-  write('report.md', text)
-  print(text)
-  print(f'written to {output}')
+  return groups
 
 
 def _settings() -> _Settings:
@@ -228,32 +191,6 @@ def _defaults(group_fn: Any) -> dict[str, Any]:
     defaults[name] = None if default is None else run_dir.text(default)
     delattr(flags.FLAGS, name)
   return defaults
-
-
-def _setting(groups: Sequence[Any]) -> str:
-  """Says what was measured, in a sentence."""
-  one = next(run.flags for group in groups for run in group.finished)
-  partition = one['partition']
-  if 'partition_file' in one:
-    partition = os.path.basename(one['partition_file'])
-  elif partition == 'dirichlet':
-    partition += f' {one["alpha"]}'
-  elif partition == 'pathological':
-    partition += f' {one["classes_per_client"]}'
-  seeds = {run.seed for group in groups for run in group.runs}
-  ordered = sorted(seeds, key=lambda seed: (len(seed), seed))
-  limit = f', {one["max_examples"]} examples' if 'max_examples' in one else ''
-  drawn = (
-    f', {one["clients_per_round"]} in each round'
-    if 'clients_per_round' in one
-    else ''
-  )
-  return (
-    f'{one["dataset"]}{limit}, {partition} (partition seed '
-    f'{one["partition_seed"]}), {one["num_clients"]} clients{drawn}, '
-    f'{one["total_rounds"]} rounds, test set: {one["test_set"]}, protocol: '
-    f'{one.get("protocol", "personal")}; seeds {", ".join(ordered)}.'
-  )
 
 
 def _space(group: Any) -> Any:

@@ -1,11 +1,10 @@
-"""Tables of known numbers, to the digit; tests are those of scipy."""
+"""Tables of known numbers, to the digit."""
 
 import math
 import re
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from tests.reporting import made_up
 from tff_fedsa.reporting import documents
@@ -64,15 +63,15 @@ def test_means_and_deviations_over_seeds(groups):
   assert first['last_mean'] == pytest.approx(np.mean(_FEDSA))
   assert first['last_std'] == pytest.approx(np.std(_FEDSA, ddof=1))
   assert table.iloc[2]['diverged'] == 3
-  text = documents.comparison_table(table).to_markdown()
+  text = documents.to_markdown(documents.comparison_table(table))
   lines = text.split('\n')
   assert len({len(line) for line in lines}) == 1
   assert re.match(
-    r'\| fedsa +\| prototype +\| 3 +\| 0.8000 ± 0.1000 +\| 0.8000 ± 0.1000 ',
+    r'\| fedsa +\| prototype +\| +3 \| 0.8000 ± 0.1000 \| 0.8000 ± 0.1000 ',
     lines[2],
   )
   assert '| 3 (3 diverged) | 0.7000 ± 0.1323 ' in lines[4]
-  assert lines[4].endswith('| 0.6   | 0.4     | 0.0       | 2       |')
+  assert lines[4].split()[-8:] == '| 0.6 | 0.4 | 0.0 | 2 |'.split()[-8:]
 
 
 def test_one_seed_has_no_deviation(tmp_path):
@@ -80,7 +79,9 @@ def test_one_seed_has_no_deviation(tmp_path):
   groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
   table = tables.over_seeds(groups, tables.per_run(groups))
   assert math.isnan(table['last_std'][0])
-  assert '| 0.5000 |' in documents.comparison_table(table).to_markdown()
+  assert '| 0.5000 |' in documents.to_markdown(
+    documents.comparison_table(table)
+  )
 
 
 def test_what_did_not_finish_has_a_row(tmp_path):
@@ -92,8 +93,8 @@ def test_what_did_not_finish_has_a_row(tmp_path):
   table = tables.over_seeds(groups, tables.per_run(groups))
   (row,) = table[table['name'] == 'other'].to_dict('records')
   assert (row['n'], row['incomplete']) == (0, 1)
-  text = documents.comparison_table(table).to_markdown()
-  assert '| other  | –          | 0 (1 incomplete) | –' in text
+  text = documents.to_markdown(documents.comparison_table(table))
+  assert re.search(r'\| other +\| – +\| 0 \(1 incomplete\) \| +– \|', text)
   (line,) = documents.unfinished(groups)
   assert line.startswith('other, seed 0: incomplete: round 3 of 3 (')
 
@@ -118,7 +119,7 @@ def test_accuracies_by_test_set(tmp_path, groups):
   ]
   assert table['last'][1] == pytest.approx(np.mean(_FEDSA) - 0.02)
   assert table['last_std'][1] == pytest.approx(np.std(_FEDSA, ddof=1))
-  lines = documents.test_set_table(table).to_markdown().split('\n')
+  lines = documents.to_markdown(documents.test_set_table(table)).split('\n')
   assert (
     lines[0].split() == '| method | classifier | amazon | web_cam |'.split()
   )
@@ -134,13 +135,15 @@ def test_averaged_models_have_no_worst_clients(tmp_path):
   groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
   table = tables.over_seeds(groups, tables.per_run(groups))
   assert not any(
-    'worst' in name for name in documents.comparison_table(table).head
+    'worst' in name for name in documents.comparison_table(table).columns
   )
 
 
 def test_latex_is_whole(groups):
   table = tables.over_seeds(groups, tables.per_run(groups))
-  text = documents.comparison_table(table).to_latex('50 % of a_b & c', 'tab:x')
+  text = documents.to_latex(
+    documents.comparison_table(table), '50 % of a_b & c', 'tab:x'
+  )
   assert text.count('{') == text.count('}')
   for name in ('table', 'tabular'):
     assert text.count(rf'\begin{{{name}}}') == 1
@@ -152,49 +155,3 @@ def test_latex_is_whole(groups):
     assert len(re.findall(r'(?<!\\)&', row)) == len(columns) - 1
   assert r'local\_1 & head & 3 (3 diverged) & 0.7000 $\pm$ 0.1323' in text
   assert text.isascii()
-
-
-@pytest.mark.parametrize('test', tables.TESTS)
-def test_significance_is_that_of_scipy(groups, test):
-  table = tables.significance(tables.per_run(groups), 'fedsa', test=test)
-  (row,) = table.to_dict('records')
-  # Local has a head only; so has FedSA.
-  assert (row['name'], row['against'], row['n']) == ('local_1', 'head', 3)
-  assert row['difference'] == pytest.approx(np.mean(_LOCAL) - np.mean(_FEDSA))
-  expected = {
-    't': stats.ttest_rel(_LOCAL, _FEDSA).pvalue,
-    'wilcoxon': stats.wilcoxon(_LOCAL, _FEDSA).pvalue,
-  }[test]
-  assert row['p'] == pytest.approx(expected, rel=1e-12)
-  assert row['p_holm'] == pytest.approx(expected)
-  note = documents.significance_note(table, 'fedsa', 'last', test)
-  assert 'n = 3' in note and ('3.3 times' if test == 't' else '0.25') in note
-
-
-def test_seeds_are_paired_by_name(tmp_path):
-  made_up.write_repeats(tmp_path, 'fedsa', _FEDSA)
-  # Seeds 0 and 1 only.
-  made_up.write_repeats(tmp_path, 'b', [0.5, 0.8], lambda_reg='0.0')
-  made_up.write_repeats(tmp_path, 'c', _FEDSA, lambda_reg='1.0')
-  groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
-  table = tables.significance(tables.per_run(groups), 'fedsa')
-  rows = {row['name']: row for row in table.to_dict('records')}
-  assert rows['b']['n'] == 2
-  assert rows['b']['difference'] == pytest.approx(-0.2)
-  # No difference at all: nothing to test, and nothing to correct for.
-  assert math.isnan(rows['c']['p'])
-  with pytest.raises(runs.ReportError, match="no 'd' with finished runs"):
-    tables.significance(tables.per_run(groups), 'd')
-
-
-def test_holm_corrects_in_steps():
-  corrected = tables._holm(np.array([0.04, 0.01, math.nan, 0.03]))
-  np.testing.assert_allclose(corrected, [0.06, 0.03, math.nan, 0.06])
-
-
-def test_detectable_difference_has_the_power():
-  # By simulation, n = 3: the critical value is 4.303.
-  effect = tables.detectable(3)
-  samples = np.random.default_rng(0).normal(effect, 1.0, [20000, 3])
-  t = samples.mean(1) / (samples.std(1, ddof=1) / math.sqrt(3))
-  assert np.mean(np.abs(t) > 4.303) == pytest.approx(0.8, abs=0.015)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 import math
+import os
 from typing import Any, Optional
 
 import pandas
 
+from tff_fedsa.reporting import rendering
 from tff_fedsa.reporting import runs as runs_lib
-from tff_fedsa.reporting import tables
+from tff_fedsa.reporting import significance as significance_lib
 
 _STATISTIC_TITLES = {
   'last': 'last',
@@ -19,94 +21,57 @@ _TEST_TITLES = {
   't': 'two-sided paired t-test',
   'wilcoxon': 'two-sided Wilcoxon signed-rank test (exact)',
 }
-# What LaTeX would not print as it stands.
-_LATEX = {
-  '\\': r'\textbackslash{}',
-  '&': r'\&',
-  '%': r'\%',
-  '$': r'\$',
-  '#': r'\#',
-  '_': r'\_',
-  '{': r'\{',
-  '}': r'\}',
-  '~': r'\textasciitilde{}',
-  '^': r'\textasciicircum{}',
-  '±': r'$\pm$',
-  '–': '--',
-  '−': r'$-$',
-  '<': r'$<$',
-}
+# Columns of names; the others hold numbers.
+_NAMES = ('method', 'classifier', 'reference', "reference's")
 
 
-class Table:
-  """Cells, with a head: names to the left, numbers to the right."""
-
-  def __init__(
-    self,
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    num_names: int = 2,
-  ):
-    """Initializes `Table`.
-
-    Args:
-      head: Of the columns.
-      rows: Their cells.
-      num_names: How many columns, the first ones, hold names.
-    """
-    self._num_names = num_names
-    self.head = list(head)
-    self.rows = [list(row) for row in rows]
-
-  def to_markdown(self) -> str:
-    """Returns a pipe table, columns padded for reading as it stands."""
-    rows = [
-      [cell.replace('|', r'\|') for cell in row]
-      for row in [self.head, *self.rows]
-    ]
-    widths = [max(2, *map(len, column)) for column in zip(*rows)]
-    lines = [
-      '| ' + ' | '.join(map(str.ljust, row, widths)) + ' |' for row in rows
-    ]
-    rule = [
-      '-' * width if index < self._num_names else '-' * (width - 1) + ':'
-      for index, width in enumerate(widths)
-    ]
-    lines.insert(1, '| ' + ' | '.join(rule) + ' |')
-    return '\n'.join(lines)
-
-  def to_latex(self, caption: str, label: str) -> str:
-    r"""Returns a table environment; it needs `\usepackage{booktabs}`."""
-    num_numbers = len(self.head) - self._num_names
-    body = [
-      ' & '.join(_latex(cell) for cell in row) + r' \\'
-      for row in [self.head, *self.rows]
-    ]
-    return '\n'.join(
-      [
-        r'\begin{table}',
-        r'  \centering',
-        f'  \\caption{{{_latex(caption)}}}',
-        f'  \\label{{{label}}}',
-        f'  \\begin{{tabular}}{{{"l" * self._num_names}{"r" * num_numbers}}}',
-        r'    \toprule',
-        f'    {body[0]}',
-        r'    \midrule',
-        *(f'    {line}' for line in body[1:]),
-        r'    \bottomrule',
-        r'  \end{tabular}',
-        r'\end{table}',
-        '',
-      ]
-    )
+def to_markdown(table: pandas.DataFrame) -> str:
+  """Returns one of the tables below as Markdown."""
+  return rendering.to_markdown(table, _NAMES)
 
 
-def _latex(text: str) -> str:
-  return ''.join(_LATEX.get(letter, letter) for letter in text)
+def to_latex(table: pandas.DataFrame, caption: str, label: str) -> str:
+  r"""Returns one of the tables below as LaTeX, for `booktabs`.
+
+  Args:
+    table: One of the tables below.
+    caption: Text of the caption.
+    label: For `\ref`.
+  """
+  return rendering.to_latex(table, _NAMES, caption, label)
 
 
-def comparison_table(table: pandas.DataFrame) -> Table:
+def setting(groups: Sequence[runs_lib.Group]) -> str:
+  """Returns what was measured, in a sentence.
+
+  Args:
+    groups: Result of `runs.group`, at least one with a finished run.
+  """
+  one = next(run.flags for group in groups for run in group.finished)
+  partition = one['partition']
+  if 'partition_file' in one:
+    partition = os.path.basename(one['partition_file'])
+  elif partition == 'dirichlet':
+    partition += f' {one["alpha"]}'
+  elif partition == 'pathological':
+    partition += f' {one["classes_per_client"]}'
+  seeds = {run.seed for group in groups for run in group.runs}
+  ordered = sorted(seeds, key=lambda seed: (len(seed), seed))
+  limit = f', {one["max_examples"]} examples' if 'max_examples' in one else ''
+  drawn = (
+    f', {one["clients_per_round"]} in each round'
+    if 'clients_per_round' in one
+    else ''
+  )
+  return (
+    f'{one["dataset"]}{limit}, {partition} (partition seed '
+    f'{one["partition_seed"]}), {one["num_clients"]} clients{drawn}, '
+    f'{one["total_rounds"]} rounds, test set: {one["test_set"]}, protocol: '
+    f'{one.get("protocol", "personal")}; seeds {", ".join(ordered)}.'
+  )
+
+
+def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
   """Returns accuracies and costs for reading.
 
   Args:
@@ -135,7 +100,7 @@ def comparison_table(table: pandas.DataFrame) -> Table:
       f'{row["seconds"]:.0f}',
     ]
     rows.append(cells)
-  return Table(head, rows)
+  return pandas.DataFrame(rows, columns=head)
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
@@ -153,7 +118,7 @@ def _mean_and_std(mean: float, std: float) -> str:
   return f'{mean:.4f}' + ('' if math.isnan(std) else f' ± {std:.4f}')
 
 
-def test_set_table(table: pandas.DataFrame) -> Table:
+def test_set_table(table: pandas.DataFrame) -> pandas.DataFrame:
   """Returns accuracies by test set for reading, a column for each.
 
   Args:
@@ -172,31 +137,29 @@ def test_set_table(table: pandas.DataFrame) -> Table:
         ),
       ]
     )
-  return Table(['method', 'classifier', *names], rows)
+  return pandas.DataFrame(rows, columns=['method', 'classifier', *names])
 
 
-def significance_table(table: pandas.DataFrame, reference: str) -> Table:
+def significance_table(table: pandas.DataFrame) -> pandas.DataFrame:
   """Returns differences and their p-values for reading.
 
   Args:
-    table: Of `tables.significance`.
-    reference: What they were compared with.
+    table: Result of `significance.compare`.
   """
-  head = ['method', 'classifier', f"{reference}'s", 'n', 'difference', 'p']
-  head.append('p (Holm)')
-  rows = [
-    [
-      row['name'],
-      row['classifier'],
-      row['against'],
-      str(row['n']),
-      _difference(row['difference'], row['difference_std']),
-      _p(row['p']),
-      _p(row['p_holm']),
-    ]
-    for row in table.to_dict('records')
-  ]
-  return Table(head, rows, num_names=3)
+  return pandas.DataFrame(
+    {
+      'method': table['name'],
+      'classifier': table['classifier'],
+      'reference': table['reference'],
+      "reference's": table['against'],
+      'n': table['n'].map(str),
+      'difference': list(
+        map(_difference, table['difference'], table['difference_std'])
+      ),
+      'p': table['p'].map(_p),
+      'p (Holm)': table['p_holm'].map(_p),
+    }
+  )
 
 
 def _difference(mean: float, std: float) -> str:
@@ -231,21 +194,31 @@ def significance_note(
   """Returns what was tested, and what that can show.
 
   Args:
-    table: Of `tables.significance`.
+    table: Result of `significance.compare`.
     reference: As given to it.
     statistic: As given to it.
     test: As given to it.
   """
   counts = sorted(set(table['n']))
   pairs = ' or '.join(map(str, counts))
+  title = _TEST_TITLES[test]
+  within = (
+    reference
+    if set(table['reference']) == {reference}
+    else f'{reference} in the same setting'
+  )
   text = (
-    f'{_TEST_TITLES[test][0].upper()}{_TEST_TITLES[test][1:]} of the '
-    f'difference to {reference} in the accuracy '
-    f'*{_STATISTIC_TITLES[statistic]}*, paired over seeds, n = {pairs}; *p '
-    '(Holm)* is corrected for all tests of this table, '
+    f'{title[0].upper()}{title[1:]} of the difference to {within} in the '
+    f'accuracy *{_STATISTIC_TITLES[statistic]}*, paired over seeds, n = '
+    f'{pairs}; *p (Holm)* is corrected for all tests of this table, '
     f'{int(table["p"].notna().sum())}. Seeds repeat training, not the data: '
     'this says nothing of other partitions.'
   )
+  if (table['p'].isna() & (table['n'] > 1)).any():
+    text += (
+      ' A dash in place of p: the difference is the same in each seed, so that '
+      'there is no spread to test it against; it is no proof.'
+    )
   least = counts[0] if counts else 0
   if least < 2:
     return text + ' With one seed there is nothing to test.'
@@ -258,8 +231,8 @@ def significance_note(
     f' With {least} seeds the power is '
     + ('small' if least < 6 else 'limited')
     + ': a difference is found in 4 of 5 cases (p < 0.05, uncorrected) only '
-    f'if it is {tables.detectable(least):.1f} times its standard deviation '
-    'over seeds. A large p does not say that two methods are equal.'
+    f'if it is {significance_lib.detectable(least):.1f} times its standard '
+    'deviation over seeds. A large p does not say that two methods are equal.'
   )
 
 
@@ -304,13 +277,13 @@ def markdown(
   parts = [
     f'# {title}',
     setting,
-    comparison_table(comparison).to_markdown(),
+    to_markdown(comparison_table(comparison)),
     comparison_note(),
   ]
   if len(test_sets):
     parts += [
       '## Test sets',
-      test_set_table(test_sets).to_markdown(),
+      to_markdown(test_set_table(test_sets)),
       'Accuracy of the averaged model after the last round, mean ± standard '
       'deviation over seeds; above is the mean over test sets.',
     ]

@@ -1,20 +1,16 @@
-"""Tables over the runs of several configurations, and tests of differences."""
+"""Tables of numbers over the runs of several configurations."""
 
 from collections.abc import Sequence
 import math
 from typing import Any, Optional
 
-import numpy as np
 import pandas
-from scipy import optimize
-from scipy import stats
 
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import summary as summary_lib
 
 STATISTICS = ('last', 'best', 'mean_of_last_10', 'worst_10_percent')
-TESTS = ('t', 'wilcoxon')
 
 # Of a run, whatever the classifier.
 _COSTS = (
@@ -25,6 +21,7 @@ _COSTS = (
 )
 _PER_RUN = (
   'name',
+  'algorithm',
   'seed',
   'classifier',
   'is_main',
@@ -34,28 +31,18 @@ _PER_RUN = (
   'diverged',
 )
 _PER_TEST_SET = ('name', 'classifier', 'test_set', 'n', 'last', 'last_std')
-_SIGNIFICANCE = (
-  'name',
-  'classifier',
-  'against',
-  'n',
-  'difference',
-  'difference_std',
-  'p',
-)
-_POWER = 0.8
-_LEVEL = 0.05
 
 
 def per_run(groups: Sequence[runs_lib.Group]) -> pandas.DataFrame:
   """Returns a row for each classifier of each finished run.
 
-  Its columns are `name`, `seed`, `classifier`, `is_main`, `best_round`, those
-  of `STATISTICS` (accuracies in [0, 1]; `worst_10_percent` is the mean over
-  the worst tenth of the clients, at least one, after the last round),
-  `bytes_up_per_client` and `bytes_down_per_client` (of one round, mean over
-  rounds), `bytes_total` (both ways, all clients and rounds), `seconds`
-  (training, all rounds) and `diverged` (how often training did).
+  Its columns are `name`, `algorithm` (the method), `seed`, `classifier`,
+  `is_main`, `best_round`, those of `STATISTICS` (accuracies in [0, 1];
+  `worst_10_percent` is the mean over the worst tenth of the clients, at least
+  one, after the last round), `bytes_up_per_client` and `bytes_down_per_client`
+  (of one round, mean over rounds), `bytes_total` (both ways, all clients and
+  rounds), `seconds` (training, all rounds) and `diverged` (how often training
+  did).
 
   Args:
     groups: Of `runs.group`.
@@ -76,6 +63,7 @@ def per_run(groups: Sequence[runs_lib.Group]) -> pandas.DataFrame:
         rows.append(
           {
             'name': group.name,
+            'algorithm': group.algorithm,
             'seed': run.seed,
             'classifier': name,
             'is_main': name == main,
@@ -194,105 +182,3 @@ def per_test_set(
           }
         )
   return pandas.DataFrame(rows, columns=list(_PER_TEST_SET))
-
-
-def significance(
-  values: pandas.DataFrame,
-  reference: str,
-  *,
-  statistic: str = 'last',
-  test: str = 't',
-) -> pandas.DataFrame:
-  """Tests differences to a reference, paired over seeds.
-
-  Each classifier is compared with the same one of the reference; where that
-  has none of the name, with its main one.
-
-  Args:
-    values: Of `per_run`.
-    reference: Name of a group.
-    statistic: One of `STATISTICS`.
-    test: `t`: two-sided paired t-test; `wilcoxon`: signed-rank test, exact.
-
-  Returns:
-    A row for each classifier of each other group: `name`, `classifier`,
-    `against`, `n` (seeds that both have), `difference` (mean, of the group to
-    the reference), `difference_std`, `p` (NaN where the test is undefined: less
-    than two seeds, or differences that are all the same) and `p_holm`,
-    corrected for the number of rows.
-
-  Raises:
-    ReportError: If there is no such group with finished runs.
-  """
-  if reference not in set(values['name']):
-    raise runs_lib.ReportError(
-      f'There is no {reference!r} with finished runs to compare with; there '
-      f'are {", ".join(values["name"].unique())}.'
-    )
-  of_reference = values[values['name'] == reference]
-  main = of_reference[of_reference['is_main']]['classifier'].iloc[0]
-  known = set(of_reference['classifier'])
-  rows = []
-  others = values[values['name'] != reference]
-  for (name, classifier), found in others.groupby(
-    ['name', 'classifier'], sort=False
-  ):
-    against = classifier if classifier in known else main
-    pairs = found.merge(
-      of_reference[of_reference['classifier'] == against], on='seed'
-    )
-    differences = (pairs[f'{statistic}_x'] - pairs[f'{statistic}_y']).to_numpy()
-    rows.append(
-      {
-        'name': name,
-        'classifier': classifier,
-        'against': against,
-        'n': len(differences),
-        'difference': differences.mean() if len(differences) else math.nan,
-        'difference_std': differences.std(ddof=1)
-        if len(differences) > 1
-        else math.nan,
-        'p': _p_value(differences, test),
-      }
-    )
-  table = pandas.DataFrame(rows, columns=list(_SIGNIFICANCE))
-  table['p_holm'] = _holm(table['p'].to_numpy(float))
-  return table
-
-
-def _p_value(differences: np.ndarray, test: str) -> float:
-  if len(differences) < 2 or np.ptp(differences) == 0.0:
-    return math.nan
-  if test == 'wilcoxon':
-    return float(stats.wilcoxon(differences).pvalue)
-  return float(stats.ttest_1samp(differences, 0.0).pvalue)
-
-
-def _holm(p_values: np.ndarray) -> np.ndarray:
-  """Holm's correction; NaN stays, and does not count."""
-  corrected = np.full(len(p_values), math.nan)
-  order = [i for i in np.argsort(p_values) if not math.isnan(p_values[i])]
-  largest = 0.0
-  for rank, index in enumerate(order):
-    largest = max(largest, p_values[index] * (len(order) - rank))
-    corrected[index] = min(largest, 1.0)
-  return corrected
-
-
-def detectable(n: int) -> float:
-  """Returns the difference that a paired t-test finds in 4 of 5 cases.
-
-  In standard deviations of the differences, at a level of 5 %, two-sided.
-
-  Args:
-    n: Pairs, >= 2.
-  """
-  critical = stats.t.ppf(1 - _LEVEL / 2, n - 1)
-
-  def power(effect: float) -> float:
-    shift = effect * math.sqrt(n)
-    return stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(
-      -critical, n - 1, shift
-    )
-
-  return float(optimize.brentq(lambda d: power(d) - _POWER, 1e-3, 50.0))

@@ -1,0 +1,50 @@
+"""A report's files are whole, and nothing is left out silently."""
+
+import io
+
+import pandas
+
+from tests.reporting import made_up
+from tff_fedsa.reporting import comparison
+from tff_fedsa.reporting import runs
+
+
+def _groups(path):
+  return runs.group(runs.find([str(path)], made_up.DEFAULTS))
+
+
+def test_files_of_a_report(tmp_path):
+  made_up.write_repeats(tmp_path, 'fedsa', [0.8, 0.9, 0.7])
+  made_up.write_repeats(
+    tmp_path, 'local', [0.6, 0.85, 0.65], algorithm='local', bytes_up=0
+  )
+  groups = _groups(tmp_path)
+  assert list(comparison.figures(groups)) == [
+    'curves.png',
+    'clients.png',
+    'communication.png',
+  ]
+  texts = comparison.texts(groups, 'a title', pictures={'x.png': 'a picture'})
+  assert sorted(texts) == [
+    'comparison.csv',
+    'comparison.tex',
+    'report.md',
+    'runs.csv',
+    'significance.csv',
+    'significance.tex',
+  ]
+  report = texts['report.md']
+  assert report.startswith('# a title\n\ndigits, dirichlet 0.1 (partition')
+  assert 'seeds 0, 1, 2.' in report
+  assert '![a picture](x.png)' in report
+  table = pandas.read_csv(io.StringIO(texts['significance.csv']))
+  assert table['name'].tolist() == ['local', 'local']
+
+
+def test_without_a_reference_the_report_says_so(tmp_path):
+  made_up.write_repeats(tmp_path, 'a', [0.8, 0.9], algorithm='local')
+  made_up.write_repeats(tmp_path, 'b', [0.6, 0.7], algorithm='fedproto')
+  texts = comparison.texts(_groups(tmp_path), 'x')
+  assert 'significance.csv' not in texts
+  assert "there is no 'fedsa' to compare with" in texts['report.md']
+  assert 'a, b, local, fedproto' in texts['report.md']

@@ -1,0 +1,120 @@
+"""The files of a report over runs: tables, tests and figures by file name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from matplotlib import figure as figure_lib
+import pandas
+
+from tff_fedsa.reporting import comparison_figures
+from tff_fedsa.reporting import documents
+from tff_fedsa.reporting import runs as runs_lib
+from tff_fedsa.reporting import significance
+from tff_fedsa.reporting import tables
+
+DEFAULT_REFERENCE = 'fedsa'
+
+
+def figures(
+  groups: Sequence[runs_lib.Group],
+) -> dict[str, tuple[figure_lib.Figure, str]]:
+  """Returns figures with their captions, by file name.
+
+  Args:
+    groups: Result of `runs.group`, at least one with a finished run.
+  """
+  drawn = {
+    'curves.png': (comparison_figures.curves(groups), 'Accuracy by round')
+  }
+  if any(run.per_client is not None for g in groups for run in g.finished):
+    drawn['clients.png'] = (
+      comparison_figures.per_client(groups),
+      'Spread of clients',
+    )
+  drawn['communication.png'] = (
+    comparison_figures.communication(groups),
+    'Accuracy by what was sent',
+  )
+  return drawn
+
+
+def texts(
+  groups: Sequence[runs_lib.Group],
+  title: str,
+  *,
+  reference: Optional[str] = None,
+  statistic: str = 'last',
+  test: str = 't',
+  pictures: Optional[Mapping[str, str]] = None,
+) -> dict[str, str]:
+  """Returns `report.md` and its tables as CSV and LaTeX, by file name.
+
+  Args:
+    groups: Result of `runs.group`, at least one with a finished run.
+    title: Heading of the report.
+    reference: Configuration or method to compare with, see
+      `significance.references`; by default `DEFAULT_REFERENCE`, if it is there.
+    statistic: One of `tables.STATISTICS`, whose differences are tested.
+    test: One of `significance.TESTS`.
+    pictures: Captions of figures by their file names.
+
+  Raises:
+    ReportError: If a given reference is not there.
+  """
+  values = tables.per_run(groups)
+  means = tables.over_seeds(groups, values)
+  test_sets = tables.per_test_set(groups, values)
+  setting = documents.setting(groups)
+  written = {
+    'runs.csv': values.to_csv(index=False),
+    'comparison.csv': means.to_csv(index=False),
+    'comparison.tex': documents.to_latex(
+      documents.comparison_table(means), setting, 'tab:comparison'
+    ),
+  }
+  if len(test_sets):
+    written['test_sets.csv'] = test_sets.to_csv(index=False)
+    written['test_sets.tex'] = documents.to_latex(
+      documents.test_set_table(test_sets), setting, 'tab:test_sets'
+    )
+  differences = None
+  if values['name'].nunique() > 1:
+    tested = _tested(values, reference, statistic, test)
+    if tested is None:
+      differences = (
+        f'Nothing is tested: there is no {DEFAULT_REFERENCE!r} to compare '
+        'with. --reference takes another configuration or method: '
+        f'{", ".join(dict.fromkeys([*values["name"], *values["algorithm"]]))}.'
+      )
+    else:
+      table = documents.significance_table(tested)
+      note = documents.significance_note(
+        tested, reference or DEFAULT_REFERENCE, statistic, test
+      )
+      differences = f'{documents.to_markdown(table)}\n\n{note}'
+      written['significance.csv'] = tested.to_csv(index=False)
+      written['significance.tex'] = documents.to_latex(
+        table, note.replace('*', ''), 'tab:tests'
+      )
+  written['report.md'] = documents.markdown(
+    title,
+    setting,
+    means,
+    test_sets,
+    differences,
+    documents.unfinished(groups),
+    pictures or {},
+  )
+  return written
+
+
+def _tested(
+  values: pandas.DataFrame, reference: Optional[str], statistic: str, test: str
+) -> Optional[pandas.DataFrame]:
+  if reference is None and not significance.references(
+    values, DEFAULT_REFERENCE
+  ):
+    return None
+  return significance.compare(
+    values, reference or DEFAULT_REFERENCE, statistic=statistic, test=test
+  )
