@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import run_dir
+from tff_fedsa.runs import directory
 
 _interrupted = threading.Event()
 _ends_by_signal = threading.Event()
@@ -46,7 +46,7 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
     PermissionError,
     ValueError,
     flags.Error,
-    run_dir.RunDirError,
+    directory.RunDirectoryError,
   ) as error:
     sys.exit(f'error: {error}')
 

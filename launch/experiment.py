@@ -156,3 +156,11 @@ class ExperimentFlags:
   def architecture_of(self, client_id: int) -> str:
     """Returns the name of a client's architecture."""
     return self.models[client_id % len(self.models)].name
+
+
+def comparison() -> dict[str, typing.Any]:
+  """Returns what `directory.differing` needs to know about flags."""
+  return {
+    'defaults': {name: flags.FLAGS[name].default for name in flags.FLAGS},
+    'free': run_flags.FREE_WHEN_RESUMING,
+  }

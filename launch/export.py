@@ -25,8 +25,8 @@ from absl import flags
 
 from launch import errors
 from launch import loading
-from launch import run_dir
 from launch import runner
+from tff_fedsa.runs import directory
 
 _RUN_DIR = flags.DEFINE_string(
   'run_dir', None, 'Directory of the run, as launch.train printed it.'
@@ -70,12 +70,12 @@ def export() -> None:
   task = loaded.experiment.task
   if loaded.experiment.process.averages_weights:
     if client is not None:
-      raise run_dir.RunDirError(
+      raise directory.RunDirectoryError(
         'All clients of this run have the averaged model: leave out --client.'
       )
     described, index, state = 'the averaged model', 0, None
   elif client is None or client >= task.num_clients:
-    raise run_dir.RunDirError(
+    raise directory.RunDirectoryError(
       f'Expected --client in [0, {task.num_clients}), found {client}.'
     )
   else:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 from absl import flags
 
 from launch import experiment
-from launch import run_dir
+from tff_fedsa.runs import directory
 
 
 class LoadedRun(NamedTuple):
@@ -15,14 +15,14 @@ class LoadedRun(NamedTuple):
 
   Attributes:
     experiment: The `ExperimentFlags` with the run's flags.
-    run: Its `RunDir`.
+    run: Its `RunDirectory`.
     round_num: Rounds done in the checkpoint.
     server_state: Its `composer.ServerState`.
     store: Its client states.
   """
 
   experiment: experiment.ExperimentFlags
-  run: run_dir.RunDir
+  run: directory.RunDirectory
   round_num: int
   server_state: Any
   store: Any
@@ -36,7 +36,8 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
     round_num: Which checkpoint; the latest by default.
 
   Raises:
-    run_dir.RunDirError: If there is no run at `path`, or it has no checkpoint.
+    directory.RunDirectoryError: If there is no run at `path`, or it has no
+      checkpoint.
     checkpoints.CheckpointError: If the checkpoint is damaged.
     ValueError: If it is of other models.
   """
@@ -44,7 +45,7 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   from tff_fedsa.client import client_store
   from tff_fedsa.runs import checkpoints
 
-  run = run_dir.open_existing(path)
+  run = directory.open_existing(path)
   run_flags = experiment.ExperimentFlags()
   flags.FLAGS([path, f'--flagfile={run.flags_file}'])
   run_flags.runtime_flags.build(without_workers=True)
@@ -53,7 +54,9 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
     run_flags.process.initialize(), store, round_num
   )
   if checkpoint is None:
-    raise run_dir.RunDirError(f'The run at {path!r} has no checkpoint yet.')
+    raise directory.RunDirectoryError(
+      f'The run at {path!r} has no checkpoint yet.'
+    )
   run_flags.check_states(store)
   return LoadedRun(
     run_flags, run, checkpoint.round_num, checkpoint.server_state, store

@@ -25,8 +25,8 @@ from absl import app
 from absl import flags
 
 from launch import errors
-from launch import run_dir
 from launch import runner
+from tff_fedsa.runs import directory
 
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir',
@@ -188,7 +188,7 @@ def _defaults(group_fn: Any) -> dict[str, Any]:
   defaults = {}
   for name in set(flags.FLAGS) - before:
     default = flags.FLAGS[name].default
-    defaults[name] = None if default is None else run_dir.text(default)
+    defaults[name] = None if default is None else directory.text(default)
     delattr(flags.FLAGS, name)
   return defaults
 
@@ -205,7 +205,7 @@ def _space(group: Any) -> Any:
   names = comparison_figures.classifiers_of(group)
   if not _FEATURES.value and 'prototype' not in names:
     return None
-  if not os.path.isdir(run_dir.open_existing(run.path).checkpoints):
+  if not os.path.isdir(directory.open_existing(run.path).checkpoints):
     print(f'no checkpoint in {run.path}: no feature space', file=sys.stderr)
     return None
   with loading.loaded(run.path) as loaded:

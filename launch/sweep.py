@@ -35,9 +35,9 @@ import tqdm
 
 from launch import children
 from launch import experiment
-from launch import run_dir
 from launch import runner
 from launch import sweep_file
+from tff_fedsa.runs import directory
 
 _SWEEP = flags.DEFINE_string(
   'sweep', None, 'The sweep file (TOML; launch/sweep_file.py describes it).'
@@ -68,8 +68,9 @@ _EXPERIMENT = experiment.ExperimentFlags()
 _BYTES_PER_RUN = 2e9
 _LOG_LINES = 15
 
-_FINISHED, _FAILED = 'finished', 'failed'
-_INTERRUPTED, _WAITING = 'interrupted', 'waiting'
+_FINISHED, _FAILED = directory.FINISHED, directory.FAILED
+_RUNNING, _INTERRUPTED = directory.RUNNING, directory.INTERRUPTED
+_WAITING = 'waiting'
 
 
 class Run(NamedTuple):
@@ -80,7 +81,7 @@ class Run(NamedTuple):
     seed: Its seed.
     path: Of its directory.
     arguments: Of launch.train.
-    status: finished, interrupted or waiting.
+    status: finished, running, interrupted or waiting.
   """
 
   variant: str
@@ -91,7 +92,7 @@ class Run(NamedTuple):
 
   @property
   def log(self) -> str:
-    return os.path.join(self.path, 'train.log')
+    return directory.RunDirectory(self.path).log
 
 
 class Limits(NamedTuple):
@@ -120,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
     PermissionError,
     ValueError,
     flags.Error,
-    run_dir.RunDirError,
+    directory.RunDirectoryError,
     sweep_file.SweepError,
   ) as error:
     sys.exit(f'error: {error}')
@@ -163,6 +164,9 @@ def sweep() -> int:
   )
   os.makedirs(root, exist_ok=True)
   with _alone(root):
+    for run in runs:
+      if run.status == _RUNNING:
+        directory.refuse_owned(directory.RunDirectory(run.path))
     failed = _run_all(runs, root, limits.environments)
   _print_table(runs, failed)
   print(f'tables and figures: python -m launch.report {shlex.quote(root)}')
@@ -249,17 +253,17 @@ def _status(path: str) -> str:
   Raises:
     SweepError: If there is one with other flags.
   """
-  run = run_dir.RunDir(path, flags.FLAGS['directory_layout'].value)
-  if not os.path.exists(run.flags_file):
+  run = directory.RunDirectory(path, flags.FLAGS['directory_layout'].value)
+  status = directory.read_status(run)
+  if status.state == directory.NOT_STARTED:
     return _WAITING
-  recorded = run_dir.read_flags(run.flags_file)
   values = _EXPERIMENT.values()
-  different = run_dir.differing(recorded, values)
-  rounds = _summary(path).get('rounds', 0)
-  if rounds > values['total_rounds']:
-    different.append(
-      f'--total_rounds: {rounds} there, {values["total_rounds"]} now'
-    )
+  different = directory.differing(
+    directory.read_flags(run), values, **experiment.comparison()
+  )
+  total_rounds, done = values['total_rounds'], status.round_num
+  if done > total_rounds:
+    different.append(f'--total_rounds: {done} there, {total_rounds} now')
   if different:
     raise sweep_file.SweepError(
       f'{path!r} holds a run with other flags:\n  '
@@ -267,16 +271,10 @@ def _status(path: str) -> str:
       + '\nGive the sweep another name, or another --root_output_dir, or '
       'remove that run.'
     )
-  return _FINISHED if rounds == values['total_rounds'] else _INTERRUPTED
-
-
-def _summary(path: str) -> dict[str, Any]:
-  """Returns a run's summary, empty if there is none yet."""
-  try:
-    with open(run_dir.RunDir(path).summary_json, encoding='utf-8') as file:
-      return json.load(file)
-  except FileNotFoundError:
-    return {}
+  if status.state == directory.RUNNING:
+    return _RUNNING
+  is_done = status.fulfils(total_rounds, values['patience'])
+  return _FINISHED if is_done else _INTERRUPTED
 
 
 def _chosen_seeds(content: sweep_file.Sweep) -> Sequence[int]:
@@ -481,7 +479,11 @@ def _print_table(runs: Sequence[Run], failed: Mapping[str, int]) -> None:
   print(f'{"variant":<{width}} {"finished":>8} {"failed":>6}  last accuracy')
   for variant in dict.fromkeys(run.variant for run in runs):
     own = [run for run in runs if run.variant == variant]
-    summaries = [_summary(run.path) for run in own if run.path not in failed]
+    summaries = [
+      directory.read_summary(directory.RunDirectory(run.path))
+      for run in own
+      if run.path not in failed
+    ]
     text = ''
     if summaries:
       main = client_evaluation.main_classifier(summaries[0])

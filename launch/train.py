@@ -15,6 +15,8 @@ A run's directory, {root_output_dir}/{experiment_name}, holds:
   checkpoints/         server state, all client states, history
   tensorboard/         the same numbers: tensorboard --logdir=...
   figures/             curves, partition, clients, anchors or prototypes
+  status.json          running, finished, stopped early, failed or interrupted
+  run.lock             who trains it now
   summary.json         last, best and mean of the last 10, per classifier
 
 With --directory_layout=by_kind checkpoints are in
@@ -37,8 +39,8 @@ from absl import logging
 from launch import errors
 from launch import experiment
 from launch import progress
-from launch import run_dir
 from launch import runner
+from tff_fedsa.runs import directory
 
 if typing.TYPE_CHECKING:
   import numpy as np
@@ -60,6 +62,22 @@ def main(argv: Sequence[str]) -> None:
 
 def train() -> None:
   """Trains, and writes everything to the run's directory."""
+  run = directory.RunDirectory(
+    _EXPERIMENT.run_dir_flags.build(_EXPERIMENT.algorithm_flags.name),
+    _EXPERIMENT.values()['directory_layout'],
+  )
+  # Now, since what comes before it is owned takes a while.
+  directory.refuse_owned(run)
+  _EXPERIMENT.runtime_flags.build()
+  # Mistakes are found before there is a directory.
+  initial_model = _EXPERIMENT.process.initialize().model
+  with directory.owned(run) as owner:
+    _train(run, owner, initial_model)
+
+
+def _train(
+  run: directory.RunDirectory, owner: directory.Owner, initial_model: typing.Any
+) -> None:
   # Slow to import: not for --help.
   from tff_fedsa import files
   from tff_fedsa import simulation
@@ -68,17 +86,12 @@ def train() -> None:
   from tff_fedsa.reporting import summary as summary_lib
   from tff_fedsa.runs import checkpoints
   from tff_fedsa.runs import metrics
+  from tff_fedsa.runs import recorders as recorders_lib
   from tff_fedsa.server import server_model
 
-  _EXPERIMENT.runtime_flags.build()
   config = _EXPERIMENT.simulation_flags.build()
   task, models = _EXPERIMENT.task, _EXPERIMENT.models
-  process = _EXPERIMENT.process
-  initial_model = process.initialize().model
-  run = run_dir.open_or_resume(
-    _EXPERIMENT.run_dir_flags.build(_EXPERIMENT.algorithm_flags.name),
-    _EXPERIMENT.values(),
-  )
+  directory.keep_flags(run, _EXPERIMENT.values(), **experiment.comparison())
   _keep_inputs(run, task, getattr(initial_model, 'anchors', None))
   batch_size = _EXPERIMENT.algorithm_flags.batch_size
   runtime = _EXPERIMENT.values()['runtime']
@@ -91,14 +104,14 @@ def train() -> None:
   )
   print(f'run directory: {run.path}', flush=True)
   store = _open_store(run, task.num_clients)
-  recorders: list[metrics.Recorder] = [
-    metrics.CsvWriter(
+  recorders: list[recorders_lib.Recorder] = [
+    recorders_lib.CsvRecorder(
       run.metrics_csv,
       metrics.GLOBAL_COLUMNS
       if config.protocol == 'global'
       else metrics.COLUMNS,
     ),
-    metrics.TensorBoardWriter(run.tensorboard),
+    recorders_lib.TensorBoardRecorder(run.tensorboard),
   ]
   with progress.Bar(
     config.total_rounds, enabled=_EXPERIMENT.simulation_flags.progress.value
@@ -113,8 +126,9 @@ def train() -> None:
       bar.update(round_num, row)
       errors.raise_if_interrupted()
 
+    owner.start(config.total_rounds, config.patience)
     result = simulation.run(
-      process,
+      _EXPERIMENT.process,
       _EXPERIMENT.evaluate,
       task,
       store,
@@ -158,12 +172,13 @@ def train() -> None:
   _draw(run, task, store, result, architectures)
   summary = summary_lib.summarize(result.history)
   files.write_json(run.summary_json, summary)
+  owner.finish(summary['rounds'], stopped_early=result.stopped_early)
   print(summary_lib.to_text(summary))
   print(f'figures: {os.path.join(run.figures, "*.png")}')
 
 
 def _open_store(
-  run: run_dir.RunDir, num_clients: int
+  run: directory.RunDirectory, num_clients: int
 ) -> 'client_store.ClientStateStore':
   """Returns where client states live, and says how large they are."""
   from tff_fedsa.client import client_store
@@ -181,7 +196,7 @@ def _open_store(
 
 
 def _keep_inputs(
-  run: run_dir.RunDir,
+  run: directory.RunDirectory,
   task: 'tasks.FederatedTask',
   anchors: 'typing.Optional[np.ndarray]',
 ) -> None:
@@ -201,7 +216,7 @@ def _keep_inputs(
     if kept.num_clients != task.num_clients or not all(
       np.array_equal(before, now) for before, now in pairs
     ):
-      raise run_dir.RunDirError(
+      raise directory.RunDirectoryError(
         f'The data give another partition than {run.partition_npz!r}: the run '
         'was started with other data. Use another --experiment_name.'
       )
@@ -222,7 +237,7 @@ def _write_counts(path: str, rows: Sequence[Mapping[str, typing.Any]]) -> None:
 
 
 def _draw(
-  run: run_dir.RunDir,
+  run: directory.RunDirectory,
   task: 'tasks.FederatedTask',
   store: 'client_store.ClientStateStore',
   result: 'simulation.SimulationResult',

@@ -16,6 +16,7 @@ from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 from tff_fedsa.runs import checkpoints
 from tff_fedsa.runs import metrics
+from tff_fedsa.runs import recorders
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -136,13 +137,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(experiment, tmp_path, where):
         resumed_store,
         process=failing,
         checkpoint_manager=manager,
-        recorders=[metrics.CsvWriter(csv_path)],
+        recorders=[recorders.CsvRecorder(csv_path, metrics.COLUMNS)],
         **_OPTIONS,
       )
     except _Interrupted:
       pass
   assert _stable(resumed.history) == _stable(whole.history)
-  assert _stable(metrics.read_csv(csv_path)) == _stable(whole.history)
+  assert _stable(recorders.read_csv(csv_path)) == _stable(whole.history)
   assert resumed.per_client == whole.per_client
   _assert_same_states(resumed_store, whole_store)
   np.testing.assert_array_equal(

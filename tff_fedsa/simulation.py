@@ -18,6 +18,7 @@ from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.evaluation import global_evaluation
 from tff_fedsa.runs import checkpoints
 from tff_fedsa.runs import metrics
+from tff_fedsa.runs import recorders as recorders_lib
 
 PROTOCOLS = ('personal', 'global')
 
@@ -125,7 +126,7 @@ def run(
   *,
   server_metrics_fn: Optional[Callable[[Any], Mapping[str, Any]]] = None,
   checkpoint_manager: Optional[checkpoints.CheckpointManager] = None,
-  recorders: Sequence[metrics.Recorder] = (),
+  recorders: Sequence[recorders_lib.Recorder] = (),
   on_round: Callable[[int, Optional[metrics.Row]], None] = lambda *_: None,
 ) -> SimulationResult:
   """Runs a process for some rounds, from its latest checkpoint if it has one.

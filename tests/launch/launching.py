@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tff_fedsa.runs import metrics
+from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -39,5 +40,5 @@ def rows(path):
   """Returns rows of metrics.csv without what differs between equal runs."""
   return [
     {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
-    for row in metrics.read_csv(str(path))
+    for row in recorders.read_csv(str(path))
   ]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.launch import launching
-from tff_fedsa.runs import metrics
+from tff_fedsa.runs import recorders
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_many_rounds_take_no_more_memory_than_100(
     f'--total_rounds={rounds}',
     '--noprogress',
   )
-  rows = metrics.read_csv(str(tmp_path / 'memory/metrics.csv'))
+  rows = recorders.read_csv(str(tmp_path / 'memory/metrics.csv'))
 
   assert [row['round'] for row in rows] == list(range(rounds + 1))
   # The stock runtime is a child process that computes all rounds.

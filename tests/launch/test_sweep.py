@@ -11,6 +11,7 @@ import pytest
 from launch import sweep_file
 from tests import programs
 from tests.launch import launching
+from tff_fedsa.runs import directory
 
 _SMALL = """
   [flags]
@@ -46,7 +47,10 @@ def _write_run(planner, run, rounds, **changes):
   """Leaves what a run of launch.train leaves."""
   planner._parse(run.arguments)
   values = {**planner._EXPERIMENT.values(), **changes}
-  made = planner.run_dir.open_or_resume(run.path, values)
+  made = directory.RunDirectory(run.path)
+  pathlib.Path(run.path).mkdir(parents=True)
+  comparison = planner.experiment.comparison()
+  directory.keep_flags(made, values, **comparison)
   pathlib.Path(made.summary_json).write_text(json.dumps({'rounds': rounds}))
 
 

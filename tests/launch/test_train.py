@@ -15,6 +15,7 @@ import pytest
 
 from tests.launch import launching
 from tff_fedsa.runs import metrics
+from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _FLAGS = (
@@ -69,7 +70,7 @@ def test_a_run_leaves_what_it_promises(run):
     assert (path / name).stat().st_size > 0, name
   assert list((path / 'tensorboard').iterdir())
   assert 'accuracy after 4 rounds' in output
-  rows = metrics.read_csv(str(path / 'metrics.csv'))
+  rows = recorders.read_csv(str(path / 'metrics.csv'))
   assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
   assert rows[4]['loss'] < rows[1]['loss']
   # Columns of methods that exchange or train something else.
@@ -304,3 +305,24 @@ def test_help_teaches_without_tensorflow():
     assert f'python -m launch.{module}' in output
   assert '--run_dir' in output
   assert time.monotonic() - started < 30
+
+
+def test_launchers_know_the_layout_by_kind(tmp_path):
+  launching.launch(
+    'train',
+    f'--root_output_dir={tmp_path}',
+    '--experiment_name=name',
+    '--directory_layout=by_kind',
+    '--num_clients=3',
+    '--max_examples=200',
+    '--family=digits_mlp',
+    '--feature_dim=8',
+    '--total_rounds=1',
+    '--noprogress',
+  )
+  found = {path.name for path in tmp_path.iterdir()}
+  assert found == {'checkpoints', 'results', 'logdir'}
+  assert list((tmp_path / 'logdir' / 'name').glob('events*'))
+  assert (tmp_path / 'results/name/figures/curves.png').exists()
+  output = launching.launch('evaluate', f'--run_dir={tmp_path}/results/name')
+  assert 'round 1' in output

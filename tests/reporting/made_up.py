@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 
+from tff_fedsa.runs import directory
+
 DEFAULTS = {
   'algorithm': 'fedsa',
   'alpha': '0.1',
@@ -39,10 +41,12 @@ def write(
   `test_sets`: an averaged model's; how much more it is on each of them.
   """
   path.mkdir(parents=True)
-  hparams = {**DEFAULTS, **flags}
-  with open(path / 'hparams.csv', 'w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerows([['', '0'], *hparams.items()])
+  directory.keep_flags(
+    directory.RunDirectory(str(path)),
+    {**DEFAULTS, **flags},
+    defaults={},
+    free=(),
+  )
   rows = []
   for round_num, accuracy in enumerate(accuracies):
     row = {'round': round_num}

@@ -1,4 +1,4 @@
-"""Rows of a run: files that are whole, names that are documented."""
+"""Rows of a run: names that are documented, bytes and memory."""
 
 import collections
 import pathlib
@@ -6,62 +6,11 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.runs import metrics
 
 _DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs/metrics.md'
-
-
-def test_csv_is_whole_after_each_row_and_exact(tmp_path):
-  path = str(tmp_path / 'metrics.csv')
-  writer = metrics.CsvWriter(path, ['round', 'loss'])
-  writer.record({'round': 0})
-  assert metrics.read_csv(path) == [{'round': 0}]
-  third = float(np.float32(1 / 3))
-  writer.record({'round': 1, 'loss': third, 'own': 2.5})
-  assert metrics.read_csv(path) == [
-    {'round': 0},
-    {'round': 1, 'loss': third, 'own': 2.5},
-  ]
-  with open(path) as file:
-    assert file.readline() == 'round,loss,own\n'
-
-
-def test_rewinding_forgets_later_rows(tmp_path):
-  path = str(tmp_path / 'metrics.csv')
-  writer = metrics.CsvWriter(path)
-  for round_num in range(4):
-    writer.record({'round': round_num})
-  writer.rewind([{'round': 0}, {'round': 1}])
-  writer.record({'round': 2})
-  assert [row['round'] for row in metrics.read_csv(path)] == [0, 1, 2]
-
-
-def test_tensorboard_gets_grouped_scalars(tmp_path):
-  writer = metrics.TensorBoardWriter(str(tmp_path))
-  row = {
-    'round': 3,
-    'head_accuracy': 0.5,
-    'head_accuracy_p10': 0.25,
-    'loss': 2.0,
-    'loss_contrastive': 1.0,
-    'gap_local': float('inf'),
-  }
-  writer.record(row)
-  writer.close()
-  found = {}
-  for path in tmp_path.iterdir():
-    for event in tf.compat.v1.train.summary_iterator(str(path)):
-      for value in event.summary.value:
-        found[value.tag] = (event.step, tf.make_ndarray(value.tensor).item())
-  assert found == {
-    'accuracy/head': (3, 0.5),
-    'accuracy_p10/head': (3, 0.25),
-    'loss/total': (3, 2.0),
-    'loss/contrastive': (3, 1.0),
-  }
 
 
 def test_training_columns():

@@ -14,9 +14,10 @@ import numpy as np
 import pandas
 
 from tff_fedsa import files
-from tff_fedsa.runs import metrics
+from tff_fedsa.runs import directory as directory_lib
+from tff_fedsa.runs import recorders
 
-FINISHED = 'finished'
+FINISHED = directory_lib.FINISHED
 
 _SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 
@@ -130,25 +131,25 @@ def _read(
   is_repeat = base.startswith('seed_')
   name = os.path.basename(folder) if is_repeat else base
   name = planned.get('variant', name)
-  hparams = os.path.join(path, 'hparams.csv')
-  if not os.path.exists(hparams):
-    status, detail = 'not started', ''
-    if planned.get('status') == 'failed':
-      status, detail = 'failed', _failure(path, planned)
+  run = directory_lib.RunDirectory(path)
+  if not os.path.exists(run.hparams_csv):
+    status, detail = directory_lib.NOT_STARTED, ''
+    if planned.get('status') == directory_lib.FAILED:
+      status, detail = directory_lib.FAILED, _failure(run, planned)
     return Run(
       path, name, str(planned['seed']), {}, [], None, None, status, detail
     )
   table = pandas.read_csv(
-    hparams, index_col=0, dtype=str, keep_default_na=False
+    run.hparams_csv, index_col=0, dtype=str, keep_default_na=False
   )
   flags = {**defaults, **table['0']}
   history: Sequence[Mapping[str, Any]] = []
-  if os.path.exists(os.path.join(path, 'metrics.csv')):
-    history = metrics.read_csv(os.path.join(path, 'metrics.csv'))
+  if os.path.exists(run.metrics_csv):
+    history = recorders.read_csv(run.metrics_csv)
   per_client = None
-  if os.path.exists(os.path.join(path, 'per_client.csv')):
-    per_client = pandas.read_csv(os.path.join(path, 'per_client.csv'))
-  status, detail = _status(path, planned, flags, history)
+  if os.path.exists(run.per_client_csv):
+    per_client = pandas.read_csv(run.per_client_csv)
+  status, detail = _status(run, planned, flags, history)
   return Run(
     path,
     name,
@@ -156,14 +157,14 @@ def _read(
     flags,
     history,
     per_client,
-    _partition_digest(os.path.join(path, 'partition.npz')),
+    _partition_digest(run.partition_npz),
     status,
     detail,
   )
 
 
 def _status(
-  path: str,
+  run: directory_lib.RunDirectory,
   planned: Mapping[str, Any],
   flags: Mapping[str, str],
   history: Sequence[Mapping[str, Any]],
@@ -171,22 +172,27 @@ def _status(
   done, total = 0, int(flags['total_rounds'])
   if history:
     done = history[-1]['round']
-  summary = os.path.join(path, 'summary.json')
-  if history and os.path.exists(summary):
-    whole = files.read_json(summary)['rounds'] == done
-    if whole and (done == total or 'patience' in flags):
-      return FINISHED, ''
-  if planned.get('status') == 'failed':
-    return 'failed', f'{_failure(path, planned)} (round {done} of {total})'
+  patience = int(flags['patience']) if 'patience' in flags else None
+  status = directory_lib.read_status(run)
+  if status.fulfils(total, patience):
+    return FINISHED, ''
+  if planned.get('status') == directory_lib.FAILED:
+    return (
+      directory_lib.FAILED,
+      f'{_failure(run, planned)} (round {done} of {total})',
+    )
+  if status.state == directory_lib.FAILED:
+    return directory_lib.FAILED, f'{status.detail} (round {done} of {total})'
   return 'incomplete', f'round {done} of {total}'
 
 
-def _failure(path: str, planned: Mapping[str, Any]) -> str:
+def _failure(
+  run: directory_lib.RunDirectory, planned: Mapping[str, Any]
+) -> str:
   """Returns how a program ended, and the last that it said."""
   text = f'status {planned["exit_code"]}'
-  log = os.path.join(path, 'train.log')
-  if os.path.exists(log):
-    with open(log, encoding='utf-8', errors='replace') as file:
+  if os.path.exists(run.log):
+    with open(run.log, encoding='utf-8', errors='replace') as file:
       lines = file.read().split('\n')
     said = [line.strip() for line in lines if line.strip()]
     if said:

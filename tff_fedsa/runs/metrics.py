@@ -1,13 +1,10 @@
-"""The rows of a run's history: columns, units, and where they are written."""
+"""The rows of a run's history: columns and units."""
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
-import csv
-import io
-import math
+from collections.abc import Mapping
 import os
 import types
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,7 +12,6 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa import composer
-from tff_fedsa import files
 from tff_fedsa.evaluation import client_evaluation
 
 Row = dict[str, Any]
@@ -121,99 +117,6 @@ VOLATILE_COLUMNS = (
   'memory_children_mb',
   'memory_peak_mb',
 )
-
-
-class Recorder(Protocol):
-  """Gets the rows of a run one by one."""
-
-  def record(self, row: Row) -> None:
-    """Takes the next row."""
-
-  def rewind(self, history: Sequence[Row]) -> None:
-    """Goes on as if exactly these rows had been recorded."""
-
-  def close(self) -> None:
-    """Ends recording."""
-
-
-class CsvWriter:
-  """Keeps `metrics.csv` whole: it has all rows so far after each `record`."""
-
-  def __init__(self, path: str, columns: Iterable[str] = COLUMNS):
-    self._path = path
-    self._columns = list(columns)
-    self._rows: list[Row] = []
-
-  def record(self, row: Row) -> None:
-    self._rows.append(row)
-    self._write()
-
-  def rewind(self, history: Sequence[Row]) -> None:
-    self._rows = list(history)
-    self._write()
-
-  def close(self) -> None:
-    pass
-
-  def _write(self) -> None:
-    text = io.StringIO(newline='')
-    # A method's own columns come after the common ones.
-    own = [name for row in self._rows for name in row]
-    columns = list(dict.fromkeys([*self._columns, *own]))
-    writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
-    writer.writeheader()
-    # `repr` of a float is exact; so two equal runs give equal files.
-    writer.writerows(self._rows)
-    files.write_bytes(self._path, text.getvalue().encode())
-
-
-class TensorBoardWriter:
-  """Writes every number of a row as a scalar; the step is the round."""
-
-  def __init__(self, directory: str):
-    self._writer = tf.summary.create_file_writer(directory)
-
-  def record(self, row: Row) -> None:
-    with self._writer.as_default(step=row['round']):
-      for name, value in row.items():
-        if name != 'round' and math.isfinite(value):
-          tf.summary.scalar(_tensorboard_tag(name), value)
-    self._writer.flush()
-
-  def rewind(self, history: Sequence[Row]) -> None:
-    # TensorBoard shows the later of two events of one step.
-    pass
-
-  def close(self) -> None:
-    self._writer.close()
-
-
-def _tensorboard_tag(column: str) -> str:
-  """Groups columns as `accuracy/head`, `loss/contrastive`, ..."""
-  for classifier in (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  ):
-    if column.startswith(f'{classifier}_accuracy'):
-      return f'{column[len(classifier) + 1:]}/{classifier}'
-  group, _, rest = column.partition('_')
-  return f'{group}/{rest}' if rest else f'{group}/total'
-
-
-def read_csv(path: str) -> list[Row]:
-  """Reads `metrics.csv` back; numbers become int or float, empty cells go."""
-  with open(path, newline='', encoding='utf-8') as file:
-    return [
-      {name: _number(text) for name, text in row.items() if text != ''}
-      for row in csv.DictReader(file)
-    ]
-
-
-def _number(text: str) -> int | float:
-  try:
-    return int(text)
-  except ValueError:
-    return float(text)
 
 
 def training_columns(measurements: Mapping[str, Any]) -> Row:

@@ -1,0 +1,432 @@
+"""The directory of a run: its files, flags, owner and status.
+
+Everything that reads or writes such a directory asks this module: launchers,
+sweeps, reports and `tff_fedsa.load_run`. It imports no TensorFlow.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import socket
+import time
+from typing import Any, NamedTuple, Optional
+
+from tff_fedsa import files
+
+# Where the parts of a run are. `run`: {root}/{name}/checkpoints, …;
+# `by_kind`: {root}/checkpoints/{name}, {root}/results/{name},
+# {root}/logdir/{name}, as in google-research/federated.
+LAYOUTS = ('run', 'by_kind')
+
+NOT_STARTED = 'not started'
+RUNNING = 'running'
+FINISHED = 'finished'
+STOPPED_EARLY = 'stopped early'
+FAILED = 'failed'
+INTERRUPTED = 'interrupted'
+
+_LAYOUT = 'directory_layout'
+_SECONDS_TO_WAIT = 0.5
+_MOST_DETAIL = 500
+
+
+class RunDirectoryError(Exception):
+  """A run's directory can't be used; the message says why and what to do."""
+
+
+class RunDirectory:
+  """Paths of the parts of a run.
+
+  Attributes:
+    path: The run's directory; with the layout `by_kind`, that of its results.
+  """
+
+  def __init__(self, path: str, layout: str = 'run'):
+    """Initializes `RunDirectory`.
+
+    Args:
+      path: See above.
+      layout: One of `LAYOUTS`.
+    """
+    self.path = path
+    self.flags_file = os.path.join(path, 'flags.txt')
+    self.hparams_csv = os.path.join(path, 'hparams.csv')
+    self.metrics_csv = os.path.join(path, 'metrics.csv')
+    self.per_client_csv = os.path.join(path, 'per_client.csv')
+    self.per_test_set_csv = os.path.join(path, 'per_test_set.csv')
+    self.partition_npz = os.path.join(path, 'partition.npz')
+    self.anchors_npy = os.path.join(path, 'initial_anchors.npy')
+    self.summary_json = os.path.join(path, 'summary.json')
+    self.status_json = os.path.join(path, 'status.json')
+    self.lock = os.path.join(path, 'run.lock')
+    self.log = os.path.join(path, 'train.log')
+    self.figures = os.path.join(path, 'figures')
+    if layout == 'by_kind':
+      results, name = os.path.split(os.path.abspath(path))
+      root = os.path.dirname(results)
+      self.checkpoints = os.path.join(root, 'checkpoints', name)
+      self.client_states = os.path.join(root, 'client_states', name)
+      self.tensorboard = os.path.join(root, 'logdir', name)
+    else:
+      self.checkpoints = os.path.join(path, 'checkpoints')
+      self.client_states = os.path.join(path, 'client_states')
+      self.tensorboard = os.path.join(path, 'tensorboard')
+
+
+class Status(NamedTuple):
+  """How far a run is.
+
+  Attributes:
+    state: `NOT_STARTED`, `RUNNING`, `FINISHED`, `STOPPED_EARLY`, `FAILED` or
+      `INTERRUPTED`.
+    round_num: Rounds done when the state was recorded.
+    total_rounds: Rounds that the run was to have; None if that is unknown.
+    patience: Rounds without a new best accuracy after which it was to stop.
+    detail: Who trains it, or why it failed.
+  """
+
+  state: str
+  round_num: int = 0
+  total_rounds: Optional[int] = None
+  patience: Optional[int] = None
+  detail: str = ''
+
+  @property
+  def is_over(self) -> bool:
+    """Whether the run did everything that it was started for."""
+    return self.state in (FINISHED, STOPPED_EARLY)
+
+  def fulfils(self, total_rounds: int, patience: Optional[int]) -> bool:
+    """Returns whether the run has nothing left to do for this request.
+
+    Args:
+      total_rounds: Rounds that are wanted.
+      patience: Rounds without a new best accuracy after which it may stop. A
+        run that stopped early goes on if this is more than it had.
+    """
+    if not self.is_over:
+      return False
+    if self.round_num == total_rounds:
+      return True
+    return (
+      self.state == STOPPED_EARLY
+      and self.round_num < total_rounds
+      and None not in (patience, self.patience)
+      and patience <= self.patience
+    )
+
+
+class Owner:
+  """The one program that may write to a run's directory; see `owned`."""
+
+  def __init__(self, run: RunDirectory):
+    self.run = run
+    self._status = _recorded_status(run)
+
+  def start(self, total_rounds: int, patience: Optional[int] = None) -> None:
+    """Records that rounds are being trained, if any are left to train.
+
+    Args:
+      total_rounds: Rounds that are wanted.
+      patience: See `Status`.
+    """
+    if not self._status.fulfils(total_rounds, patience):
+      done = self._status.round_num
+      self._set(Status(RUNNING, done, total_rounds, patience))
+
+  def finish(self, round_num: int, *, stopped_early: bool = False) -> None:
+    """Records that the run is over.
+
+    Args:
+      round_num: Rounds done.
+      stopped_early: Whether patience ended it.
+    """
+    state = STOPPED_EARLY if stopped_early else FINISHED
+    self._set(self._status._replace(state=state, round_num=round_num))
+
+  def fail(self, error: BaseException) -> None:
+    """Records how training was ended, if it was started.
+
+    Args:
+      error: What ended it; a Ctrl-C or a signal interrupts a run.
+    """
+    if self._status.state != RUNNING:
+      return
+    status = self._status._replace(state=INTERRUPTED)
+    if isinstance(error, Exception):
+      detail = f'{type(error).__name__}: {error}'[:_MOST_DETAIL]
+      status = status._replace(state=FAILED, detail=detail)
+    # A full disk is perhaps why it failed; without a record, it counts as
+    # interrupted.
+    with contextlib.suppress(OSError):
+      self._set(status)
+
+  def _set(self, status: Status) -> None:
+    self._status = status
+    files.write_json(self.run.status_json, status._asdict())
+
+
+@contextlib.contextmanager
+def owned(run: RunDirectory) -> Iterator[Owner]:
+  """Owns a run's directory within a `with` statement.
+
+  A lock of the operating system ends with the program that holds it, however
+  that ends. Readers need no lock.
+
+  Args:
+    run: Its directory is created if missing.
+
+  Raises:
+    RunDirectoryError: If another program owns it, which the message names, or
+      it can't be written.
+  """
+  with _reported(run.path):
+    os.makedirs(run.path, exist_ok=True)
+    # Not truncated: it may hold the name of another owner.
+    lock = open(run.lock, 'a+', encoding='utf-8')
+  with lock:
+    deadline = time.monotonic() + _SECONDS_TO_WAIT
+    # A reader that looks for an owner holds it for a moment.
+    while not _try_lock(lock, fcntl.LOCK_EX):
+      if time.monotonic() > deadline:
+        raise RunDirectoryError(_said_of_owner(run))
+      time.sleep(0.02)
+    with _reported(run.path):
+      lock.truncate(0)
+      json.dump(
+        {
+          'pid': os.getpid(),
+          'host': socket.gethostname(),
+          'since': time.strftime('%Y-%m-%d %H:%M:%S'),
+        },
+        lock,
+      )
+      lock.flush()
+    owner = Owner(run)
+    try:
+      yield owner
+    except BaseException as error:
+      owner.fail(error)
+      raise
+
+
+def refuse_owned(run: RunDirectory) -> None:
+  """Checks that no program owns a run's directory now.
+
+  Raises:
+    RunDirectoryError: If one does; the message names it.
+  """
+  if _is_owned(run):
+    raise RunDirectoryError(_said_of_owner(run))
+
+
+def read_status(run: RunDirectory) -> Status:
+  """Returns how far a run is.
+
+  `RUNNING` is believed only while a program owns the directory. A run from
+  before there were records is judged by its summary.
+  """
+  status = _recorded_status(run)
+  if _is_owned(run):
+    return status._replace(state=RUNNING, detail=_owner(run))
+  if status.state == RUNNING:
+    return status._replace(state=INTERRUPTED)
+  return status
+
+
+def open_existing(path: str) -> RunDirectory:
+  """Opens the directory of a run that was started before.
+
+  Raises:
+    RunDirectoryError: If there is none.
+  """
+  run = RunDirectory(path)
+  if not os.path.exists(run.flags_file):
+    raise RunDirectoryError(
+      f'There is no run at {path!r}: {os.path.basename(run.flags_file)} is '
+      'missing. Give the directory that launch.train printed.'
+    )
+  return RunDirectory(path, read_flags(run).get(_LAYOUT, 'run'))
+
+
+def keep_flags(
+  run: RunDirectory,
+  values: Mapping[str, Any],
+  *,
+  defaults: Mapping[str, Any],
+  free: Collection[str],
+) -> None:
+  """Records the flags of a run, and makes its directories.
+
+  Args:
+    run: Its directory exists.
+    values: Flags by name. If the directory holds a run already, they must be
+      the ones it was started with (see `differing`).
+    defaults: See `differing`.
+    free: See `differing`.
+
+  Raises:
+    RunDirectoryError: If the directory can't be written, or holds a run with
+      other flags; they are named.
+  """
+  with _reported(run.path):
+    os.makedirs(run.figures, exist_ok=True)
+    if os.path.exists(run.flags_file):
+      different = differing(
+        read_flags(run), values, defaults=defaults, free=free
+      )
+      if different:
+        raise RunDirectoryError(
+          f'{run.path!r} holds a run with other flags:\n  '
+          + '\n  '.join(different)
+          + '\nGive the same flags to resume it, or another --experiment_name '
+          'to start a new run.'
+        )
+    lines = [
+      f'--{name}={text(v)}' for name, v in values.items() if v is not None
+    ]
+    header = '# Repeat this run: python -m launch.train --flagfile=<this file>'
+    files.write_bytes(run.flags_file, '\n'.join([header, *lines, '']).encode())
+    _write_hparams(run.hparams_csv, values)
+
+
+def read_flags(run: RunDirectory) -> dict[str, str]:
+  """Reads a run's flags by name, as texts."""
+  with open(run.flags_file, encoding='utf-8') as file:
+    lines = [line.strip() for line in file]
+  pairs = (line[2:].partition('=') for line in lines if line.startswith('--'))
+  return {name: value for name, _, value in pairs}
+
+
+def differing(
+  recorded: Mapping[str, str],
+  values: Mapping[str, Any],
+  *,
+  defaults: Mapping[str, Any],
+  free: Collection[str],
+) -> list[str]:
+  """Returns what is different between flags, each said in a line.
+
+  Args:
+    recorded: Of `read_flags`.
+    values: Flags by name.
+    defaults: Flags by name. A flag that is not recorded may have its default:
+      the run is older than the flag.
+    free: Flags that may be different: they do not change rounds.
+  """
+  lines = []
+  for name, value in values.items():
+    if name in free:
+      continue
+    now = None if value is None else text(value)
+    before = recorded.get(name)
+    known = before is not None or name not in defaults
+    if now != before and (known or value != defaults[name]):
+      lines.append(f'--{name}: {before} there, {now} now')
+  return lines
+
+
+def read_summary(run: RunDirectory) -> dict[str, Any]:
+  """Returns a run's summary, empty if there is none yet."""
+  try:
+    return files.read_json(run.summary_json)
+  except FileNotFoundError:
+    return {}
+
+
+def text(value: Any) -> str:
+  """Returns the value of a flag as run directories have it."""
+  if isinstance(value, list):
+    return ','.join(value)
+  return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _write_hparams(path: str, values: Mapping[str, Any]) -> None:
+  """Writes flags as a table that `pandas.read_csv(path, index_col=0)` reads.
+
+  This is google-research/federated's format, a series with its index.
+  """
+  table = io.StringIO(newline='')
+  writer = csv.writer(table, lineterminator='\n')
+  writer.writerow(['', '0'])
+  writer.writerows((n, text(v)) for n, v in values.items() if v is not None)
+  files.write_bytes(path, table.getvalue().encode())
+
+
+def _recorded_status(run: RunDirectory) -> Status:
+  """Returns the status on record; that of an older run from its files."""
+  if not os.path.exists(run.flags_file):
+    return Status(NOT_STARTED)
+  if os.path.exists(run.status_json):
+    try:
+      return Status(**files.read_json(run.status_json))
+    except (TypeError, ValueError) as error:
+      raise RunDirectoryError(
+        f'{run.status_json!r} is damaged: {error}. Remove it: the status then '
+        "follows from the run's other files."
+      ) from error
+  recorded = read_flags(run)
+  total_rounds = int(recorded.get('total_rounds', 0)) or None
+  patience = int(recorded.get('patience', 0)) or None
+  done = read_summary(run).get('rounds', 0)
+  state = INTERRUPTED
+  if done and done == total_rounds:
+    state = FINISHED
+  elif done and patience is not None and done == _last_round(run):
+    state = STOPPED_EARLY
+  return Status(state, done, total_rounds, patience)
+
+
+def _last_round(run: RunDirectory) -> Optional[int]:
+  """Returns the round of the last row of `metrics.csv`."""
+  try:
+    with open(run.metrics_csv, newline='', encoding='utf-8') as file:
+      rounds = [row['round'] for row in csv.DictReader(file)]
+  except FileNotFoundError:
+    return None
+  return int(rounds[-1]) if rounds else None
+
+
+def _try_lock(file: Any, kind: int) -> bool:
+  try:
+    fcntl.flock(file, kind | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
+
+
+def _is_owned(run: RunDirectory) -> bool:
+  try:
+    with open(run.lock, 'rb') as file:
+      return not _try_lock(file, fcntl.LOCK_SH)
+  except (FileNotFoundError, PermissionError):
+    return False
+
+
+def _owner(run: RunDirectory) -> str:
+  try:
+    owner = files.read_json(run.lock)
+    return f'process {owner["pid"]} on {owner["host"]} since {owner["since"]}'
+  except (OSError, ValueError, KeyError):
+    return 'another program'  # It has not written its name yet.
+
+
+def _said_of_owner(run: RunDirectory) -> str:
+  return (
+    f'The run at {run.path!r} is being trained by {_owner(run)}. Wait for it, '
+    'stop it, or use another --experiment_name.'
+  )
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise RunDirectoryError(
+      f'Cannot write to {path!r}: {error}. Choose another --root_output_dir.'
+    ) from error

@@ -1,0 +1,150 @@
+"""Where the rows of a run go: metrics.csv and TensorBoard."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import csv
+import io
+import math
+import os
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tff_fedsa import files
+from tff_fedsa.evaluation import client_evaluation
+
+Row = Mapping[str, Any]
+
+
+class Recorder(Protocol):
+  """Gets the rows of a run one by one."""
+
+  def record(self, row: Row) -> None:
+    """Takes the next row."""
+
+  def rewind(self, history: Sequence[Row]) -> None:
+    """Goes on as if exactly these rows had been recorded."""
+
+  def close(self) -> None:
+    """Ends recording."""
+
+
+class CsvRecorder:
+  """Keeps a CSV file of all rows, e.g. `metrics.csv`.
+
+  A row is appended. A row with a new column, and `rewind`, write the whole
+  file anew, atomically. So a crash can damage the last line only: `read_csv`
+  ignores it, and the `rewind` of a resumed run removes it.
+  """
+
+  def __init__(self, path: str, columns: Iterable[str]):
+    """Initializes `CsvRecorder`.
+
+    Args:
+      path: The file; nothing is written before the first row.
+      columns: Come first. A method's own columns follow in the order of the
+        rows.
+    """
+    self._path = path
+    self._columns = list(dict.fromkeys(columns))
+    self._rows: list[Row] = []
+
+  def record(self, row: Row) -> None:
+    self._rows.append(row)
+    new = self._add_columns([row])
+    if new or len(self._rows) == 1:
+      self._rewrite()
+    else:
+      self._append(row)
+
+  def rewind(self, history: Sequence[Row]) -> None:
+    self._rows = list(history)
+    self._add_columns(self._rows)
+    self._rewrite()
+
+  def close(self) -> None:
+    pass
+
+  def _add_columns(self, rows: Iterable[Row]) -> bool:
+    """Returns whether there was a new one."""
+    before = len(self._columns)
+    names = [name for row in rows for name in row]
+    self._columns = list(dict.fromkeys([*self._columns, *names]))
+    return len(self._columns) > before
+
+  def _append(self, row: Row) -> None:
+    with open(self._path, 'ab') as file:
+      size = file.tell()
+      try:
+        file.write(self._text([row]))
+        file.flush()
+      except OSError:
+        # Half a line is worse than none.
+        os.truncate(self._path, size)
+        raise
+
+  def _rewrite(self) -> None:
+    files.write_bytes(self._path, self._text(self._rows, header=True))
+
+  def _text(self, rows: Iterable[Row], *, header: bool = False) -> bytes:
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(
+      text, self._columns, restval='', lineterminator='\n'
+    )
+    if header:
+      writer.writeheader()
+    # `repr` of a float is exact; so two equal runs give equal files.
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+class TensorBoardRecorder:
+  """Writes every number of a row as a scalar; the step is the round."""
+
+  def __init__(self, directory: str):
+    self._writer = tf.summary.create_file_writer(directory)
+
+  def record(self, row: Row) -> None:
+    with self._writer.as_default(step=row['round']):
+      for name, value in row.items():
+        if name != 'round' and math.isfinite(value):
+          tf.summary.scalar(_tensorboard_tag(name), value)
+    self._writer.flush()
+
+  def rewind(self, history: Sequence[Row]) -> None:
+    # TensorBoard shows the later of two events of one step.
+    pass
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+def _tensorboard_tag(column: str) -> str:
+  """Groups columns as `accuracy/head`, `loss/contrastive`, ..."""
+  for classifier in (
+    *client_evaluation.CLASSIFIERS,
+    *client_evaluation.GLOBAL_CLASSIFIERS,
+  ):
+    if column.startswith(f'{classifier}_accuracy'):
+      return f'{column[len(classifier) + 1:]}/{classifier}'
+  group, _, rest = column.partition('_')
+  return f'{group}/{rest}' if rest else f'{group}/total'
+
+
+def read_csv(path: str) -> list[dict[str, Any]]:
+  """Reads `metrics.csv`: numbers are int or float, empty cells are left out.
+
+  A last line that a crash has cut off is left out, too.
+  """
+  with open(path, newline='', encoding='utf-8') as file:
+    lines = [line for line in file if line.endswith('\n')]
+  return [
+    {name: _number(text) for name, text in row.items() if text != ''}
+    for row in csv.DictReader(lines)
+  ]
+
+
+def _number(text: str) -> int | float:
+  try:
+    return int(text)
+  except ValueError:
+    return float(text)
