@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 import os
 import signal
+import sys
 
 from absl import app
 from absl import flags
 from absl import logging
+
+from tff_fedsa.runs import presets
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -16,7 +19,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _parse_and_import(argv: Sequence[str]) -> list[str]:
   # Parsing ends the program for --help, before the slow import.
-  arguments = app.parse_flags_with_usage(list(argv))
+  try:
+    given = presets.expand(argv)
+  except presets.PresetError as error:
+    sys.exit(f'error: {error}')
+  arguments = app.parse_flags_with_usage(given)
   flags.FLAGS.mark_as_parsed()
   # Its notes on CPU features would bury everything else; its worker's, too.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')

@@ -38,6 +38,7 @@ from launch import experiment
 from launch import runner
 from launch import sweep_file
 from tff_fedsa.runs import directory
+from tff_fedsa.runs import presets
 
 _SWEEP = flags.DEFINE_string(
   'sweep', None, 'The sweep file (TOML; launch/sweep_file.py describes it).'
@@ -135,7 +136,7 @@ def sweep() -> int:
   """Runs what the flags say; returns how many runs failed."""
   # Planning parses flags of launch.train, in which these get lost.
   dry_run = _DRY_RUN.value
-  content = sweep_file.read(_SWEEP.value)
+  content = sweep_file.read(presets.find_sweep(_SWEEP.value))
   content = content._replace(
     seeds=_chosen_seeds(content), variants=_chosen_variants(content)
   )
@@ -234,7 +235,7 @@ def plan(
 def _parse(arguments: Sequence[str]) -> None:
   for name in flags.FLAGS:
     flags.FLAGS[name].unparse()
-  rest = flags.FLAGS(['launch.train', *arguments])
+  rest = flags.FLAGS(['launch.train', *presets.expand(arguments)])
   if len(rest) > 1:
     raise sweep_file.SweepError(f'not a flag: {" ".join(rest[1:])}')
 

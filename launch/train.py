@@ -38,9 +38,9 @@ from absl import logging
 
 from launch import errors
 from launch import experiment
-from launch import progress
 from launch import runner
 from tff_fedsa.runs import directory
+from tff_fedsa.runs import progress
 
 if typing.TYPE_CHECKING:
   import numpy as np

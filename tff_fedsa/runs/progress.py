@@ -2,14 +2,17 @@
 
 from typing import Any, Optional
 
-import tqdm
+from tqdm import auto
 
 
 class Bar:
-  """Context manager; `update` is an `on_round` callback of `simulation.run`."""
+  """Context manager; `update` is an `on_round` callback of `simulation.run`.
+
+  It suits terminals and notebooks.
+  """
 
   def __init__(self, total_rounds: int, *, enabled: bool = True):
-    self._bar = tqdm.tqdm(
+    self._bar = auto.tqdm(
       total=total_rounds, unit='round', disable=not enabled, dynamic_ncols=True
     )
     self._started = False
@@ -30,8 +33,8 @@ class Bar:
     if not self._started:
       self._started = True
       self._bar.initial = self._bar.n = self._bar.last_print_n = round_num
-      if round_num:
-        tqdm.tqdm.write(f'resuming after round {round_num}')
+      if round_num and not self._bar.disable:
+        auto.tqdm.write(f'resuming after round {round_num}')
     if row is not None:
       self._bar.set_postfix_str(
         ' '.join(
