@@ -152,8 +152,11 @@ def _find(name, folder_fn, ending, names_fn):
   wanted = inside.removesuffix(ending)
   by_base = [one for one in known if os.path.basename(one) == wanted]
   close = by_base or difflib.get_close_matches(wanted, known, 3, 0.5)
-  hint = f'did you mean {" or ".join(close)}?' if close else ''
+  hint = (
+    f'did you mean {" or ".join(close)}?'
+    if close
+    else f'there are {", ".join(known)}.'
+  )
   raise PresetError(
-    f'There is no file {name!r} and no preset of that name'
-    f'{f" ({hint})" if hint else ""}; presets: {", ".join(known)}.'
+    f'There is no file {name!r}, and no preset of that name: {hint}'
   )
