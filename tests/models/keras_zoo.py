@@ -77,6 +77,25 @@ def _normalization(x):
   return L.Conv2D(4, 3)(layer(x))
 
 
+def _dense_on_one_channel(x):
+  """Weights of one row, on rank 4, one of them in two calls."""
+  shared = L.Dense(1, activation='tanh')
+  x = L.Dense(4, activation='tanh')(x[..., :1])
+  return shared(shared(L.Dense(1)(x)))
+
+
+def _operators(x):
+  """Operands that Keras turns into tensors, small, large and shared."""
+  x = 1.0 - (x + 3.0) / tf.constant([1.0, 2.0, 4.0])
+  x = tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
+  return L.Conv2D(4, 3)(x - tf.reshape(tf.range(192.0), IMAGE) * 0.01)
+
+
+def _tied_by_operator(x):
+  dense = L.Dense(5)
+  return tf.matmul(dense(_rows(x)), dense.kernel, transpose_b=True)
+
+
 class PatchEncoder(L.Layer):
   """As in Keras's example of a vision transformer."""
 
@@ -170,6 +189,9 @@ LAYERS = {
   'bidirectional': lambda x: L.Bidirectional(L.GRU(3))(_rows(x)),
   'rnn_cells': lambda x: L.RNN([L.LSTMCell(4), L.GRUCell(3)])(_rows(x)),
   'time_distributed': lambda x: L.TimeDistributed(L.Conv1D(3, 2))(x),
+  'dense_on_one_channel': _dense_on_one_channel,
+  'operators': _operators,
+  'tied_by_operator': _tied_by_operator,
   'tied': _tied,
   'nested': _nested,
   'regularized': _regularized,

@@ -10,6 +10,7 @@ from tests import golden
 from tests.models import keras_zoo
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import functional
+from tff_fedsa.models import steps
 
 L = tf.keras.layers
 _SPEC = input_spec.InputSpec(keras_zoo.IMAGE, 'float32', 1.0, 0.0)
@@ -68,7 +69,7 @@ def _eager_step(keras_model, images=_IMAGES, labels=_LABELS):
   gradients = tape.gradient(loss, trainable, unconnected_gradients='zero')
   state = extractor.non_trainable_weights + head.non_trainable_weights
   state = [v for v in state if v.dtype == tf.float32]
-  return functional.StepOutput(
+  return steps.StepOutput(
     [tf.convert_to_tensor(g) for g in gradients],
     [tf.convert_to_tensor(v) for v in state],
     features,
@@ -110,7 +111,13 @@ def _assert_equals_keras(model):
   features, logits = model.build_forward(_SPEC)(trainable, state, _IMAGES)
   golden.assert_close(features, keras_model.feature_extractor(_IMAGES), 1e-6)
   golden.assert_close(logits, keras_model.head(features), 1e-6)
-  actual = _train_step(model)(
+  step = _train_step(model)
+  # Or a loop over steps could not take the updated weights.
+  for gradient, spec in zip(
+    step.structured_outputs.gradients, model.trainable_specs
+  ):
+    assert gradient.shape == spec.shape
+  actual = step(
     trainable, state, _IMAGES, _LABELS, {'anchors': _ANCHORS}, _SEED
   )
   _assert_same_step(actual, _eager_step(keras_model))
@@ -403,7 +410,9 @@ def test_callers_random_state_is_untouched():
   assert draw_after(use_models) == draw_after(lambda: None)
 
 
-@pytest.mark.parametrize('name', ['tied', 'normalization', 'frozen_conv'])
+@pytest.mark.parametrize(
+  'name', ['tied', 'normalization', 'frozen_conv', 'operators']
+)
 def test_from_keras_keeps_weights(name):
   build_fn = keras_zoo.client_model(keras_zoo.LAYERS[name])
   keras_model = build_fn()

@@ -94,14 +94,23 @@ def _look_up(layer, x):
 @pytest.mark.parametrize(
   'call_fn, build_fn, message',
   [
-    (lambda layer, x: x * _OUTSIDE, None, r"'net'.*variable outside:0"),
-    (lambda layer, x: x + tf.reduce_sum(_LARGE), None, r'float32\(16, 8, 8, 3'),
-    (_look_up, None, 'lookup table'),
-    (_count, _add_counter, r'counter:0 \(int64'),
+    (
+      lambda layer, x: x * _OUTSIDE,
+      None,
+      r"'net'.*variable outside:0.* in layer 'culprit'",
+    ),
+    (
+      lambda layer, x: x + tf.reduce_sum(_LARGE),
+      None,
+      r"float32\(16, 8, 8, 3\) in layer 'culprit'",
+    ),
+    (_look_up, None, "lookup table.* in layer 'culprit'"),
+    (_count, _add_counter, r"counter:0 \(int64.* in layer 'culprit'"),
     (
       lambda layer, x: x + tf.random.normal(tf.shape(x)),
       None,
-      'random numbers that no seed controls: .*RandomStandardNormal',
+      "'net': draws random numbers that no seed controls: "
+      ".*RandomStandardNormal in layer 'culprit'",
     ),
     (
       lambda layer, x: tf.cond(
@@ -110,17 +119,21 @@ def _look_up(layer, x):
         lambda: x,
       ),
       None,
-      'random numbers that no seed controls',
+      "random numbers that no seed controls: .* in layer 'culprit'",
     ),
     (
       lambda layer, x: tf.ensure_shape(
         tf.numpy_function(lambda a: a, [x], tf.float32), x.shape
       ),
       None,
-      'calls back into Python',
+      "calls back into Python: .* in layer 'culprit'",
     ),
     (_assign_in_loop, _add_average, r"average:0' is assigned inside of a loop"),
-    (_assign_kernel, _add_kernel, 'assigns to one of its trainable weights'),
+    (
+      _assign_kernel,
+      _add_kernel,
+      "'net': the layer 'culprit' assigns to one of its trainable weights",
+    ),
   ],
   ids=[
     'variable_of_nobody',
@@ -150,6 +163,56 @@ def test_impure_steps(call_fn, build_fn, message):
           isinstance(value, tf.Tensor)
           and not isinstance(value, tf.__internal__.EagerTensor)
         )
+
+
+class _ProbabilityHead(tf.keras.Model):
+  def __init__(self):
+    super().__init__()
+    self.last = L.Dense(4, name='last')
+
+  def call(self, features):
+    return tf.reshape(tf.nn.softmax(self.last(features)), [-1, 4])
+
+
+@pytest.mark.parametrize(
+  'head_fn, message',
+  [
+    (
+      lambda: tf.keras.Sequential([L.Dense(4, 'softmax', name='last')]),
+      r"'net': expected a head that returns logits.*'last' ends with a softmax"
+      r'.*activation=None',
+    ),
+    (
+      lambda: tf.keras.Sequential(
+        [L.Dense(4), L.Activation('sigmoid', name='a')]
+      ),
+      "'a' ends with a sigmoid",
+    ),
+    (lambda: tf.keras.Sequential([L.Dense(4), L.Softmax()]), 'a softmax'),
+    (_ProbabilityHead, "'private__probability_head' ends with a softmax"),
+    (lambda: tf.keras.Sequential([L.Dense(4, 'log_softmax')]), None),
+    (lambda: tf.keras.Sequential([L.Dense(4, 'relu')]), None),
+  ],
+  ids=['dense', 'activation', 'layer', 'subclassed', 'log_softmax', 'relu'],
+)
+def test_heads_that_return_probabilities(head_fn, message):
+  def build_fn():
+    return functional.KerasClientModel(
+      tf.keras.Sequential([tf.keras.Input(keras_zoo.IMAGE), *_flat_dense()]),
+      head_fn(),
+    )
+
+  model = functional.FunctionalModel(build_fn, name='net')
+  for build in (
+    _trace,
+    lambda m: m.build_forward(_SPEC),
+    lambda m: m.build_head(),
+  ):
+    if message is None:
+      build(model)
+    else:
+      with pytest.raises(ValueError, match=message):
+        build(model)
 
 
 def test_weights_that_no_attribute_holds():

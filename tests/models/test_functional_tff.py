@@ -23,6 +23,8 @@ _NAMES = [
   'containers',
   'regularized',
   'compiled',
+  'dense_on_one_channel',
+  'operators',
 ]
 _NUM_STEPS = 3
 

@@ -37,7 +37,7 @@ class _Slot(NamedTuple):
   """An attribute that holds something to bind.
 
   Attributes:
-    holder: A layer, model or tf.Module.
+    holder: A layer, model, tf.Module or node of a functional model.
     name: Of the attribute.
     value: What it holds outside of traces.
   """
@@ -203,6 +203,11 @@ class Binding:
     self._slots = []
     self._functions = []
     self._keras_generators = {}
+    for node in _nodes(keras_models):
+      # Constants and weights among the arguments of a functional model's
+      # operations (`x + 3.0`), which are no layer's attributes.
+      if self._is_bindable(node._flat_arguments):
+        self._slots.append(_Slot(node, '_flat_arguments', node._flat_arguments))
     for holder in _holders(keras_models):
       for name, value in list(vars(holder).items()):
         if isinstance(value, keras_backend.RandomGenerator):
@@ -296,6 +301,17 @@ def _holders(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
         # Keras looks into its layers only.
         holders.update((id(inner), inner) for inner in holder.submodules)
   return list(holders.values())
+
+
+def _nodes(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
+  """Returns the calls of which functional models consist, inner ones too."""
+  return [
+    node
+    for model in keras_models
+    for holder in model._flatten_modules()  # pylint: disable=protected-access
+    for nodes in getattr(holder, '_nodes_by_depth', {}).values()
+    for node in nodes
+  ]
 
 
 def _is_constant(value: Any) -> bool:

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.autograph.core import ag_ctx
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.maths import gradients as gradients_lib
 from tff_fedsa.models import binding
-from tff_fedsa.models import keras_classes
-from tff_fedsa.models import purity
+from tff_fedsa.models import building
+from tff_fedsa.models import checks
 from tff_fedsa.models import seeding
+from tff_fedsa.models import steps
 
 
 class KerasClientModel(NamedTuple):
@@ -34,43 +35,6 @@ class KerasClientModel(NamedTuple):
 
   feature_extractor: tf.keras.Model
   head: tf.keras.Model
-
-
-class TrainingCall(NamedTuple):
-  """A model's call on a batch in training mode, for as long as it is traced.
-
-  Attributes:
-    features: float32[batch, feature_dim].
-    logits: float32[batch, num_classes].
-    head_fn: The head as a function of features.
-    penalties: List of what Keras layers add to the loss.
-    state_fn: Returns the list of non-trainable weights after the batch.
-  """
-
-  features: Any
-  logits: Any
-  head_fn: Callable[[tf.Tensor], tf.Tensor]
-  penalties: Any
-  state_fn: Callable[[], list[tf.Tensor]]
-
-
-class StepOutput(NamedTuple):
-  """Result of a training step's computation.
-
-  Attributes:
-    gradients: List, of the loss with respect to each trainable weight.
-    state: List of non-trainable weights after the batch.
-    features: float32[batch, feature_dim], before the update.
-    logits: float32[batch, num_classes], before the update.
-    losses: Dict of float32 scalars, the objective's terms; `loss` includes the
-      penalties of Keras layers.
-  """
-
-  gradients: Any
-  state: Any
-  features: Any
-  logits: Any
-  losses: Any
 
 
 class FunctionalModel:
@@ -125,10 +89,12 @@ class FunctionalModel:
     self._build_fn = build_fn
     self._declared_shape = None if input_shape is None else tuple(input_shape)
     self._keras_model = self._new_keras_model(seed=0)
-    self.input_shape, self.feature_dim, self.num_classes = self._check_shapes()
-    self._check_layers()
-    self._trainable, self._state = self._weights_of(self._keras_model)
-    with self._named_errors():
+    with checks.naming_model(name):
+      self.input_shape, self.feature_dim, self.num_classes = (
+        checks.check_shapes(*self._keras_model, self._declared_shape)
+      )
+      checks.check_layers(*self._keras_model)
+      self._trainable, self._state = _weights_of(self._keras_model)
       self._binding = binding.Binding(
         self._keras_model, self._trainable + self._state
       )
@@ -159,11 +125,20 @@ class FunctionalModel:
     weights = [half.get_weights() for half in halves]
 
     def build_fn() -> KerasClientModel:
-      return KerasClientModel(
-        *(_copy(half, w, name) for half, w in zip(halves, weights))
-      )
+      return KerasClientModel(*map(building.copy_half, halves, weights))
 
     return cls(build_fn, name=name)
+
+  def copy(self) -> 'FunctionalModel':
+    """Returns the same architecture with Keras layers of its own."""
+    return FunctionalModel(
+      self._build_fn, name=self.name, input_shape=self._declared_shape
+    )
+
+  @property
+  def halves(self) -> tuple[tf.keras.Model, tf.keras.Model]:
+    """The Keras models that are traced; no client's weights are theirs."""
+    return tuple(self._keras_model)
 
   # Weights.
 
@@ -184,7 +159,8 @@ class FunctionalModel:
     Raises:
       ValueError: If the model's weights are not those of this architecture.
     """
-    trainable, state = self._weights_of(KerasClientModel(*keras_model))
+    with checks.naming_model(self.name):
+      trainable, state = _weights_of(KerasClientModel(*keras_model))
     found, expected = (
       ([tuple(spec.shape) for spec in t], [tuple(spec.shape) for spec in s])
       for t, s in (
@@ -218,7 +194,7 @@ class FunctionalModel:
         f'({self.num_weights},), found {weights.shape}.'
       )
     keras_model = self._new_keras_model(seed=0)
-    variables = [v for group in self._weights_of(keras_model) for v in group]
+    variables = [v for group in _weights_of(keras_model) for v in group]
     parts = np.split(weights, np.cumsum(self._sizes)[:-1])
     for variable, part in zip(variables, parts):
       variable.assign(part.reshape(variable.shape))
@@ -269,7 +245,7 @@ class FunctionalModel:
     batch_size: Optional[int],
     context_specs: Mapping[str, tf.TensorSpec],
     input_spec: input_spec_lib.InputSpec,
-  ) -> Callable[..., StepOutput]:
+  ) -> Callable[..., steps.StepOutput]:
     """Traces one training step up to the gradients.
 
     Penalties that Keras layers add (`kernel_regularizer`,
@@ -291,9 +267,9 @@ class FunctionalModel:
       int32[2] seed (dropout and the like); it returns a `StepOutput`.
 
     Raises:
-      ValueError: If the images do not fit, or the graph is not pure: a layer
-        reads a value that is not one of the weights, or draws random numbers
-        on its own.
+      ValueError: If the images do not fit, the head returns probabilities, or
+        the graph is not pure: a layer reads a value that is not one of the
+        weights, or draws random numbers on its own.
     """
     self.check_images(input_spec)
 
@@ -309,18 +285,14 @@ class FunctionalModel:
               call.logits,
               labels,
               call.head_fn,
-              {**context, 'seed': objective_seed(seed)},
+              {**context, 'seed': steps.objective_seed(seed)},
             )
           )
           for penalty in call.penalties:
             losses['loss'] += tf.reduce_sum(penalty)
           new_state = call.state_fn()
-      gradients = tape.gradient(
-        losses['loss'], trainable, unconnected_gradients='zero'
-      )
-      return StepOutput(
-        # Embeddings have sparse ones.
-        gradients=[tf.convert_to_tensor(g) for g in gradients],
+      return steps.StepOutput(
+        gradients=gradients_lib.gradients(tape, losses['loss'], trainable),
         state=new_state,
         features=call.features,
         logits=call.logits,
@@ -344,7 +316,7 @@ class FunctionalModel:
     state: Sequence[tf.Tensor],
     images: tf.Tensor,
     seed: tf.Tensor,
-  ) -> Iterator[TrainingCall]:
+  ) -> Iterator[steps.TrainingCall]:
     """Calls the model in training mode, while a step is traced.
 
     Args:
@@ -358,11 +330,11 @@ class FunctionalModel:
     """
     with self._bound(trainable, state, seed) as cells:
       extractor, head = self._keras_model
-      features = _call(extractor, images, training=True)
-      yield TrainingCall(
+      features = steps.call(extractor, images, training=True)
+      yield steps.TrainingCall(
         features,
-        _call(head, features, training=True),
-        lambda inputs: _call(head, inputs, training=True),
+        steps.call_head(head, features, training=True),
+        lambda inputs: steps.call(head, inputs, training=True),
         # Keras forgets them when the objective calls the head again.
         [*extractor.losses, *head.losses],
         lambda: [tf.convert_to_tensor(cell) for cell in cells],
@@ -389,8 +361,8 @@ class FunctionalModel:
       with self._bound(trainable, state, no_seed):
         extractor, head = self._keras_model
         images = input_spec.preprocess(images)
-        features = _call(extractor, images, training=False)
-        return features, _call(head, features, training=False)
+        features = steps.call(extractor, images, training=False)
+        return features, steps.call_head(head, features, training=False)
 
     return self._trace(
       forward,
@@ -429,14 +401,14 @@ class FunctionalModel:
       )
       no_seed = tf.zeros([2], tf.int32)
       with self._bound([*unused, *weights], state, no_seed):
-        return _call(self._keras_model.head, features, training=False)
+        return steps.call_head(self._keras_model.head, features, training=False)
 
     return self._trace(
       head, self.head_specs, tf.TensorSpec([None, self.feature_dim])
     )
 
   def _trace(self, fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
-    return trace([self], fn, *specs)
+    return steps.trace(self.name, self.halves, fn, *specs)
 
   @contextlib.contextmanager
   def _bound(
@@ -454,113 +426,6 @@ class FunctionalModel:
     with self._binding.bind([*trainable, *cells], seed):
       yield cells
 
-  # Building and checks.
-
-  def copy(self) -> 'FunctionalModel':
-    """Returns the same architecture with Keras layers of its own."""
-    return FunctionalModel(
-      self._build_fn, name=self.name, input_shape=self._declared_shape
-    )
-
-  def _new_keras_model(self, seed: int) -> KerasClientModel:
-    """Returns a new model with all weights; the caller's seeds stay."""
-    with seeding.seeded(seed):
-      keras_model = self._build_fn()
-      if len(keras_model) != 2 or not all(
-        isinstance(half, tf.keras.Model) for half in keras_model
-      ):
-        raise TypeError(
-          f'Model {self.name!r}: expected a `KerasClientModel` of two '
-          f'tf.keras.Model, found {keras_model!r}.'
-        )
-      extractor, head = keras_model
-      features = self._build_half(
-        extractor, 'feature extractor', self._declared_shape
-      )
-      self._build_half(head, 'classifier head', features[1:])
-    return KerasClientModel(extractor, head)
-
-  def _build_half(
-    self,
-    half: tf.keras.Model,
-    what: str,
-    input_shape: Optional[tuple[Optional[int], ...]],
-  ) -> tuple[Optional[int], ...]:
-    """Makes sure that a model has its weights; returns its output shape."""
-    if not _has_shapes(half):
-      called_with = half.save_spec()
-      if called_with is not None:
-        (spec, *_), _ = called_with
-        input_shape = tuple(spec.shape[1:])
-      if input_shape is None:
-        raise ValueError(
-          f'Model {self.name!r}: the {what} has no defined input shape. Use '
-          'the functional API, start a Sequential model with an Input, or give '
-          '`input_shape` to FunctionalModel.'
-        )
-      half(tf.keras.Input(input_shape))
-    shapes = half.input_shape, half.output_shape
-    if not all(isinstance(shape, tuple) for shape in shapes):
-      raise ValueError(
-        f'Model {self.name!r}: the {what} must have one input and one output, '
-        f'found input shape {shapes[0]} and output shape {shapes[1]}.'
-      )
-    return half.output_shape
-
-  def _check_shapes(self) -> tuple[tuple[int, ...], int, int]:
-    extractor, head = self._keras_model
-    image, features = extractor.input_shape, extractor.output_shape
-    head_input, logits = head.input_shape, head.output_shape
-    if len(features) != 2 or features[1] is None:
-      raise ValueError(
-        f'Model {self.name!r}: the feature extractor must return '
-        f'[batch, feature_dim], found {list(features)}. Add a Flatten or '
-        'pooling layer.'
-      )
-    if tuple(head_input) != tuple(features):
-      raise ValueError(
-        f'Model {self.name!r}: the head takes {list(head_input)}, but the '
-        f'feature extractor returns {list(features)} [batch, feature_dim].'
-      )
-    if len(logits) != 2 or logits[1] is None:
-      raise ValueError(
-        f'Model {self.name!r}: the head must return [batch, num_classes], '
-        f'found {list(logits)}.'
-      )
-    declared = self._declared_shape
-    if declared is None:
-      declared = tuple(image[1:])
-    if not tf.TensorShape(image[1:]).is_compatible_with(declared):
-      raise ValueError(
-        f'Model {self.name!r}: expected images of shape {declared}, but the '
-        f'feature extractor takes {tuple(image[1:])}.'
-      )
-    return declared, features[1], logits[1]
-
-  def _check_layers(self) -> None:
-    own = [{id(v): v.name for v in half.weights} for half in self._keras_model]
-    shared = [own[0][key] for key in own[0].keys() & own[1].keys()]
-    if shared:
-      raise ValueError(
-        f'Model {self.name!r}: feature extractor and head share the weights '
-        f'{sorted(shared)}. Give each its own layers.'
-      )
-    for half in self._keras_model:
-      for layer in half._flatten_layers():  # pylint: disable=protected-access
-        if layer.compute_dtype in ('float16', 'bfloat16'):
-          raise ValueError(
-            f'Model {self.name!r}: expected float32 layers, found '
-            f'{layer.name!r} computing in {layer.compute_dtype}. Mixed '
-            "precision is not supported; use the policy 'float32'."
-          )
-      for variable in half.trainable_weights:
-        if getattr(variable, 'constraint', None) is not None:
-          raise ValueError(
-            f'Model {self.name!r}: the weight {variable.name!r} has a '
-            'constraint, which local optimizers do not apply. Remove it, or '
-            'use a regularizer.'
-          )
-
   def check_images(self, input_spec: input_spec_lib.InputSpec) -> None:
     """Raises a ValueError if the model does not take images of the spec."""
     if not tf.TensorShape(self.input_shape).is_compatible_with(
@@ -572,120 +437,40 @@ class FunctionalModel:
         'for `input_spec.model_shape` or resize in the input spec.'
       )
 
-  def _weights_of(
-    self, keras_model: KerasClientModel
-  ) -> tuple[list[tf.Variable], list[tf.Variable]]:
-    """Returns trainable weights and state, each once, extractor first."""
-    trainable: dict[int, tf.Variable] = {}
-    state: dict[int, tf.Variable] = {}
-    for half in keras_model:
-      trainable.update((id(v), v) for v in half.trainable_weights)
-      state.update(
-        (id(v), v)
-        for v in half.non_trainable_weights
-        if not (v.dtype.is_integer or v.dtype.is_bool or v.dtype == tf.string)
-      )
-    for variable in (*trainable.values(), *state.values()):
-      if variable.dtype != tf.float32:
-        raise ValueError(
-          f'Model {self.name!r}: expected float32 weights, found '
-          f'{variable.name!r} of {variable.dtype.name}. Build the layer with '
-          "dtype='float32'."
+  def _new_keras_model(self, seed: int) -> KerasClientModel:
+    """Returns a new model with all weights; the caller's seeds stay."""
+    with seeding.seeded(seed), checks.naming_model(self.name):
+      keras_model = self._build_fn()
+      if len(keras_model) != 2 or not all(
+        isinstance(half, tf.keras.Model) for half in keras_model
+      ):
+        raise TypeError(
+          f'Model {self.name!r}: expected a `KerasClientModel` of two '
+          f'tf.keras.Model, found {keras_model!r}.'
         )
-    return list(trainable.values()), list(state.values())
-
-  @contextlib.contextmanager
-  def _named_errors(self) -> Iterator[None]:
-    try:
-      yield
-    except ValueError as error:
-      raise ValueError(f'Model {self.name!r}: {error}') from error
+      extractor, head = keras_model
+      features = building.build_half(
+        extractor, 'feature extractor', self._declared_shape
+      )
+      building.build_half(head, 'classifier head', features[1:])
+    return KerasClientModel(extractor, head)
 
 
-def objective_seed(seed: tf.Tensor) -> tf.Tensor:
-  """Returns the seed of what an objective draws in a step, int32[2]."""
-  # The generators of layers count from 1.
-  return tf.random.experimental.stateless_fold_in(seed, 0)
-
-
-def trace(
-  models: Sequence[FunctionalModel], fn: Callable[..., Any], *specs: Any
-) -> Callable[..., Any]:
-  """Traces a function that calls models, and checks that it is pure.
-
-  Args:
-    models: All that it calls; errors name the first.
-    fn: Of tensors.
-    *specs: Of its arguments.
-
-  Raises:
-    ValueError: See `FunctionalModel.build_train_step`.
-  """
-  # pylint: disable=protected-access
-  halves = [half for model in models for half in model._keras_model]
-  for half in halves:
-    keras_classes.restore(half)
-  with models[0]._named_errors():
-    try:
-      # Not inlined into the loop over batches: there, TensorFlow may miss
-      # its fast kernels of pooling's gradients.
-      concrete = tf.function(
-        fn, autograph=False, experimental_attributes={'_noinline': True}
-      ).get_concrete_function(*specs)
-    except AttributeError as error:
-      if "'assign" not in str(error):
-        raise
-      raise ValueError(
-        'a layer assigns to one of its trainable weights during a call '
-        '(as SpectralNormalization does), which is not supported.'
-      ) from error
-    finally:
-      # Keras keeps the symbolic losses of a call, which are of this graph.
-      for half in halves:
-        half._clear_losses()
-    purity.check_pure(concrete)
-  return concrete
-
-
-def _call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:
-  """Calls Keras as `fit` does: layers' Python conditions become graph ones."""
-  with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
-    return half(inputs, training=training)
-
-
-def _copy(
-  half: tf.keras.Model, weights: Sequence[np.ndarray], name: str
-) -> tf.keras.Model:
-  """Returns a copy of a built Keras model with the given weights."""
-  try:
-    if hasattr(half, '_is_graph_network') and half._is_graph_network:
-      copy = tf.keras.models.clone_model(half)
-    else:
-      copy = type(half).from_config(half.get_config())
-    if not copy.built:
-      (spec, *_), _ = half.save_spec()
-      copy(tf.keras.Input(spec.shape[1:]))
-    if not half.trainable:
-      copy.trainable = False
-    copy.set_weights(weights)
-  except (TypeError, ValueError, NotImplementedError) as error:
-    raise ValueError(
-      f'Model {name!r}: {half.name!r} cannot be copied ({error}). Give a '
-      'function that builds it to FunctionalModel.'
-    ) from error
-  for layer in copy._flatten_layers():  # pylint: disable=protected-access
-    if hasattr(layer, 'finalize_state'):
-      # Normalization computes what it uses from its weights.
-      layer.finalize_state()
-  return copy
-
-
-def _has_shapes(half: tf.keras.Model) -> bool:
-  """Whether a model's layers are connected, so that it has all weights."""
-  try:
-    return bool(half.output_shape)
-  except (AttributeError, RuntimeError):
-    return False
+def _weights_of(
+  keras_model: KerasClientModel,
+) -> tuple[list[tf.Variable], list[tf.Variable]]:
+  """Returns trainable weights and state, each once, extractor first."""
+  trainable: dict[int, tf.Variable] = {}
+  state: dict[int, tf.Variable] = {}
+  for half in keras_model:
+    trainable.update((id(v), v) for v in half.trainable_weights)
+    state.update(
+      (id(v), v)
+      for v in half.non_trainable_weights
+      if not (v.dtype.is_integer or v.dtype.is_bool or v.dtype == tf.string)
+    )
+  checks.check_dtypes([*trainable.values(), *state.values()])
+  return list(trainable.values()), list(state.values())
 
 
 def _specs(variables: Sequence[tf.Variable]) -> list[tf.TensorSpec]:

@@ -6,7 +6,9 @@ from typing import Optional
 import tensorflow as tf
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.maths import gradients as gradients_lib
 from tff_fedsa.models import functional
+from tff_fedsa.models import steps
 
 
 class ModelPair:
@@ -96,7 +98,7 @@ class ModelPair:
     batch_size: Optional[int],
     context_specs: Mapping[str, tf.TensorSpec],
     input_spec: input_spec_lib.InputSpec,
-  ) -> Callable[..., functional.StepOutput]:
+  ) -> Callable[..., steps.StepOutput]:
     """Traces one training step of both models up to the gradients.
 
     As `FunctionalModel.build_train_step`, but the objective also finds in its
@@ -140,7 +142,7 @@ class ModelPair:
               call.head_fn,
               {
                 **context,
-                'seed': functional.objective_seed(seed),
+                'seed': steps.objective_seed(seed),
                 'shared_features': other.features,
                 'shared_logits': other.logits,
                 'private': private,
@@ -153,18 +155,17 @@ class ModelPair:
             losses['shared'] += tf.reduce_sum(penalty)
           new_state = [*call.state_fn(), *other.state_fn()]
         total = losses['loss'] + losses['shared']
-      gradients = tape.gradient(total, trainable, unconnected_gradients='zero')
-      return functional.StepOutput(
-        # Embeddings have sparse ones.
-        gradients=[tf.convert_to_tensor(g) for g in gradients],
+      return steps.StepOutput(
+        gradients=gradients_lib.gradients(tape, total, trainable),
         state=new_state,
         features=call.features,
         logits=call.logits,
         losses=losses,
       )
 
-    return functional.trace(
-      [self.own, self.shared],
+    return steps.trace(
+      self.own.name,
+      [*self.own.halves, *self.shared.halves],
       step,
       self.trainable_specs,
       self.state_specs,

@@ -1,9 +1,11 @@
 """Checks that a traced function depends on its arguments only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from tff_fedsa.models import layer_names
 
 _RANDOM_OPS = frozenset(
   (
@@ -33,11 +35,12 @@ _RANDOM_OPS = frozenset(
 _PYTHON_OPS = frozenset(('EagerPyFunc', 'PyFunc', 'PyFuncStateless'))
 
 
-def check_pure(concrete: Any) -> None:
+def check_pure(concrete: Any, keras_models: Sequence[tf.keras.Model]) -> None:
   """Raises `ValueError` if a traced function is more than its arguments.
 
   Args:
     concrete: A `tf.types.experimental.ConcreteFunction`.
+    keras_models: That it calls, to name their layers.
 
   Raises:
     ValueError: If it reads a value from outside, draws random numbers that no
@@ -59,7 +62,10 @@ def check_pure(concrete: Any) -> None:
   ):
     found = [name for name, op in _operations(concrete) if op in ops]
     if found:
-      raise ValueError(problem.format(', '.join(found[:3])))
+      described = [
+        _at(name.split('/')[-1], name, keras_models) for name in found[:3]
+      ]
+      raise ValueError(problem.format(', '.join(described)))
   if concrete.captured_inputs:
     names = {
       id(variable.handle): f'variable {variable.name} '
@@ -67,14 +73,24 @@ def check_pure(concrete: Any) -> None:
       for variable in concrete.graph.variables
     }
     found = [
-      names.get(id(captured), _describe(captured))
-      for captured in concrete.captured_inputs
+      _at(
+        names.get(id(captured), _describe(captured)),
+        next((reader.name for reader in inner.consumers()), ''),
+        keras_models,
+      )
+      for captured, inner in concrete.graph.captures
     ]
     raise ValueError(
       f'reads values that are not among its weights: {", ".join(found)}. '
       'Make them float32 weights of a layer (`self.add_weight`), or '
       'tf.constant calls inside of `call`; lookup tables are not supported.'
     )
+
+
+def _at(what: str, operation: str, keras_models: Any) -> str:
+  """Returns `what`, with the layer that an operation belongs to, if known."""
+  layer = layer_names.find(operation, keras_models)
+  return what if layer is None else f'{what} in layer {layer!r}'
 
 
 def _describe(tensor: tf.Tensor) -> str:
@@ -90,4 +106,4 @@ def _operations(concrete: Any) -> Iterator[tuple[str, str]]:
     yield node.name, node.op
   for function in graph_def.library.function:
     for node in function.node_def:
-      yield node.name, node.op
+      yield f'{function.signature.name}/{node.name}', node.op

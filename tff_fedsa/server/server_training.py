@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tff_fedsa.maths import gradients as gradients_lib
 from tff_fedsa.maths import prototypes
 
 
@@ -77,12 +78,10 @@ def train(
         loss = loss_fn(
           weights, tf.gather(vectors, chosen), tf.gather(labels, chosen)
         )
-      gradients = tape.gradient(loss, weights, unconnected_gradients='zero')
       weights = tf.nest.map_structure(
-        lambda weight, gradient: weight
-        - config.learning_rate * tf.convert_to_tensor(gradient),
+        lambda weight, gradient: weight - config.learning_rate * gradient,
         weights,
-        gradients,
+        gradients_lib.gradients(tape, loss, weights),
       )
       num_examples = tf.cast(tf.size(chosen), tf.float32)
       return (

@@ -1,0 +1,29 @@
+"""Gradients that can take the place of their weights in a loop."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def gradients(tape: tf.GradientTape, loss: tf.Tensor, weights: Any) -> Any:
+  """Returns the gradient of each weight: dense, and of its static shape.
+
+  TensorFlow's are sparse for embeddings, and of unknown size where a weight is
+  used by `tf.tensordot` (Dense on rank 3 or more). There, a weight of one row
+  minus its gradient would have an unknown shape, too, which no loop takes.
+
+  Args:
+    tape: Has recorded `loss`.
+    loss: float32 scalar.
+    weights: Structure of tensors that the tape watches. The gradient of one
+      without part in the loss is zero.
+  """
+  found = tape.gradient(loss, weights, unconnected_gradients='zero')
+  return tf.nest.map_structure(_like, weights, found)
+
+
+def _like(weight, gradient):
+  gradient = tf.convert_to_tensor(gradient)
+  if gradient.shape.as_list() == weight.shape.as_list():
+    return gradient
+  return tf.ensure_shape(gradient, weight.shape)

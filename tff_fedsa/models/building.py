@@ -1,0 +1,82 @@
+"""Building the halves of a client's model, and copying them."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+
+def build_half(
+  half: tf.keras.Model,
+  what: str,
+  input_shape: Optional[tuple[Optional[int], ...]],
+) -> tuple[Optional[int], ...]:
+  """Makes sure that a Keras model has its weights; returns its output shape.
+
+  Args:
+    half: A feature extractor or a head.
+    what: The one that it is, for error messages.
+    input_shape: Of one example; used only if the model does not know it.
+
+  Raises:
+    ValueError: If no shape is known, or if there are several inputs or outputs.
+  """
+  if not _has_shapes(half):
+    called_with = half.save_spec()
+    if called_with is not None:
+      (spec, *_), _ = called_with
+      input_shape = tuple(spec.shape[1:])
+    if input_shape is None:
+      raise ValueError(
+        f'the {what} has no defined input shape. Use the functional API, start '
+        'a Sequential model with an Input, or give `input_shape` to '
+        'FunctionalModel.'
+      )
+    half(tf.keras.Input(input_shape))
+  shapes = half.input_shape, half.output_shape
+  if not all(isinstance(shape, tuple) for shape in shapes):
+    raise ValueError(
+      f'the {what} must have one input and one output, found input shape '
+      f'{shapes[0]} and output shape {shapes[1]}.'
+    )
+  return half.output_shape
+
+
+def copy_half(
+  half: tf.keras.Model, weights: Sequence[np.ndarray]
+) -> tf.keras.Model:
+  """Returns a copy of a built Keras model with the given weights.
+
+  Raises:
+    ValueError: If the model cannot be copied.
+  """
+  try:
+    if hasattr(half, '_is_graph_network') and half._is_graph_network:
+      copy = tf.keras.models.clone_model(half)
+    else:
+      copy = type(half).from_config(half.get_config())
+    if not copy.built:
+      (spec, *_), _ = half.save_spec()
+      copy(tf.keras.Input(spec.shape[1:]))
+    if not half.trainable:
+      copy.trainable = False
+    copy.set_weights(weights)
+  except (TypeError, ValueError, NotImplementedError) as error:
+    raise ValueError(
+      f'{half.name!r} cannot be copied ({error}). Give a function that builds '
+      'it to FunctionalModel.'
+    ) from error
+  for layer in copy._flatten_layers():  # pylint: disable=protected-access
+    if hasattr(layer, 'finalize_state'):
+      # Normalization computes what it uses from its weights.
+      layer.finalize_state()
+  return copy
+
+
+def _has_shapes(half: tf.keras.Model) -> bool:
+  """Whether a model's layers are connected, so that it has all weights."""
+  try:
+    return bool(half.output_shape)
+  except (AttributeError, RuntimeError):
+    return False

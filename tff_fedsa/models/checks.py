@@ -1,0 +1,131 @@
+"""Checks that a Keras client model can be made functional.
+
+Messages name layers and weights; `naming_model` puts the model's name in front.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+from typing import Optional
+
+import tensorflow as tf
+
+from tff_fedsa.models import layer_names
+
+# What the last layer's activation is in a graph, where clients want logits.
+_PROBABILITIES = {'Softmax': 'softmax', 'Sigmoid': 'sigmoid'}
+# Operations that leave the values as they are.
+_PASSING = ('Identity', 'Reshape', 'Squeeze', 'EnsureShape', 'StopGradient')
+
+
+@contextlib.contextmanager
+def naming_model(name: str) -> Iterator[None]:
+  """Puts the model's name in front of the message of any `ValueError`."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'Model {name!r}: {error}') from error
+
+
+def check_shapes(
+  extractor: tf.keras.Model,
+  head: tf.keras.Model,
+  declared: Optional[tuple[int, ...]],
+) -> tuple[tuple[int, ...], int, int]:
+  """Returns the shape of images, feature_dim and num_classes.
+
+  Args:
+    extractor: Built.
+    head: Built.
+    declared: The shape of images, None if the extractor knows it.
+
+  Raises:
+    ValueError: If the two do not fit each other, or the declared shape.
+  """
+  image, features = extractor.input_shape, extractor.output_shape
+  head_input, logits = head.input_shape, head.output_shape
+  if len(features) != 2 or features[1] is None:
+    raise ValueError(
+      'the feature extractor must return [batch, feature_dim], found '
+      f'{list(features)}. Add a Flatten or pooling layer.'
+    )
+  if tuple(head_input) != tuple(features):
+    raise ValueError(
+      f'the head takes {list(head_input)}, but the feature extractor returns '
+      f'{list(features)} [batch, feature_dim].'
+    )
+  if len(logits) != 2 or logits[1] is None:
+    raise ValueError(
+      f'the head must return [batch, num_classes], found {list(logits)}.'
+    )
+  if declared is None:
+    declared = tuple(image[1:])
+  if not tf.TensorShape(image[1:]).is_compatible_with(declared):
+    raise ValueError(
+      f'expected images of shape {declared}, but the feature extractor takes '
+      f'{tuple(image[1:])}.'
+    )
+  return declared, features[1], logits[1]
+
+
+def check_layers(extractor: tf.keras.Model, head: tf.keras.Model) -> None:
+  """Raises a ValueError for what local training would not do as Keras does.
+
+  Raises:
+    ValueError: If the two share weights, a layer computes in low precision, or
+      a weight has a constraint.
+  """
+  own = [{id(v): v.name for v in half.weights} for half in (extractor, head)]
+  shared = [own[0][key] for key in own[0].keys() & own[1].keys()]
+  if shared:
+    raise ValueError(
+      f'feature extractor and head share the weights {sorted(shared)}. Give '
+      'each its own layers.'
+    )
+  for half in (extractor, head):
+    for layer in half._flatten_layers():  # pylint: disable=protected-access
+      if layer.compute_dtype in ('float16', 'bfloat16'):
+        raise ValueError(
+          f'expected float32 layers, found {layer.name!r} computing in '
+          f'{layer.compute_dtype}. Mixed precision is not supported; use the '
+          "policy 'float32'."
+        )
+    for variable in half.trainable_weights:
+      if getattr(variable, 'constraint', None) is not None:
+        raise ValueError(
+          f'the weight {variable.name!r} has a constraint, which local '
+          'optimizers do not apply. Remove it, or use a regularizer.'
+        )
+
+
+def check_dtypes(variables: Sequence[tf.Variable]) -> None:
+  """Raises a ValueError if one of the weights is not float32."""
+  for variable in variables:
+    if variable.dtype != tf.float32:
+      raise ValueError(
+        f'expected float32 weights, found {variable.name!r} of '
+        f"{variable.dtype.name}. Build the layer with dtype='float32'."
+      )
+
+
+def check_logits(logits: tf.Tensor, head: tf.keras.Model) -> None:
+  """Raises a ValueError if the head ends with a softmax or sigmoid.
+
+  Args:
+    logits: What the head returned while it was traced.
+    head: Names its layers.
+
+  Raises:
+    ValueError: If these are probabilities. Objectives take the softmax of
+      logits, so training would take it twice, and go on without a word.
+  """
+  operation = logits.op
+  while operation.type in _PASSING:
+    operation = operation.inputs[0].op
+  activation = _PROBABILITIES.get(operation.type)
+  if activation is not None:
+    layer = layer_names.find(operation.name, [head])
+    raise ValueError(
+      f'expected a head that returns logits, but its layer {layer!r} ends with '
+      f'a {activation}. Remove this activation (activation=None): the loss '
+      'applies the softmax.'
+    )

@@ -1,0 +1,128 @@
+"""Tracing calls of Keras models as `fit` makes them, as pure functions."""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import re
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
+
+from tff_fedsa.models import checks
+from tff_fedsa.models import keras_classes
+from tff_fedsa.models import purity
+
+
+class TrainingCall(NamedTuple):
+  """A model's call on a batch in training mode, for as long as it is traced.
+
+  Attributes:
+    features: float32[batch, feature_dim].
+    logits: float32[batch, num_classes].
+    head_fn: The head as a function of features.
+    penalties: List of what Keras layers add to the loss.
+    state_fn: Returns the list of non-trainable weights after the batch.
+  """
+
+  features: tf.Tensor
+  logits: tf.Tensor
+  head_fn: Callable[[tf.Tensor], tf.Tensor]
+  penalties: Sequence[tf.Tensor]
+  state_fn: Callable[[], list[tf.Tensor]]
+
+
+class StepOutput(NamedTuple):
+  """Result of a training step's computation.
+
+  Attributes:
+    gradients: List, of the loss with respect to each trainable weight, and of
+      its static shape.
+    state: List of non-trainable weights after the batch.
+    features: float32[batch, feature_dim], before the update.
+    logits: float32[batch, num_classes], before the update.
+    losses: Dict of float32 scalars, the objective's terms; `loss` includes the
+      penalties of Keras layers.
+  """
+
+  gradients: Any
+  state: Any
+  features: Any
+  logits: Any
+  losses: Any
+
+
+def objective_seed(seed: tf.Tensor) -> tf.Tensor:
+  """Returns the seed of what an objective draws in a step, int32[2]."""
+  # The generators of layers count from 1.
+  return tf.random.experimental.stateless_fold_in(seed, 0)
+
+
+def call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:
+  """Calls Keras as `fit` does: layers' Python conditions become graph ones."""
+  with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
+    return half(inputs, training=training)
+
+
+def call_head(
+  head: tf.keras.Model, features: tf.Tensor, training: bool
+) -> tf.Tensor:
+  """Returns the head's logits.
+
+  Raises:
+    ValueError: If they are probabilities, see `checks.check_logits`.
+  """
+  logits = call(head, features, training)
+  checks.check_logits(logits, head)
+  return logits
+
+
+def trace(
+  name: str,
+  halves: Sequence[tf.keras.Model],
+  fn: Callable[..., Any],
+  *specs: Any,
+) -> Callable[..., Any]:
+  """Traces a function that calls Keras models, and checks that it is pure.
+
+  Args:
+    name: Of the model, for errors.
+    halves: All Keras models that it calls.
+    fn: Of tensors.
+    *specs: Of its arguments.
+
+  Raises:
+    ValueError: See `FunctionalModel.build_train_step`.
+  """
+  for half in halves:
+    keras_classes.restore(half)
+  with checks.naming_model(name):
+    try:
+      with _explained_assignments():
+        # Not inlined into the loop over batches: there, TensorFlow may miss
+        # its fast kernels of pooling's gradients.
+        concrete = tf.function(
+          fn, autograph=False, experimental_attributes={'_noinline': True}
+        ).get_concrete_function(*specs)
+    finally:
+      # Keras keeps the symbolic losses of a call, which are of this graph.
+      for half in halves:
+        half._clear_losses()  # pylint: disable=protected-access
+    purity.check_pure(concrete, halves)
+  return concrete
+
+
+@contextlib.contextmanager
+def _explained_assignments() -> Iterator[None]:
+  """Says what it means that a bound weight, a tensor, has no `assign`."""
+  try:
+    yield
+  except AttributeError as error:
+    if "'assign" not in str(error):
+      raise
+    # Keras adds the layer to the message.
+    found = re.search('when calling layer [\'"]([^\'"]+)', str(error))
+    layer = f'the layer {found[1]!r}' if found else 'a layer'
+    raise ValueError(
+      f'{layer} assigns to one of its trainable weights during a call (as '
+      'SpectralNormalization does), which is not supported.'
+    ) from error
