@@ -1,63 +1,184 @@
-"""What a user did wrong is said in one line, not in a stack trace."""
+"""What a user can mend is said in one line, not in a stack trace.
+
+Three kinds of errors are said in a line: `UserError`s, what the disk or the
+network refuses, and wrong flags. Any other error is the program's own and keeps
+its stack trace; `--traceback` shows the trace of the three as well.
+"""
 
 import atexit
 from collections.abc import Iterator
 import contextlib
+import errno
+import linecache
+import logging
 import os
 import signal
 import sys
 import threading
-from typing import Any
+import traceback
+from typing import Any, Optional
 
 from absl import flags
 
-from tff_fedsa.runs import directory
+from tff_fedsa.runs import errors
 
-_interrupted = threading.Event()
-_ends_by_signal = threading.Event()
+_TRACEBACK = flags.DEFINE_boolean(
+  'traceback',
+  False,
+  'Whether to show the stack trace of every error, also of those that are said '
+  'in a line.',
+)
+
+_MENDABLE = (
+  errors.UserError,
+  OSError,
+  flags.Error,
+)
+
+# What to do if the system refuses a file, by `OSError.errno`.
+_WAYS_OUT = {
+  errno.ENOSPC: 'Free some space there',
+  errno.EDQUOT: 'Free some of your quota there',
+  errno.EROFS: 'Make it writable, or choose another directory',
+  errno.EACCES: 'Make it accessible, or choose another directory',
+  errno.EPERM: 'Make it accessible, or choose another directory',
+  errno.ENOENT: 'Restore what is missing',
+  errno.ENOTDIR: 'Restore the directory',
+  errno.EIO: 'Check the disk',
+}
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Ending:
+  """Which signal asked the program to end, if any did."""
+
+  def __init__(self):
+    self.received: Optional[signal.Signals] = None
+    self.ends_by_signal = False
+
+
+_ending = _Ending()
 
 
 @contextlib.contextmanager
 def reported(interrupted: str = 'interrupted') -> Iterator[None]:
   """Ends the program with a message for errors that the user can mend.
 
-  Errors of the program itself keep their stack trace.
+  Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt within the `with`
+  statement, and end the program after it: Ctrl-C as the signal does, the others
+  with status 143 and 129.
 
   Args:
-    interrupted: Said on Ctrl-C, which ends the program as the signal does.
+    interrupted: Said if a signal ended the program.
   """
   # The first that is registered is called last.
   atexit.register(_end_by_signal)
-  # Jobs in the background of a shell ignore it.
-  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupt)
-  try:
-    from tff_fedsa.runs import checkpoints  # Slow to import.
+  hook = sys.unraisablehook
+  with _handled():
+    try:
+      sys.unraisablehook = _drop_interrupts
+      yield
+      raise_if_interrupted()
+    except BaseException as error:
+      # TensorFlow turns a KeyboardInterrupt within its C++ into other errors.
+      if _ending.received is not None or isinstance(error, KeyboardInterrupt):
+        _ending.ends_by_signal = True
+        logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+        sys.exit(_interruption(interrupted, error))
+      if not isinstance(error, Exception) or not _is_mendable(error):
+        raise
+      if flags.FLAGS.is_parsed() and _TRACEBACK.value:
+        traceback.print_exc()
+      if isinstance(error, BrokenPipeError):
+        # Nobody reads: Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(f'error: {describe(error)}')
+    finally:
+      sys.unraisablehook = hook
 
-    raise_if_interrupted()
-    yield
-  except KeyboardInterrupt:
-    _ends_by_signal.set()
-    sys.exit(interrupted)
-  except (
-    checkpoints.CheckpointError,
-    ConnectionError,
-    FileNotFoundError,
-    PermissionError,
-    ValueError,
-    flags.Error,
-    directory.RunDirectoryError,
-  ) as error:
-    sys.exit(f'error: {error}')
+
+def describe(error: BaseException) -> str:
+  """Returns what is said of an error that the user can mend.
+
+  Args:
+    error: An `OSError` of the system gets its path and a way out; other errors
+      say themselves what to do.
+  """
+  if not isinstance(error, OSError) or error.errno is None:
+    return str(error)
+  where = '' if error.filename is None else f'{error.filename!r}: '
+  reason = error.strerror or os.strerror(error.errno)
+  way_out = _WAYS_OUT.get(error.errno)
+  if way_out is None:
+    return f'{where}{reason}.'
+  return f'{where}{reason}. {way_out} and give the same command again.'
 
 
 def raise_if_interrupted() -> None:
-  """Raises the KeyboardInterrupt of a Ctrl-C again if it was swallowed.
+  """Raises the KeyboardInterrupt of a signal again if it was swallowed.
 
   Python drops exceptions of destructors, and there is often one running.
   """
-  if _interrupted.is_set():
+  if _ending.received is not None:
     raise KeyboardInterrupt
+
+
+def _is_mendable(error: Exception) -> bool:
+  if isinstance(error, _MENDABLE):
+    return True
+  return isinstance(error, ValueError) and _was_raised_by_us(error)
+
+
+def _was_raised_by_us(error: Exception) -> bool:
+  """Returns whether a statement `raise` of this project raised an error."""
+  frames = list(traceback.walk_tb(error.__traceback__))
+  if not frames:
+    return False
+  frame, line = frames[-1]
+  package = frame.f_globals.get('__name__', '').partition('.')[0]
+  text = linecache.getline(frame.f_code.co_filename, line)
+  return package in ('tff_fedsa', 'flags', 'launch') and (
+    text.lstrip().startswith('raise ')
+  )
+
+
+def _interruption(said: str, error: BaseException) -> str:
+  """Returns the line that a program ended by a signal leaves."""
+  if _ending.received not in (None, signal.SIGINT):
+    said = f'{said} ({_ending.received.name})'
+  if isinstance(error, errors.UserError | OSError):
+    said = f'{said}; error: {describe(error)}'
+  return said
+
+
+@contextlib.contextmanager
+def _handled() -> Iterator[None]:
+  """Has signals raise KeyboardInterrupt within a `with` statement."""
+  before = {}
+  if threading.current_thread() is threading.main_thread():
+    for number in _SIGNALS:
+      handler = signal.getsignal(number)
+      # Jobs in the background ignore SIGINT, those of `nohup` SIGHUP.
+      if handler is not signal.SIG_IGN:
+        before[number] = handler
+        signal.signal(number, _interrupt)
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _interrupt(number: int, *unused_frame: Any) -> None:
+  _ending.received = _ending.received or signal.Signals(number)
+  raise KeyboardInterrupt
+
+
+def _drop_interrupts(unraisable: Any) -> None:
+  """Says nothing of an interrupt in a destructor: it will be raised again."""
+  if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+    sys.__unraisablehook__(unraisable)
 
 
 def _end_by_signal() -> None:
@@ -65,13 +186,13 @@ def _end_by_signal() -> None:
 
   Later, threads that are still in TensorFlow's C++ would abort it.
   """
-  if _ends_by_signal.is_set():
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def _interrupt(*unused_signal: Any) -> None:
-  _interrupted.set()
-  raise KeyboardInterrupt
+  if not _ending.ends_by_signal:
+    return
+  sys.stdout.flush()
+  sys.stderr.flush()
+  number = _ending.received or signal.SIGINT
+  if number == signal.SIGINT:
+    # A shell stops its script only if the signal itself ended the program.
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+  os._exit(128 + number)

@@ -34,6 +34,7 @@ import psutil
 import tqdm
 
 from launch import children
+from launch import errors
 from launch import experiment
 from launch import runner
 from launch import sweep_file
@@ -114,21 +115,8 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   if _SWEEP.value is None:
     raise app.UsageError('--sweep=FILE is missing; flags/sweeps/ has some.')
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  try:
+  with errors.reported('interrupted; the same command goes on'):
     failed = sweep()
-  except (
-    FileNotFoundError,
-    PermissionError,
-    ValueError,
-    flags.Error,
-    directory.RunDirectoryError,
-    sweep_file.SweepError,
-  ) as error:
-    sys.exit(f'error: {error}')
-  except KeyboardInterrupt:
-    print('interrupted; the same command goes on', file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)
   sys.exit(1 if failed else 0)
 
 
@@ -195,7 +183,7 @@ def plan(
       named.
   """
   runs: list[Run] = []
-  errors: dict[str, str] = {}
+  mistakes: dict[str, str] = {}
   for seed in content.seeds:
     for variant, own in content.variants.items():
       path = os.path.join(root, variant, f'seed_{seed}')
@@ -223,11 +211,11 @@ def plan(
         runs.append(Run(variant, seed, path, arguments, _status(path)))
       except (ValueError, flags.Error, sweep_file.SweepError) as error:
         # The seed makes no difference to most.
-        errors.setdefault(str(error), f'{variant}, seed {seed}')
-  if errors:
+        mistakes.setdefault(str(error), f'{variant}, seed {seed}')
+  if mistakes:
     raise sweep_file.SweepError(
       'Nothing was started:\n'
-      + '\n'.join(f'{run}: {error}' for error, run in errors.items())
+      + '\n'.join(f'{run}: {error}' for error, run in mistakes.items())
     )
   return runs
 

@@ -43,6 +43,8 @@ import re
 import tomllib
 from typing import Any, NamedTuple
 
+from tff_fedsa.runs import errors
+
 # Repeats must not change the data: `partition_seed` is not among them.
 SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 
@@ -53,7 +55,7 @@ _RESERVED = ('experiment_name', 'root_output_dir')
 _NAME = re.compile(r'[A-Za-z0-9][\w.,=+-]*')
 
 
-class SweepError(Exception):
+class SweepError(errors.UserError):
   """A sweep can't be run; the message says why and what to do."""
 
 

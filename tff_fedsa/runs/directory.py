@@ -16,6 +16,7 @@ import time
 from typing import Any, NamedTuple, Optional
 
 from tff_fedsa import files
+from tff_fedsa.runs import errors
 
 # Where the parts of a run are. `run`: {root}/{name}/checkpoints, …;
 # `by_kind`: {root}/checkpoints/{name}, {root}/results/{name},
@@ -34,7 +35,7 @@ _SECONDS_TO_WAIT = 0.5
 _MOST_DETAIL = 500
 
 
-class RunDirectoryError(Exception):
+class RunDirectoryError(errors.UserError):
   """A run's directory can't be used; the message says why and what to do."""
 
 

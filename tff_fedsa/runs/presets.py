@@ -5,13 +5,15 @@ import difflib
 import os
 import re
 
+from tff_fedsa.runs import errors
+
 _ENDING = '.flags'
 _SWEEPS = 'sweeps'
 _SWEEP_ENDING = '.toml'
 _FLAGFILE = re.compile(r'--?flagfile(?:=(.*))?')
 
 
-class PresetError(ValueError):
+class PresetError(errors.UserError):
   """There is no such preset; the message says which there are."""
 
 
