@@ -199,7 +199,7 @@ def _space(group: Any) -> Any:
 
   from launch import loading
   from tff_fedsa.reporting import comparison_figures
-  from tff_fedsa.reporting import figures
+  from tff_fedsa.reporting import feature_space
 
   run = group.finished[0]
   names = comparison_figures.classifiers_of(group)
@@ -219,7 +219,7 @@ def _space(group: Any) -> Any:
     prototypes = getattr(model, 'prototypes', np.zeros(shape, np.float32))
     present = getattr(model, 'present', np.zeros(shape[0], bool))
     try:
-      return figures.anchors_and_prototypes(
+      return feature_space.draw(
         getattr(model, 'anchors', None),
         np.asarray(prototypes),
         np.asarray(present),

@@ -244,6 +244,7 @@ def _draw(
   architectures: Sequence[str],
 ) -> None:
   from tff_fedsa.algorithms import registry
+  from tff_fedsa.reporting import feature_space
   from tff_fedsa.reporting import figures
 
   title = registry.get(_EXPERIMENT.algorithm_flags.name).title
@@ -260,12 +261,12 @@ def _draw(
   model = result.server_state.model
   # Two points at least, or there is nothing to see.
   if hasattr(model, 'prototypes') and (
-    figures.finite_classes(model.prototypes, model.present).sum() > 1
+    feature_space.finite_classes(model.prototypes, model.present).sum() > 1
   ):
     states = (store.get(client_id) for client_id in range(task.num_clients))
     anchors = getattr(model, 'anchors', None)
     name = 'prototypes' if anchors is None else 'anchors_and_prototypes'
-    drawn[name] = figures.anchors_and_prototypes(
+    drawn[name] = feature_space.draw(
       anchors,
       model.prototypes,
       model.present,

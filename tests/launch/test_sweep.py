@@ -3,15 +3,15 @@
 import json
 import pathlib
 import textwrap
-import types
 
 from absl import flags
 import pytest
 
-from launch import sweep_file
 from tests import programs
 from tests.launch import launching
 from tff_fedsa.runs import directory
+from tff_fedsa.sweeps import sweep_file
+from tff_fedsa.sweeps import values as values_lib
 
 _SMALL = """
   [flags]
@@ -97,7 +97,7 @@ def test_mistakes_in_flags_are_found_before_anything_starts(planner, tmp_path):
   mine = {dry_run = true}
     """,
   )
-  with pytest.raises(sweep_file.SweepError) as error:
+  with pytest.raises(values_lib.SweepError) as error:
     planner.plan(sweep, str(tmp_path / 'runs'))
   message = str(error.value)
   for variant, part in (
@@ -141,49 +141,8 @@ def test_a_run_with_other_flags_is_in_the_way(
   sweep = _sweep(tmp_path, _SMALL)
   (run,) = planner.plan(sweep, str(tmp_path))
   _write_run(planner, run, 2)
-  with pytest.raises(sweep_file.SweepError, match=message):
+  with pytest.raises(values_lib.SweepError, match=message):
     planner.plan(sweep, str(tmp_path), [given])
-
-
-class _Machine:
-  def __init__(self, cores, gpus):
-    self.cores, self.gpus = cores, ['GPU'] * gpus
-
-
-@pytest.mark.parametrize(
-  'cores, gpus, gigabytes, expected',
-  [
-    # One run per core, one client at a time; or as many as memory holds.
-    (4, 0, 64, (4, '1', None)),
-    (4, 0, 5, (2, '2', None)),
-    (4, 0, 1, (1, '4', None)),
-    # One run per GPU.
-    (4, 2, 64, (2, None, '1')),
-  ],
-)
-def test_as_many_at_a_time_as_fit(
-  planner, monkeypatch, cores, gpus, gigabytes, expected
-):
-  from tff_fedsa.execution import devices
-
-  monkeypatch.setattr(devices, 'detect', lambda: _Machine(cores, gpus))
-  memory = types.SimpleNamespace(available=gigabytes * 1e9)
-  monkeypatch.setattr(planner.psutil, 'virtual_memory', lambda: memory)
-  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-  limits = planner._limits(10, None, 'in_process')
-  last = limits.environments[-1]
-  assert expected == (
-    len(limits.environments),
-    last.get('OMP_NUM_THREADS'),
-    last.get('CUDA_VISIBLE_DEVICES'),
-  )
-  # Results may not depend on it.
-  assert limits.flags.get('intra_op_threads') == (None if gpus else 1)
-  assert len(planner._limits(10, 3, 'in_process').environments) == 3
-  assert len(planner._limits(1, 3, 'in_process').environments) == 1
-  # The stock runtime has no such flag.
-  if not gpus:
-    assert 'intra_op_threads' not in planner._limits(1, 1, 'native').flags
 
 
 def _file(tmp_path, text):
@@ -223,7 +182,7 @@ def test_a_failed_run_is_shown_and_counted(planner, tmp_path, capsys):
   small = _SMALL.replace('  max_examples = 300\n', '')
   runs = planner.plan(_sweep(tmp_path, small + _FAILING), str(tmp_path))
   (run,) = runs
-  assert planner._run_all(runs, str(tmp_path), [{}]) == {run.path: 1}
+  assert planner.sweep_runs.run_all(runs, str(tmp_path), [{}]) == {run.path: 1}
   output = capsys.readouterr().out
   assert 'bad, seed 0 failed with status 1:' in output
   assert 'nowhere.npz' in output and f'(all of it: {run.log})' in output
@@ -234,24 +193,6 @@ def test_a_failed_run_is_shown_and_counted(planner, tmp_path, capsys):
     'status': 'failed',
     'exit_code': 1,
   }
-
-
-def test_the_record_keeps_the_order_of_the_file(planner, tmp_path):
-  path = str(tmp_path / 'sweep.json')
-  one, two, three = (
-    planner.Run(name, 0, str(tmp_path / name), (), 'waiting')
-    for name in ('one', 'two', 'three')
-  )
-
-  def order(*runs):
-    planner._Record(path, runs)
-    return list(json.loads((tmp_path / 'sweep.json').read_text())['runs'])
-
-  # As --only gives it, in parts; then all of it.
-  assert order(three) == ['three']
-  assert order(one) == ['three', 'one']
-  assert order(one, two, three) == ['one', 'two', 'three']
-  assert order(two) == ['one', 'two', 'three']
 
 
 @pytest.mark.slow

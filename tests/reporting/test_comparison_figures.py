@@ -50,7 +50,10 @@ def test_curves_are_means_with_bands(groups, tmp_path):
   # What was not finished is there as far as it got.
   assert any(list(line.get_ydata()) == [0.1, 0.4] for line in head.lines)
   names = [text.get_text() for text in head.get_legend().get_texts()]
-  assert names == ['fedsa', 'local']
+  assert names == ['FedSA', 'Local']
+  for axes in figure.axes:
+    assert axes.get_xlabel() == 'round'
+    assert axes.xaxis.get_tick_params().get('labelbottom', True)
   _saved(figure, tmp_path)
 
 
@@ -58,7 +61,7 @@ def test_boxes_are_of_clients(groups, tmp_path):
   figure = comparison_figures.per_client(groups)
   (axes,) = figure.axes
   labels = [label.get_text() for label in axes.get_yticklabels()]
-  assert labels == ['fedsa (nearest prototype)', 'local (nearest prototype)']
+  assert labels == ['FedSA (nearest prototype)', 'Local (nearest prototype)']
   offsets = axes.collections[0].get_offsets()
   np.testing.assert_allclose(offsets[:, 0], [1.0, 0.9, 0.8, 0.1])
   _saved(figure, tmp_path)
@@ -73,44 +76,3 @@ def test_communication_is_cumulative(groups, tmp_path):
   # Nothing is sent: a line across.
   np.testing.assert_allclose(axes.lines[1].get_ydata(), [0.65, 0.65])
   _saved(figure, tmp_path)
-
-
-@pytest.mark.parametrize('projection', ['pca', 'tsne'])
-def test_feature_spaces(projection, tmp_path):
-  random = np.random.default_rng(0)
-  centers = 10 * random.normal(size=[3, 5])
-  labels = np.repeat([0, 1, 2], 8)
-  features = centers[labels] + random.normal(size=[24, 5])
-  figure = figures.anchors_and_prototypes(
-    centers,
-    centers + 0.1,
-    np.array([True, True, False]),
-    ['a', 'b', 'c'],
-    [(centers, np.array([1, 0, 3]))],
-    features=[(features, labels)],
-    projection=projection,
-  )
-  (axes,) = figure.axes
-  assert [len(c.get_offsets()) for c in axes.collections[:2]] == [2, 24]
-  places = np.asarray(axes.collections[1].get_offsets())
-  # Classes stay apart.
-  means = np.stack([places[labels == label].mean(0) for label in range(3)])
-  spread = max(places[labels == i].std(axis=0).max() for i in range(3))
-  distances = np.linalg.norm(means[:, None] - means[None], axis=2)
-  assert distances[np.triu_indices(3, 1)].min() > 2 * spread
-  texts = [text.get_text() for text in axes.get_legend().get_texts()]
-  assert 'feature of an example' in texts
-  _saved(figure, tmp_path)
-
-
-def test_features_alone_have_a_key_of_classes():
-  features = np.random.default_rng(0).normal(size=[9, 4])
-  figure = figures.anchors_and_prototypes(
-    None,
-    np.zeros([3, 4]),
-    np.zeros(3, bool),
-    ['a', 'b', 'c'],
-    features=[(features, np.repeat([0, 1, 2], 3))],
-  )
-  texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-  assert texts == ['feature of an example', 'a', 'b', 'c']

@@ -2,7 +2,6 @@
 
 import collections
 
-import matplotlib.colors
 import numpy as np
 import pytest
 
@@ -98,55 +97,6 @@ def test_per_client_bars():
     assert accuracy in found
 
 
-def _space(num_classes=4, dim=6, present=None):
-  rng = np.random.default_rng(0)
-  anchors = rng.normal(size=(num_classes, dim)).astype(np.float32)
-  present = np.ones(num_classes, bool) if present is None else present
-  prototypes = np.where(present[:, None], anchors + 0.1, 0).astype(np.float32)
-  clients = [(prototypes, present.astype(np.float32))] * 2
-  names = [str(i) for i in range(num_classes)]
-  return anchors, prototypes, present, names, clients
-
-
-@pytest.mark.parametrize(
-  'present', [[True] * 4, [True, False, False, True], [False] * 4]
-)
-def test_anchors_and_prototypes(present):
-  figure = figures.anchors_and_prototypes(*_space(present=np.array(present)))
-  stars = [c for c in figure.axes[0].collections if c.get_sizes()[0] == 170]
-  circles = [c for c in figure.axes[0].collections if c.get_sizes()[0] == 70]
-  assert (len(stars), len(circles)) == (4, sum(present))
-  colors = {matplotlib.colors.to_hex(star.get_facecolor()[0]) for star in stars}
-  assert len(colors) == 4
-
-
-def test_prototypes_that_are_not_finite_are_left_out():
-  prototypes = np.arange(12, dtype=np.float32).reshape(4, 3)
-  prototypes[1, 2] = np.nan
-  present = np.array([True, True, True, False])
-  np.testing.assert_array_equal(
-    figures.finite_classes(prototypes, present), [True, False, True, False]
-  )
-  figure = figures.anchors_and_prototypes(None, prototypes, present, 'abcd')
-  places = [axes.get_offsets() for axes in figure.axes[0].collections]
-  assert np.isfinite(np.concatenate(places)).all()
-
-
-def test_prototypes_without_anchors():
-  present = np.array([True, False, True, True])
-  _, *others = _space(present=present)
-  figure = figures.anchors_and_prototypes(None, *others)
-  (axes,) = figure.axes
-  sizes = [c.get_sizes()[0] for c in axes.collections]
-  assert sizes.count(170) == 0 and sizes.count(70) == 3
-  assert {text.get_text() for text in axes.texts} == {'0', '2', '3'}
-  assert axes.get_title().startswith('Prototypes')
-  with pytest.raises(ValueError, match='two vectors or more, found 1'):
-    figures.anchors_and_prototypes(
-      None, np.zeros((2, 3)), np.array([True, False]), ['0', '1']
-    )
-
-
 def test_methods_draw_the_classifiers_that_they_have():
   history = [
     {'round': r, 'head_accuracy': 0.5, 'head_accuracy_p10': 0.1} for r in (0, 1)
@@ -177,6 +127,3 @@ def test_many_clients_and_classes_are_drawn(tmp_path):
   figure = figures.partition(counts, names)
   figures.save(figure, str(tmp_path / 'p.png'))
   assert max(figure.get_size_inches()) <= 18
-  figures.save(
-    figures.anchors_and_prototypes(*_space(100, 16)), str(tmp_path / 'a.png')
-  )

@@ -8,6 +8,7 @@ import pandas
 
 from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import documents
+from tff_fedsa.reporting import names
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import significance
 from tff_fedsa.reporting import tables
@@ -64,18 +65,24 @@ def texts(
   values = tables.per_run(groups)
   means = tables.over_seeds(groups, values)
   test_sets = tables.per_test_set(groups, values)
+  # Papers have titles; elsewhere are the names that flags take.
+  titles = {one.name: names.title(one.name, one.algorithm) for one in groups}
+
+  def titled(table: pandas.DataFrame) -> pandas.DataFrame:
+    return table.replace({'name': titles, 'reference': titles})
+
   setting = documents.setting(groups)
   written = {
     'runs.csv': values.to_csv(index=False),
     'comparison.csv': means.to_csv(index=False),
     'comparison.tex': documents.to_latex(
-      documents.comparison_table(means), setting, 'tab:comparison'
+      documents.comparison_table(titled(means)), setting, 'tab:comparison'
     ),
   }
   if len(test_sets):
     written['test_sets.csv'] = test_sets.to_csv(index=False)
     written['test_sets.tex'] = documents.to_latex(
-      documents.test_set_table(test_sets), setting, 'tab:test_sets'
+      documents.test_set_table(titled(test_sets)), setting, 'tab:test_sets'
     )
   differences = None
   if values['name'].nunique() > 1:
@@ -94,7 +101,9 @@ def texts(
       differences = f'{documents.to_markdown(table)}\n\n{note}'
       written['significance.csv'] = tested.to_csv(index=False)
       written['significance.tex'] = documents.to_latex(
-        table, note.replace('*', ''), 'tab:tests'
+        documents.significance_table(titled(tested)),
+        note.replace('*', ''),
+        'tab:tests',
       )
   written['report.md'] = documents.markdown(
     title,

@@ -10,21 +10,12 @@ import pandas
 
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import figures
+from tff_fedsa.reporting import names as names_lib
 from tff_fedsa.reporting import runs as runs_lib
+from tff_fedsa.reporting import style as style_lib
 
-_LINE_STYLES = ('-', '--', ':')
-
-
-def _styles(groups: Sequence[runs_lib.Group]) -> list[dict[str, Any]]:
-  """A group looks the same in every figure."""
-  palette = figures.PALETTE
-  return [
-    {
-      'color': palette[i % len(palette)],
-      'linestyle': _LINE_STYLES[i // len(palette) % len(_LINE_STYLES)],
-    }
-    for i in range(len(groups))
-  ]
+# Markers of a line, at most.
+_NUM_MARKERS = 8
 
 
 def _label(classifier: str) -> str:
@@ -74,54 +65,76 @@ def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
   names = [name for name in order if name in found]
   columns = min(len(names), 2)
   rows = -(-len(names) // columns)
-  figure = figures.new_figure(4.6 * columns + 2.4, 3.8 * rows + 0.4)
-  grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  figure = style_lib.new_figure(4.6 * columns + 2.4, 3.8 * rows + 0.4)
+  grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
   panels = grid.flatten()
+  styles = style_lib.of_groups(groups)
   for axes in panels[len(names) :]:
     axes.set_axis_off()
   lowest, highest = 1.0, 0.0
   for axes, name in zip(panels, names):
-    for group, style in zip(groups, _styles(groups)):
-      for run in group.runs:
-        own = [row for row in run.history if f'{name}_accuracy' in row]
-        if run.status != runs_lib.FINISHED and own:
-          axes.plot(
-            [row['round'] for row in own],
-            [row[f'{name}_accuracy'] for row in own],
-            linewidth=0.6,
-            marker='x',
-            markevery=[-1],
-            **style,
-          )
-      table = _accuracies(group, name)
-      if table.empty:
-        continue
-      mean, std = table.mean(axis=1), table.std(axis=1, ddof=1).fillna(0.0)
-      axes.plot(mean.index, mean, linewidth=1.6, **style)
-      axes.fill_between(
-        mean.index,
-        mean - std,
-        mean + std,
-        color=style['color'],
-        alpha=0.15,
-        linewidth=0,
-      )
-      # The first rounds would take most of the height.
-      settled = mean[mean.index >= max(1, mean.index.max() // 6)]
-      lowest = min(lowest, float(settled.min()))
-      highest = max(highest, float((mean + std).max()))
-    axes.set_title(_label(name))
+    for index, group in enumerate(groups):
+      low, high = _curve(axes, group, styles[index], name, index)
+      lowest, highest = min(lowest, low), max(highest, high)
+    axes.set(title=_label(name), xlabel='round', ylabel=_accuracy_label(name))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    figures.tidy(axes)
+    style_lib.tidy(axes)
   panels[0].set_ylim(max(0.0, lowest - 0.05), min(highest + 0.05, 1.01))
-  figure.supxlabel('round')
-  figure.supylabel(
-    'accuracy'
-    if set(names) <= set(client_evaluation.GLOBAL_CLASSIFIERS)
-    else 'accuracy (all test examples)'
-  )
   _name_groups(grid[0, -1], groups)
   return figure
+
+
+def _curve(
+  axes: Any,
+  group: runs_lib.Group,
+  style: style_lib.Style,
+  classifier: str,
+  index: int,
+) -> tuple[float, float]:
+  """Draws a group; returns its least and largest accuracy once it settled."""
+  column = f'{classifier}_accuracy'
+  for run in group.runs:
+    own = [row for row in run.history if column in row]
+    if run.status != runs_lib.FINISHED and own:
+      axes.plot(
+        [row['round'] for row in own],
+        [row[column] for row in own],
+        **{**style.line, 'marker': 'x', 'linewidth': 0.6, 'markevery': [-1]},
+      )
+  table = _accuracies(group, classifier)
+  if table.empty:
+    return 1.0, 0.0
+  mean, std = table.mean(axis=1), table.std(axis=1, ddof=1).fillna(0.0)
+  axes.plot(
+    mean.index,
+    mean,
+    linewidth=1.6,
+    markevery=_marked(len(mean), index),
+    **style.line,
+  )
+  axes.fill_between(
+    mean.index,
+    mean - std,
+    mean + std,
+    color=style.color,
+    alpha=0.15,
+    linewidth=0,
+  )
+  # The first rounds would take most of the height.
+  settled = mean[mean.index >= max(1, mean.index.max() // 6)]
+  return float(settled.min()), float((mean + std).max())
+
+
+def _marked(num_points: int, index: int) -> tuple[int, int]:
+  """Returns which points have markers: others than those of other lines."""
+  step = max(1, num_points // _NUM_MARKERS)
+  return index % step, step
+
+
+def _accuracy_label(classifier: str) -> str:
+  if classifier in client_evaluation.GLOBAL_CLASSIFIERS:
+    return 'accuracy'
+  return 'accuracy (all test examples)'
 
 
 def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
@@ -134,7 +147,7 @@ def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     groups: Of `runs.group`; those without `per_client.csv` are left out.
   """
   labels, boxes, styles = [], [], []
-  for group, style in zip(groups, _styles(groups)):
+  for group, style in zip(groups, style_lib.of_groups(groups)):
     tables = [
       run.per_client for run in group.finished if run.per_client is not None
     ]
@@ -150,10 +163,11 @@ def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
       ],
       axis=0,
     )
-    labels.append(f'{group.name} ({_label(counted)})')
+    title = names_lib.title(group.name, group.algorithm)
+    labels.append(f'{title} ({_label(counted)})')
     boxes.append(accuracies)
     styles.append(style)
-  figure = figures.new_figure(8.0, 1.2 + 0.36 * len(boxes))
+  figure = style_lib.new_figure(8.0, 1.2 + 0.36 * len(boxes))
   axes = figure.subplots()
   places = np.arange(len(boxes), 0, -1)
   drawn = axes.boxplot(
@@ -166,13 +180,15 @@ def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     medianprops={'color': 'black', 'linewidth': 1.4},
   )
   for place, values, box, style in zip(places, boxes, drawn['boxes'], styles):
-    box.set(facecolor=style['color'], alpha=0.35, edgecolor=style['color'])
+    box.set(facecolor=style.color, alpha=0.35, edgecolor=style.color)
     axes.scatter(
       values,
       np.full(len(values), place),
-      s=9,
-      color=style['color'],
-      linewidths=0,
+      s=14,
+      marker=style.marker,
+      facecolor='white' if style.is_hollow else style.color,
+      edgecolor=style.color,
+      linewidths=0.6,
       zorder=3,
     )
   axes.set_yticks(places, labels)
@@ -180,7 +196,7 @@ def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     xlabel='accuracy of a client on its test data, mean over seeds',
     title=f'Spread over clients ({len(boxes[0])})' if boxes else '',
   )
-  figures.tidy(axes)
+  style_lib.tidy(axes)
   axes.grid(axis='y', visible=False)
   return figure
 
@@ -194,9 +210,9 @@ def communication(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
   Args:
     groups: Of `runs.group`.
   """
-  figure = figures.new_figure(8.6, 4.8)
+  figure = style_lib.new_figure(8.6, 4.8)
   axes = figure.subplots()
-  for group, style in zip(groups, _styles(groups)):
+  for group, style in zip(groups, style_lib.of_groups(groups)):
     names = classifiers_of(group)
     if not names:
       continue
@@ -207,28 +223,26 @@ def communication(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
     accuracy = table.mean(axis=1).loc[sent.index]
     if not group.finished[0].history[-1].get('bytes_up_per_client'):
       last = accuracy.iloc[-1]
-      axes.axhline(last, color=style['color'], linewidth=1, linestyle=':')
+      axes.axhline(last, color=style.color, linewidth=1, linestyle=':')
+      title = names_lib.title(group.name, group.algorithm)
       axes.annotate(
-        f'{group.name}: nothing is sent',
+        f'{title}: nothing is sent',
         (0.01, last),
         xycoords=axes.get_yaxis_transform(),
         xytext=(0, 3),
         textcoords='offset points',
-        color=style['color'],
+        color=style.color,
         fontsize=9,
       )
       continue
-    axes.plot(sent, accuracy, linewidth=1.4, **style)
-    axes.scatter(
-      sent.iloc[-1:], accuracy.iloc[-1:], s=22, color=style['color'], zorder=3
-    )
+    axes.plot(sent, accuracy, linewidth=1.4, markevery=[-1], **style.line)
   axes.set(
     xscale='log',
     xlabel='sent and received by all clients so far, MB (10$^6$ bytes)',
     ylabel='accuracy (all test examples)',
     title='Accuracy and communication',
   )
-  figures.tidy(axes)
+  style_lib.tidy(axes)
   _name_groups(axes, groups)
   return figure
 
@@ -247,8 +261,14 @@ def _megabytes_sent(run: runs_lib.Run) -> pandas.Series:
 
 def _name_groups(axes: Any, groups: Sequence[runs_lib.Group]) -> None:
   handles = [
-    axes.plot([], [], linewidth=2, label=group.name, **style)[0]
-    for group, style in zip(groups, _styles(groups))
+    axes.plot(
+      [],
+      [],
+      linewidth=1.6,
+      label=names_lib.title(group.name, group.algorithm),
+      **style.line,
+    )[0]
+    for group, style in zip(groups, style_lib.of_groups(groups))
     if any(run.history for run in group.runs)
   ]
   axes.legend(

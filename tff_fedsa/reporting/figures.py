@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 import itertools
 from typing import Any, Optional
 
-import matplotlib
 from matplotlib import figure as figure_lib
 from matplotlib import lines as lines_lib
-from matplotlib import patheffects
 from matplotlib import ticker
 import matplotlib.backends.backend_agg
 import numpy as np
 
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.reporting import style
 
-# Okabe and Ito's palette: distinguishable for colour-blind readers.
+# Of `style.PALETTE`; a classifier has one colour in every figure of a run.
 _COLORS = {
   'prototype': '#0072B2',
   'anchor': '#D55E00',
@@ -30,18 +29,9 @@ _LOSS_COLORS = {
   'loss_calibration': '#CC79A7',
   'loss_distillation': '#56B4E9',
 }
-PALETTE = (
-  '#0072B2',
-  '#E69F00',
-  '#009E73',
-  '#CC79A7',
-  '#56B4E9',
-  '#D55E00',
-  '#F0E442',
-  '#000000',
-  '#999999',
-  '#882255',
-)
+_OTHER_COLORS = [
+  color for color in style.PALETTE if color not in _LOSS_COLORS.values()
+]
 CLASSIFIER_LABELS = {
   'prototype': 'nearest prototype',
   'anchor': 'nearest anchor',
@@ -60,27 +50,10 @@ def save(figure: figure_lib.Figure, path: str) -> None:
   figure.savefig(path, dpi=150)
 
 
-def new_figure(width: float, height: float) -> figure_lib.Figure:
-  """Returns an empty figure of so many inches."""
-  return figure_lib.Figure(figsize=(width, height), layout='constrained')
-
-
-def _outline() -> list[patheffects.AbstractPathEffect]:
-  """Makes text readable over marks and lines."""
-  return [patheffects.withStroke(linewidth=2.5, foreground='white')]
-
-
-def tidy(axes: Any) -> None:
-  """Gives axes the style of all figures."""
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.grid(alpha=0.25, linewidth=0.6)
-  axes.set_axisbelow(True)
-
-
 def _palette(architectures: Sequence[str]) -> dict[str, Any]:
   """Returns a colour for each architecture, in order of appearance."""
   names = list(dict.fromkeys(architectures))
-  return dict(zip(names, np.resize(PALETTE, len(names))))
+  return dict(zip(names, np.resize(style.PALETTE, len(names))))
 
 
 def _architecture_legend(
@@ -110,7 +83,7 @@ def curves(
     history: Rows with `metrics.COLUMNS`.
     title: Above the figure.
   """
-  figure = new_figure(12.5, 4.2)
+  figure = style.new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
   rounds = np.array([row['round'] for row in history])
   known = (
@@ -136,14 +109,14 @@ def curves(
     spread = [n for n in history[0] if n.startswith(f'{main}_accuracy_')]
   else:
     spread = [f'{main}_accuracy_p10']
-  for column, style in zip(spread, itertools.cycle(_SPREAD_STYLES)):
+  for column, dashes in zip(spread, itertools.cycle(_SPREAD_STYLES)):
     of = column.removeprefix(f'{main}_accuracy_')
     left.plot(
       rounds,
       [row[column] for row in history],
       color=_COLORS[base],
       linewidth=0.9,
-      linestyle=style,
+      linestyle=dashes,
       label=f'{labels[base]}, '
       + (of if is_global else '10th percentile of clients'),
     )
@@ -167,11 +140,15 @@ def curves(
   terms = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
   names = [n for n in _LOSS_COLORS if n in terms]
   names += [n for n in terms if n not in _LOSS_COLORS]
+  # Terms of own methods, in other colours and styles.
+  others = [n for n in names if n not in _LOSS_COLORS]
   for name in names:
     right.plot(
       [row['round'] for row in trained],
       [row[name] for row in trained],
-      color=_LOSS_COLORS.get(name, '#999999'),
+      color=_LOSS_COLORS.get(name)
+      or _OTHER_COLORS[others.index(name) % len(_OTHER_COLORS)],
+      linestyle='-' if name in _LOSS_COLORS else '--',
       linewidth=2.0 if name == 'loss' else 1.2,
       label=name.removeprefix('loss_').replace('_', ' ')
       if name != 'loss'
@@ -191,7 +168,7 @@ def curves(
       fontsize=9,
     )
   for axes in (left, right):
-    tidy(axes)
+    style.tidy(axes)
   if title:
     figure.suptitle(title)
   return figure
@@ -211,7 +188,7 @@ def partition(
   """
   num_clients, num_classes = counts.shape
   height = min(2.4 + 0.26 * num_classes, 16.0)
-  figure = new_figure(min(3.4 + 0.32 * num_clients, 18.0), height)
+  figure = style.new_figure(min(3.4 + 0.32 * num_clients, 18.0), height)
   axes = figure.subplots()
   clients, classes = np.nonzero(counts)
   values = counts[clients, classes]
@@ -262,7 +239,7 @@ def per_client_accuracy(
   accuracies = correct / sizes
   order = np.argsort(accuracies, kind='stable')
   palette = _palette(architectures)
-  figure = new_figure(min(4.5 + 0.26 * len(order), 18.0), 4.2)
+  figure = style.new_figure(min(4.5 + 0.26 * len(order), 18.0), 4.2)
   axes = figure.subplots()
   axes.bar(
     range(len(order)),
@@ -277,7 +254,7 @@ def per_client_accuracy(
     xytext=(0, 3),
     textcoords='offset points',
     fontsize=9,
-    path_effects=_outline(),
+    path_effects=style.outline(),
   )
   axes.set(
     xlabel='client (sorted)',
@@ -288,216 +265,6 @@ def per_client_accuracy(
   if len(order) <= 40:
     axes.set_xticks(range(len(order)), order)
   _architecture_legend(axes, palette, 's')
-  tidy(axes)
+  style.tidy(axes)
   axes.grid(axis='x', visible=False)
   return figure
-
-
-def finite_classes(prototypes: np.ndarray, present: np.ndarray) -> np.ndarray:
-  """Returns which classes have a prototype that can be drawn.
-
-  Args:
-    prototypes: float[num_classes, feature_dim]; not finite where a server's
-      training diverged.
-    present: bool[num_classes], which of them there are.
-
-  Returns:
-    bool[num_classes].
-  """
-  return np.logical_and(present, np.isfinite(prototypes).all(axis=1))
-
-
-def anchors_and_prototypes(
-  anchors: Optional[np.ndarray],
-  prototypes: np.ndarray,
-  present: np.ndarray,
-  class_names: Sequence[str],
-  client_prototypes: Sequence[tuple[np.ndarray, np.ndarray]] = (),
-  *,
-  features: Sequence[tuple[np.ndarray, np.ndarray]] = (),
-  projection: str = 'pca',
-  title: str = '',
-) -> figure_lib.Figure:
-  """Draws the feature space in 2-D: anchors, prototypes, features.
-
-  The projection `pca` is on the two directions in which the anchors and the
-  prototypes present vary most; the clients' prototypes, too, where there are no
-  anchors; the features, where there is none of these. `tsne` puts what is near
-  in 512 dimensions near in two, says nothing of larger distances, and places
-  all vectors together.
-
-  Args:
-    anchors: float[num_classes, feature_dim]; None where there are none.
-    prototypes: float[num_classes, feature_dim], global ones.
-    present: bool[num_classes], which of them there are; those that are not
-      finite, of a server whose training diverged, are left out.
-    class_names: One per class.
-    client_prototypes: Per client `(vectors, counts)`, drawn as small dots.
-    features: Per client `(vectors, labels)` of examples, drawn as crosses.
-    projection: `pca` or `tsne`.
-    title: Above the figure.
-
-  Raises:
-    ValueError: If there are fewer than two vectors, which have no directions.
-  """
-  client_prototypes = list(client_prototypes)
-  present = finite_classes(prototypes, present)
-  fitted = prototypes[present]
-  if anchors is not None:
-    fitted = np.concatenate([anchors, fitted])
-  else:
-    theirs = [vectors[counts > 0] for vectors, counts in client_prototypes]
-    fitted = np.concatenate([fitted, *theirs])
-  if features and len(fitted) < 2:
-    fitted = np.concatenate([vectors for vectors, _ in features])
-  if len(fitted) < 2:
-    raise ValueError(f'Expected two vectors or more, found {len(fitted)}.')
-  held = [np.flatnonzero(counts > 0) for _, counts in client_prototypes]
-  parts = [vectors[own] for own, (vectors, _) in zip(held, client_prototypes)]
-  parts += [vectors for vectors, _ in features]
-  parts.append(prototypes[present])
-  if anchors is not None:
-    parts.append(anchors)
-  places, axis_labels = (
-    _tsne(parts) if projection == 'tsne' else _pca(parts, fitted)
-  )
-  num_classes = len(class_names)
-  cmap = matplotlib.colormaps['tab10' if num_classes <= 10 else 'nipy_spectral']
-  colors = [
-    cmap(i if num_classes <= 10 else i / max(num_classes - 1, 1))
-    for i in range(num_classes)
-  ]
-  figure = new_figure(8.2, 6.2)
-  axes = figure.subplots()
-  remaining = iter(places)
-  for own in held:
-    x, y = next(remaining).T
-    axes.scatter(
-      x, y, s=9, c=[colors[c] for c in own], alpha=0.45, linewidths=0
-    )
-  for _, labels in features:
-    x, y = next(remaining).T
-    axes.scatter(
-      x,
-      y,
-      s=12,
-      marker='x',
-      c=[colors[c] for c in labels],
-      alpha=0.5,
-      linewidths=0.7,
-    )
-  prototype_places = np.zeros((num_classes, 2))
-  prototype_places[present] = next(remaining)
-  for label in np.flatnonzero(present):
-    x, y = prototype_places[label]
-    axes.scatter(
-      x,
-      y,
-      s=70,
-      color=colors[label],
-      marker='o',
-      edgecolors='black',
-      linewidths=0.6,
-      zorder=3,
-    )
-  named, named_places = np.flatnonzero(present), prototype_places
-  if anchors is not None:
-    named, named_places = np.arange(num_classes), next(remaining)
-    for label in range(num_classes):
-      if present[label]:
-        axes.plot(
-          *np.stack([named_places[label], prototype_places[label]]).T,
-          color=colors[label],
-          linewidth=1,
-          alpha=0.7,
-        )
-      x, y = named_places[label]
-      axes.scatter(
-        x,
-        y,
-        s=170,
-        color=colors[label],
-        marker='*',
-        edgecolors='black',
-        linewidths=0.6,
-        zorder=4,
-      )
-  if num_classes <= 30:
-    for label in named:
-      axes.annotate(
-        class_names[label],
-        named_places[label],
-        xytext=(7, 6),
-        textcoords='offset points',
-        fontsize=9,
-        path_effects=_outline(),
-        zorder=5,
-      )
-  marks = []
-  if anchors is not None:
-    marks.append(('*', 13, 'anchor'))
-  if present.any():
-    marks.append(('o', 8, 'global prototype'))
-  if client_prototypes:
-    marks.append(('o', 3, "client's prototype"))
-  if features:
-    marks.append(('x', 4, 'feature of an example'))
-  keys: list[Any] = [(*mark, 'grey') for mark in marks]
-  if not named.size and num_classes <= 30:
-    # Nothing in the figure says which class is which.
-    keys += [('s', 6, n, color) for n, color in zip(class_names, colors)]
-  axes.legend(
-    handles=[
-      lines_lib.Line2D(
-        [],
-        [],
-        marker=marker,
-        markersize=size,
-        linestyle='',
-        color=color,
-        label=label,
-      )
-      for marker, size, label, color in keys
-    ],
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-  )
-  kind = 't-SNE' if projection == 'tsne' else 'PCA'
-  what = 'Prototypes' if anchors is None else 'Anchors and prototypes'
-  axes.set(
-    xlabel=axis_labels[0],
-    ylabel=axis_labels[1],
-    title=title or f'{what}, feature space in 2-D ({kind})',
-  )
-  # Distances mean something, so both axes have one scale.
-  axes.set_aspect('equal', adjustable='datalim')
-  tidy(axes)
-  return figure
-
-
-def _pca(
-  parts: Sequence[np.ndarray], fitted: np.ndarray
-) -> tuple[list[np.ndarray], tuple[str, str]]:
-  center = fitted.mean(axis=0)
-  _, scales, directions = np.linalg.svd(fitted - center, full_matrices=False)
-  explained = scales[:2] ** 2 / np.sum(scales**2)
-  return [(vectors - center) @ directions[:2].T for vectors in parts], (
-    f'first principal direction ({explained[0]:.0%} of variance)',
-    f'second principal direction ({explained[1]:.0%})',
-  )
-
-
-def _tsne(
-  parts: Sequence[np.ndarray],
-) -> tuple[list[np.ndarray], tuple[str, str]]:
-  from sklearn import manifold  # Slow to import.
-
-  vectors = np.concatenate(parts)
-  placed = manifold.TSNE(
-    perplexity=min(30.0, (len(vectors) - 1) / 3),
-    init='pca',
-    random_state=0,
-  ).fit_transform(vectors)
-  ends = np.cumsum([len(part) for part in parts])
-  return np.split(placed, ends[:-1]), ('t-SNE, first', 't-SNE, second')

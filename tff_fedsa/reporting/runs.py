@@ -16,6 +16,7 @@ import pandas
 from tff_fedsa import files
 from tff_fedsa.runs import directory as directory_lib
 from tff_fedsa.runs import recorders
+from tff_fedsa.sweeps import record
 
 FINISHED = directory_lib.FINISHED
 
@@ -111,17 +112,10 @@ def find(directories: Sequence[str], defaults: Mapping[str, str]) -> list[Run]:
 def _planned(top: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
   """Yields path and record of each run of sweeps below or around `top`."""
   parent = os.path.dirname(top)
-  records = [
-    os.path.join(folder, 'sweep.json')
-    for folder in (parent, os.path.dirname(parent))
-  ]
-  records += [
-    os.path.join(folder, 'sweep.json') for folder, _, _ in os.walk(top)
-  ]
-  for record in records:
-    if os.path.exists(record):
-      for relative, planned in files.read_json(record)['runs'].items():
-        yield os.path.join(os.path.dirname(record), relative), planned
+  around = [parent, os.path.dirname(parent)]
+  for root in [*around, *(folder for folder, _, _ in os.walk(top))]:
+    for relative, planned in record.read(root).items():
+      yield os.path.join(root, relative), planned
 
 
 def _read(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import math
-from typing import Optional
 
 import numpy as np
 import pandas
@@ -10,6 +9,7 @@ from scipy import optimize
 from scipy import stats
 from statsmodels.stats import multitest
 
+from tff_fedsa.reporting import names
 from tff_fedsa.reporting import runs as runs_lib
 
 TESTS = ('t', 'wilcoxon')
@@ -48,7 +48,10 @@ def references(values: pandas.DataFrame, reference: str) -> dict[str, str]:
   algorithms = dict(zip(values['name'], values['algorithm']))
   if reference in algorithms:
     return {name: reference for name in algorithms if name != reference}
-  settings = {name: _setting(name, algorithms[name]) for name in algorithms}
+  settings = {
+    name: names.setting(name, algorithm)
+    for name, algorithm in algorithms.items()
+  }
   by_setting: dict[tuple[str, ...], str] = {}
   for name, setting in settings.items():
     if algorithms[name] == reference and setting is not None:
@@ -58,15 +61,6 @@ def references(values: pandas.DataFrame, reference: str) -> dict[str, str]:
     for name, setting in settings.items()
     if setting in by_setting and algorithms[name] != reference
   }
-
-
-def _setting(name: str, algorithm: str) -> Optional[tuple[str, ...]]:
-  """Returns a name's parts without the method; None if it does not say it."""
-  parts = name.split(',')
-  if algorithm not in parts:
-    return None
-  parts.remove(algorithm)
-  return tuple(parts)
 
 
 def compare(

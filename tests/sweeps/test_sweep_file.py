@@ -5,7 +5,8 @@ import textwrap
 
 import pytest
 
-from launch import sweep_file
+from tff_fedsa.sweeps import sweep_file
+from tff_fedsa.sweeps import values
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -50,7 +51,7 @@ def test_axes_are_combined_and_variants_added(tmp_path):
     'client_batch_size': 50,
     'alpha': 0.1,
   }
-  assert sweep_file.arguments(sweep.flags) == [
+  assert values.arguments(sweep.flags) == [
     '--total_rounds=5',
     '--shuffle=false',
   ]
@@ -91,7 +92,7 @@ def test_a_file_adds_to_its_base(tmp_path):
     'three': {'lambda_reg': 3},
   }
   (folder / 'base.toml').write_text("base = 'middle.toml'")
-  with pytest.raises(sweep_file.SweepError, match='middle.toml: a file is its'):
+  with pytest.raises(values.SweepError, match='middle.toml: a file is its'):
     sweep_file.read(str(tmp_path / 'try.toml'))
 
 
@@ -103,7 +104,7 @@ def test_repeats_alone_are_a_sweep(tmp_path):
 
 def test_flag_files_come_first():
   flags = {'alpha': 1.5, 'flagfile': ['a.flags', 'b.flags'], 'workers': [1, 2]}
-  assert sweep_file.arguments(flags) == [
+  assert values.arguments(flags) == [
     '--flagfile=a.flags',
     '--flagfile=b.flags',
     '--alpha=1.5',
@@ -148,13 +149,13 @@ def test_flag_files_come_first():
   ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
-  with pytest.raises(sweep_file.SweepError, match=message) as error:
+  with pytest.raises(values.SweepError, match=message) as error:
     _read(tmp_path, text)
   assert 'try.toml' in str(error.value)
 
 
 def test_a_missing_file_is_an_error():
-  with pytest.raises(sweep_file.SweepError, match='No such file'):
+  with pytest.raises(values.SweepError, match='No such file'):
     sweep_file.read('nowhere.toml')
 
 
@@ -164,3 +165,16 @@ def test_a_missing_file_is_an_error():
 def test_ready_made_sweeps_are_valid(path):
   sweep = sweep_file.read(str(path))
   assert len(sweep.seeds) >= 3 and len(sweep.variants) > 1
+
+
+def test_a_part_of_a_sweep_is_chosen(tmp_path):
+  whole = _read(tmp_path, "[axes]\nalgorithm = ['fedsa', 'fedgh', 'local']")
+  assert sweep_file.choose(whole) == whole
+  part = sweep_file.choose(whole, seeds=['2', '1', '2'], only=['fed*'])
+  assert part.seeds == (2, 1) and list(part.variants) == ['fedsa', 'fedgh']
+  with pytest.raises(values.SweepError, match='--seeds: expected integers'):
+    sweep_file.choose(whole, seeds=['1', 'x'])
+  with pytest.raises(
+    values.SweepError, match="no variant 'x[*]'; there are fed"
+  ):
+    sweep_file.choose(whole, only=['x*'])

@@ -1,0 +1,56 @@
+"""A method looks the same in every figure, and unlike every other one."""
+
+from tff_fedsa.algorithms import registry
+from tff_fedsa.reporting import names
+from tff_fedsa.reporting import runs
+from tff_fedsa.reporting import style
+
+
+def _groups(*named):
+  return [runs.Group(name, algorithm, []) for name, algorithm in named]
+
+
+def test_methods_have_styles_of_their_own():
+  styles = [style.of_method(name) for name in registry.NAMES]
+  assert len({(one.color, one.marker) for one in styles}) == len(styles)
+  # Whichever methods are compared, and in whichever order.
+  few = _groups(('local', 'local'), ('fedsa', 'fedsa'), ('mine', 'fedgh'))
+  assert style.of_groups(few) == [
+    style.of_method(name) for name in ('local', 'fedsa', 'fedgh')
+  ]
+
+
+def test_settings_of_a_method_differ_in_the_line():
+  groups = _groups(
+    *((f'{m},dim={d}', m) for d in (8, 16) for m in ('fedsa', 'local'))
+  )
+  styles = style.of_groups(groups)
+  assert styles[0] == style.of_method('fedsa')
+  assert styles[2] == style.of_method('fedsa', '--')
+  assert styles[3] == style.of_method('local', '--')
+
+
+def test_variants_of_one_method_have_other_colors_than_methods():
+  groups = _groups(
+    ('fedsa', 'fedsa'), *((f'no_{i}', 'fedsa') for i in range(9))
+  )
+  styles = style.of_groups(groups)
+  assert styles[0] == style.of_method('fedsa')
+  assert len(set(styles)) == len(styles)
+  methods = {style.of_method(name) for name in registry.NAMES}
+  assert not methods & set(styles[1:])
+  # The values of one hyper-parameter are variants, too.
+  values = _groups(
+    ('fedsa,lambda_reg=1', 'fedsa'), ('fedsa,lambda_reg=2', 'fedsa')
+  )
+  first, second = style.of_groups(values)
+  assert first.color != second.color
+
+
+def test_titles_are_those_of_papers():
+  assert names.title('lg_fedavg', 'lg_fedavg') == 'LG-FedAvg'
+  assert names.title('fedsa,dim=8', 'fedsa') == 'FedSA, dim=8'
+  assert names.title('no_anchors', 'fedsa') == 'no_anchors'
+  assert names.title('x', 'a method of the past') == 'x'
+  assert names.setting('fedsa,dim=8', 'fedsa') == ('dim=8',)
+  assert names.setting('bare', 'fedsa') is None

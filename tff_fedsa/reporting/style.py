@@ -1,0 +1,122 @@
+"""The look that all figures share."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib import figure as figure_lib
+from matplotlib import patheffects
+
+from tff_fedsa.algorithms import registry
+from tff_fedsa.reporting import names
+from tff_fedsa.reporting import runs as runs_lib
+
+# After Okabe and Ito, distinguishable for colour-blind readers. Their yellow is
+# too light for lines on white.
+PALETTE = (
+  '#0072B2',
+  '#E69F00',
+  '#009E73',
+  '#CC79A7',
+  '#56B4E9',
+  '#D55E00',
+  '#332288',
+  '#000000',
+  '#999999',
+  '#882255',
+)
+_MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*', 'p', 'h', 'd')
+_LINE_STYLES = ('-', '--', '-.', ':')
+
+
+class Style(NamedTuple):
+  """How a configuration is drawn.
+
+  Attributes:
+    color: Of its line, its box and its markers.
+    marker: Its marker.
+    is_hollow: Whether the marker is filled with white.
+    linestyle: Of its line.
+  """
+
+  color: str
+  marker: str
+  is_hollow: bool = False
+  linestyle: str = '-'
+
+  @property
+  def line(self) -> dict[str, Any]:
+    """Arguments of `Axes.plot`."""
+    return {
+      'color': self.color,
+      'marker': self.marker,
+      'markerfacecolor': 'white' if self.is_hollow else self.color,
+      'markersize': 5,
+      'linestyle': self.linestyle,
+    }
+
+
+def _numbered(number: int, linestyle: str = '-') -> Style:
+  return Style(
+    PALETTE[number % len(PALETTE)],
+    _MARKERS[number % len(_MARKERS)],
+    # Colours come again.
+    is_hollow=number // len(PALETTE) % 2 == 1,
+    linestyle=linestyle,
+  )
+
+
+def of_method(algorithm: str, linestyle: str = '-') -> Style:
+  """Returns the style of a method, which is the same in every figure.
+
+  Args:
+    algorithm: One of `registry.NAMES`.
+    linestyle: Of its line.
+  """
+  return _numbered(registry.NAMES.index(algorithm), linestyle)
+
+
+def of_groups(groups: Sequence[runs_lib.Group]) -> list[Style]:
+  """Returns a style for each configuration.
+
+  A method has its own colour and marker. Settings of a sweep over several
+  methods differ in the style of the line. Variants of one method, which is the
+  same for all of them, have colours and markers that no method has.
+
+  Args:
+    groups: Result of `runs.group`.
+  """
+  algorithms = [group.algorithm for group in groups]
+  settings: list[tuple[str, ...]] = []
+  styles = []
+  spare = len(registry.NAMES)
+  for group in groups:
+    known = group.algorithm in registry.NAMES
+    own = names.setting(group.name, group.algorithm)
+    if known and (own == () or algorithms.count(group.algorithm) == 1):
+      styles.append(of_method(group.algorithm))
+    elif known and own is not None and len(set(algorithms)) > 1:
+      if own not in settings:
+        settings.append(own)
+      linestyle = _LINE_STYLES[settings.index(own) % len(_LINE_STYLES)]
+      styles.append(of_method(group.algorithm, linestyle))
+    else:
+      styles.append(_numbered(spare, _LINE_STYLES[1]))
+      spare += 1
+  return styles
+
+
+def new_figure(width: float, height: float) -> figure_lib.Figure:
+  """Returns an empty figure of that size in inches."""
+  return figure_lib.Figure(figsize=(width, height), layout='constrained')
+
+
+def outline() -> list[patheffects.AbstractPathEffect]:
+  """Returns effects that make text readable over marks and lines."""
+  return [patheffects.withStroke(linewidth=2.5, foreground='white')]
+
+
+def tidy(axes: Any) -> None:
+  """Gives axes the style of all figures."""
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.grid(alpha=0.25, linewidth=0.6)
+  axes.set_axisbelow(True)

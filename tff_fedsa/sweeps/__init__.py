@@ -1,0 +1,1 @@
+"""Sweeps: what their files say, their record, what their runs share."""

@@ -1,0 +1,57 @@
+"""How the runs of a sweep share cores, memory and GPUs."""
+
+from collections.abc import Mapping, Sequence
+import os
+from typing import Any, NamedTuple, Optional
+
+import psutil
+
+_BYTES_PER_RUN = 2e9
+
+
+class Limits(NamedTuple):
+  """What each run of a sweep may take.
+
+  Attributes:
+    environments: Environment variables of each of those that run at a time.
+    flags: Flags by name, which a sweep may overrule.
+  """
+
+  environments: Sequence[Mapping[str, str]]
+  flags: Mapping[str, Any]
+
+
+def share(num_runs: int, max_parallel: Optional[int], runtime: str) -> Limits:
+  """Shares this machine between runs.
+
+  Args:
+    num_runs: How many runs there are.
+    max_parallel: How many run at a time; by default one per core, or per GPU if
+      there are any, with 2 GB of free memory for each.
+    runtime: Value of --runtime.
+  """
+  from tff_fedsa.execution import devices  # Imports TensorFlow.
+
+  found = devices.detect()
+  memory = int(psutil.virtual_memory().available // _BYTES_PER_RUN)
+  at_a_time = max_parallel or max(
+    1, min(len(found.gpus) or found.cores, memory)
+  )
+  at_a_time = min(at_a_time, num_runs)
+  if found.gpus and runtime == 'in_process':
+    numbers = ','.join(map(str, range(len(found.gpus))))
+    gpus = (os.environ.get('CUDA_VISIBLE_DEVICES') or numbers).split(',')
+    return Limits(
+      [{'CUDA_VISIBLE_DEVICES': gpus[i % len(gpus)]} for i in range(at_a_time)],
+      {},
+    )
+  cores = max(1, found.cores // at_a_time)
+  limits = {'max_concurrent_clients': cores}
+  if runtime == 'in_process':
+    # The last digits depend on it: it may not depend on how many run.
+    limits['intra_op_threads'] = 1
+  threads = {
+    f'{library}_NUM_THREADS': str(cores)
+    for library in ('OMP', 'OPENBLAS', 'MKL')
+  }
+  return Limits([threads] * at_a_time, limits)

@@ -1,0 +1,219 @@
+"""What a sweep file says: the variants and seeds of an experiment.
+
+A sweep file is TOML:
+
+  # Flags of every run, as launch.train takes them.
+  [flags]
+  flagfile = 'flags/fedsa.digits.flags'
+  total_rounds = 30
+
+  # Every combination of one value of each axis is a variant. An axis is named
+  # after a flag and lists its values …
+  [axes]
+  algorithm = ['fedsa', 'fedproto']
+  # … or has any name, and names sets of flags.
+  [axes.data]
+  dir01 = {alpha = 0.1}
+  iid = {partition = 'iid'}
+
+  # Variants that are listed one by one, besides those of the axes.
+  [variants]
+  no_anchors = {lambda_reg = 0, lambda_mcl = 0}
+
+and, before the first table, optionally
+
+  # Another file, relative to this one: holds what this one does not say, table
+  # entry by table entry.
+  base = 'others.toml'
+  # Of the sweep's directory; by default, the name of the file.
+  name = 'digits'
+  # Each variant runs once with each; by default, [0].
+  seeds = [0, 1, 2]
+  # Which flags get the seed; this is the default.
+  seed_flags = ['model_seed', 'sampling_seed', 'anchor_seed']
+  # Combinations of the axes to leave out.
+  exclude = [{algorithm = 'fedproto', data = 'iid'}]
+"""
+
+from collections.abc import Mapping, Sequence
+import difflib
+import fnmatch
+import os
+import re
+import tomllib
+from typing import Any, NamedTuple
+
+from tff_fedsa.sweeps import axes as axes_lib
+from tff_fedsa.sweeps import values as values_lib
+
+# Repeats must not change the data: `partition_seed` is not among them.
+SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
+
+_TABLES = ('flags', 'axes', 'variants')
+_KEYS = ('base', 'name', 'seeds', 'seed_flags', 'exclude', *_TABLES)
+_NAME = re.compile(r'[A-Za-z0-9][\w.,=+-]*')
+
+
+class Sweep(NamedTuple):
+  """The content of a sweep file.
+
+  Attributes:
+    name: Of the sweep's directory.
+    flags: Flags of every run, by name.
+    variants: Flags that make a variant, by its name.
+    seeds: Of the repeats of each variant.
+    seed_flags: Flags that get the seed.
+  """
+
+  name: str
+  flags: Mapping[str, Any]
+  variants: Mapping[str, Mapping[str, Any]]
+  seeds: Sequence[int]
+  seed_flags: Sequence[str]
+
+
+def read(path: str) -> Sweep:
+  """Reads a sweep file.
+
+  Raises:
+    SweepError: If it can't be read, or is not as above.
+  """
+  content = _load(path, ())
+  try:
+    return _parse(content, os.path.splitext(os.path.basename(path))[0])
+  except values_lib.SweepError as error:
+    raise values_lib.SweepError(f'{path}: {error}') from error
+
+
+def choose(
+  sweep: Sweep, seeds: Sequence[str] = (), only: Sequence[str] = ()
+) -> Sweep:
+  """Returns a part of a sweep.
+
+  Args:
+    sweep: The whole sweep.
+    seeds: Integers in place of its seeds, if there are any.
+    only: Patterns of names of variants to keep, if there are any; `*` and `?`
+      stand for any letters.
+
+  Raises:
+    SweepError: If a seed is no integer, or a pattern fits no variant.
+  """
+  if seeds:
+    try:
+      sweep = sweep._replace(seeds=tuple(dict.fromkeys(map(int, seeds))))
+    except ValueError as error:
+      raise values_lib.SweepError(
+        f'--seeds: expected integers, found {",".join(seeds)}.'
+      ) from error
+  for pattern in only:
+    if not fnmatch.filter(sweep.variants, pattern):
+      raise values_lib.SweepError(
+        f'--only: there is no variant {pattern!r}; there are '
+        f'{", ".join(sweep.variants)}.'
+      )
+  if not only:
+    return sweep
+  variants = {
+    name: own
+    for name, own in sweep.variants.items()
+    if any(fnmatch.fnmatch(name, pattern) for pattern in only)
+  }
+  return sweep._replace(variants=variants)
+
+
+def _load(path: str, seen: Sequence[str]) -> dict[str, Any]:
+  """Returns what a file says, with what it takes from its base."""
+  if path in seen:
+    raise values_lib.SweepError(
+      f'{" -> ".join([*seen, path])}: a file is its own base.'
+    )
+  try:
+    with open(path, 'rb') as file:
+      content = tomllib.load(file)
+  except OSError as error:
+    of = f', the base of {seen[-1]}' if seen else ''
+    raise values_lib.SweepError(
+      f'Cannot read the sweep file{of}: {error}.'
+    ) from error
+  except tomllib.TOMLDecodeError as error:
+    raise values_lib.SweepError(f'{path}: not valid TOML: {error}.') from error
+  if 'base' not in content:
+    return content
+  if not isinstance(content['base'], str):
+    raise values_lib.SweepError(
+      f'{path}: base: expected the name of a file, found {content["base"]!r}.'
+    )
+  base = _load(
+    os.path.normpath(os.path.join(os.path.dirname(path), content['base'])),
+    [*seen, path],
+  )
+  # Each file has a directory of its own.
+  base.pop('name', None)
+  for table in _TABLES:
+    if table in base and table in content:
+      content[table] = {
+        **values_lib.table(base[table], f'[{table}]'),
+        **values_lib.table(content[table], f'[{table}]'),
+      }
+  return {**base, **content}
+
+
+def _parse(content: Mapping[str, Any], default_name: str) -> Sweep:
+  for key in content:
+    if key not in _KEYS:
+      close = difflib.get_close_matches(key, _KEYS, 1)
+      hint = f'did you mean {close[0]!r}?' if close else 'is it a flag?'
+      raise values_lib.SweepError(
+        f'unknown key {key!r} ({hint}); known: {", ".join(_KEYS)}. Flags '
+        'belong into [flags].'
+      )
+  common = values_lib.flags_of(content.get('flags', {}), '[flags]')
+  axes = values_lib.table(content.get('axes', {}), '[axes]')
+  variants = dict(axes_lib.combinations(axes, content.get('exclude', [])))
+  listed = values_lib.table(content.get('variants', {}), '[variants]')
+  for name, given in listed.items():
+    if name in variants:
+      raise values_lib.SweepError(f'two variants are named {name!r}.')
+    variants[name] = values_lib.flags_of(given, f'variant {name!r}')
+  if not variants:
+    if axes:
+      raise values_lib.SweepError('exclude leaves no variant.')
+    # Nothing but repeats.
+    variants[str(common.get('algorithm', 'run'))] = {}
+  name = content.get('name', default_name)
+  for given in (name, *variants):
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+      raise values_lib.SweepError(
+        f'{given!r} names a directory: expected letters, digits and any of '
+        '_ . , = + - after the first.'
+      )
+  sweep = Sweep(
+    name,
+    common,
+    variants,
+    values_lib.distinct(content.get('seeds', [0]), 'seeds', int, 'integers'),
+    values_lib.distinct(
+      content.get('seed_flags', list(SEED_FLAGS)), 'seed_flags', str, 'flags'
+    ),
+  )
+  _check_distinct(sweep)
+  return sweep
+
+
+def _check_distinct(sweep: Sweep) -> None:
+  """Refuses two variants with the same flags, and seeds set twice."""
+  seen: dict[tuple[str, ...], str] = {}
+  for name, given in sweep.variants.items():
+    key = tuple(sorted(values_lib.arguments(given)))
+    if key in seen:
+      raise values_lib.SweepError(
+        f'variants {seen[key]!r} and {name!r} have the same flags.'
+      )
+    seen[key] = name
+    for flag in {**sweep.flags, **given}:
+      if flag in sweep.seed_flags:
+        raise values_lib.SweepError(
+          f'--{flag} is set by seeds: leave it out, or give seed_flags '
+          'without it.'
+        )
