@@ -117,5 +117,5 @@ def test_clients_prototypes_that_are_not_finite_are_left_out():
 
 
 def test_one_feature_has_no_two_directions():
-  with pytest.raises(ValueError, match='two features or more, found 4 of 1'):
+  with pytest.raises(ValueError, match='two features or more, found 8 of 1'):
     feature_space.draw(*_space(dim=1)[:4])
