@@ -82,6 +82,8 @@ def show(
   how = spec.partition_file or f'{spec.partition}, seed {spec.seed}'
   print(f'{source.name}, {how}')
   print(partition_summary.to_text(summary, max_rows=max_rows))
+  for notice in (*source.notices, *partition.notices):
+    print(notice)
   if directory is not None:
     os.makedirs(directory, exist_ok=True)
     partition.save(os.path.join(directory, 'partition.npz'))

@@ -28,10 +28,12 @@ def write_bytes(path: str, content: bytes) -> None:
     raise
 
 
-def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes arrays as an uncompressed `.npz` file, atomically."""
+def write_npz(
+  path: str, arrays: Mapping[str, np.ndarray], *, compress: bool = False
+) -> None:
+  """Writes arrays as an `.npz` file, atomically."""
   buffer = io.BytesIO()
-  np.savez(buffer, **arrays)
+  (np.savez_compressed if compress else np.savez)(buffer, **arrays)
   write_bytes(path, buffer.getvalue())
 
 

@@ -8,20 +8,20 @@ import pytest
 from tests.data import made_up_files
 from tff_fedsa.data import array_cache
 from tff_fedsa.data import datasets
-from tff_fedsa.data import images
+from tff_fedsa.data import image_files
 
 
 @pytest.fixture
 def decoded(monkeypatch):
   """Names of the files that were decoded, as they are."""
   names = []
-  decode = images._decode
+  decode = image_files._decode
 
   def recorded(file, image_size):
     names.append(os.path.basename(file))
     return decode(file, image_size)
 
-  monkeypatch.setattr(images, '_decode', recorded)
+  monkeypatch.setattr(image_files, '_decode', recorded)
   return names
 
 

@@ -9,6 +9,7 @@ from tff_fedsa.data import partition
 from tff_fedsa.data.partitions import client_dirichlet
 from tff_fedsa.data.partitions import dirichlet
 from tff_fedsa.data.partitions import domain
+from tff_fedsa.data.partitions import draws
 from tff_fedsa.data.partitions import extended_dirichlet
 from tff_fedsa.data.partitions import long_tail
 from tff_fedsa.data.partitions import nid1
@@ -223,7 +224,7 @@ def test_quantity_skew_is_of_sizes_only():
   assert sizes.min() >= 20 and sizes.max() > 4 * sizes.min()
   large = _counts(shares)[sizes.argmax()] / sizes.max()
   assert large.max() < 0.15
-  with pytest.raises(ValueError, match='Use fewer clients, a larger alpha'):
+  with pytest.raises(ValueError, match='8 clients of at least 300 examples'):
     quantity.quantity_skew(
       _LABELS, 8, alpha=0.5, least_samples=300, rng=np.random.RandomState(0)
     )
@@ -336,7 +337,7 @@ def test_shared_test_sets_are_shared_again_when_loaded(tmp_path):
   assert loaded.global_test['other one'].tolist() == [7]
 
 
-def test_impossible_requests_are_named(tmp_path):
+def test_impossible_requests_are_named(tmp_path, monkeypatch):
   def draw(name, num_clients, **options):
     return partition.draw(_LABELS, name, num_clients, seed=0, **options)
 
@@ -344,8 +345,14 @@ def test_impossible_requests_are_named(tmp_path):
     draw('natural', 5)
   with pytest.raises(ValueError, match=r'num_clients in \[1, 1797\]'):
     draw('iid', 2000)
-  with pytest.raises(ValueError, match='Use fewer clients'):
-    draw('dirichlet', 5, alpha=0.5, least_samples=500)
+  for name in ('dirichlet', 'extended_dirichlet', 'quantity_skew'):
+    with pytest.raises(
+      ValueError, match='5 clients of at least 500 examples .* need 2500'
+    ):
+      draw(name, 5, alpha=0.5, least_samples=500)
+  monkeypatch.setattr(draws, 'MAX_DRAWS', 20)
+  with pytest.raises(ValueError, match='No Dirichlet draw of 20'):
+    draw('dirichlet', 50, alpha=0.01, least_samples=30)
   with pytest.raises(ValueError, match=r'classes_per_client in \[1, 10\]'):
     draw('pathological', 5, classes_per_client=11)
   with pytest.raises(ValueError, match='No client is left for class 5'):
@@ -356,12 +363,12 @@ def test_impossible_requests_are_named(tmp_path):
     draw('domain', 5)
   with pytest.raises(ValueError, match=r'classes_per_client in \[1, 10\]'):
     draw('extended_dirichlet', 5, classes_per_client=11)
-  with pytest.raises(ValueError, match='to 1 of 4 clients of 2 classes'):
+  with pytest.raises(ValueError, match='4 clients of 2 classes cannot hold'):
     draw('extended_dirichlet', 4, classes_per_client=2)
   with pytest.raises(FileNotFoundError, match='No partition file'):
     partition.load(str(tmp_path / 'missing.npz'))
   (tmp_path / 'junk.npz').write_bytes(b'junk')
-  with pytest.raises(ValueError, match='is not a partition file'):
+  with pytest.raises(ValueError, match="junk.npz' is not an .npz file"):
     partition.load(str(tmp_path / 'junk.npz'))
 
 
@@ -371,15 +378,27 @@ def test_impossible_requests_are_named(tmp_path):
     ([[0, 1], []], [[2], [3]], 'Client 1 has no train example'),
     ([[0, 1], [1]], [[2], [3]], 'index 1 2 times'),
     ([[0], [1]], [[1], [3]], 'Example 1 is a test example of client 0 and'),
-    ([[0], [-1]], [[2], [3]], 'negative train index'),
+    ([[0], [-1]], [[2], [3]], 'Client 1 has a negative train example index'),
+    ([[0.5]], [[2]], 'Client 0 has train examples that are no indices'),
+    ([[[0]]], [[2]], r'Client 0 has train examples of shape \(1, 1\)'),
+    ([[2**64 - 1]], [[2]], 'Client 0 has a negative train example index'),
     ([[0]], [[2], [3]], 'of the same clients'),
     ([[0]], [[2, 2]], 'Client 0 has a test index twice'),
   ],
 )
 def test_invalid_partitions_are_named(train, test, message):
-  as_arrays = lambda parts: tuple(np.array(p, np.int64) for p in parts)
   with pytest.raises(ValueError, match=message):
-    partition.Partition(as_arrays(train), as_arrays(test))
+    partition.Partition(tuple(train), tuple(test))
+
+
+@pytest.mark.parametrize(
+  'labels', [_LABELS * 1_000_003, _LABELS.astype('u1'), _LABELS.astype(str)]
+)
+def test_labels_of_any_kind_are_dealt_out_alike(labels):
+  expected = partition.draw(_LABELS, 'dirichlet', 5, seed=0)
+  drawn = partition.draw(labels, 'dirichlet', 5, seed=0)
+  for ours, theirs in zip(drawn.train, expected.train, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_global_tests_are_no_train_examples():

@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tests import golden
 from tests.data import made_up_files
 from tff_fedsa.data import array_cache
 from tff_fedsa.data import client_data
+from tff_fedsa.data import datasets
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import partition
 from tff_fedsa.data import sources
@@ -136,6 +138,84 @@ def test_partition_file(tmp_path):
   for one, two in zip(task.clients, again.clients):
     np.testing.assert_array_equal(one.train['x'], two.train['x'])
     np.testing.assert_array_equal(one.test['y'], two.test['y'])
+  assert task.notices == again.notices == ()
+
+
+def test_a_partition_file_of_another_order_is_refused(tmp_path):
+  # Sorted by class instead: clients of one class would become nearly iid.
+  digits = datasets.load('digits')
+  order = np.argsort(digits.labels, kind='stable')
+  path, data = str(tmp_path / 'partition.npz'), str(tmp_path / 'sorted.npz')
+  tasks.load_task(tasks.TaskSpec()).partition.save(path)
+  np.savez(data, x=digits.images[order], y=digits.labels[order])
+  spec = tasks.TaskSpec(dataset='npz', data_dir=data, partition_file=path)
+  with pytest.raises(
+    ValueError, match=r"npz' was made for .* count digits, .*in another order"
+  ):
+    tasks.load_task(spec)
+  np.savez(data, x=digits.images[:100], y=digits.labels[:100])
+  with pytest.raises(ValueError, match=r'\(100 examples\), other labels'):
+    tasks.load_task(spec)
+
+
+def test_a_partition_file_without_an_origin_gives_a_notice():
+  task = tasks.load_task(
+    tasks.TaskSpec(
+      partition_file=str(
+        golden.TESTDATA / 'reference_runs' / 'digits_a0.1_s0.npz'
+      )
+    )
+  )
+  (notice,) = task.notices
+  assert 'does not say which data set' in notice
+  assert notice in tasks.report(task)
+
+
+@pytest.mark.parametrize('dtype', ['u1', 'i1', 'u2', 'u4', 'i8', 'u8', 'f4'])
+def test_the_dtype_of_labels_makes_no_difference(tmp_path, dtype):
+  path = str(tmp_path / 'own.npz')
+  labels = np.arange(60) % 4
+  np.savez(path, x=_images(60), y=labels.astype(dtype))
+  task = tasks.load_task(
+    tasks.TaskSpec(dataset='npz', data_dir=path, num_clients=3, alpha=5.0)
+  )
+  assert task.num_classes == 4 and task.notices == ()
+  drawn = partition.draw(labels, 'dirichlet', 3, seed=0, alpha=5.0)
+  np.testing.assert_array_equal(task.partition.train[0], drawn.train[0])
+
+
+def test_ids_as_labels_become_classes_with_a_notice(tmp_path):
+  path = str(tmp_path / 'own.npz')
+  ids = np.array([80331, 10115, 20095])[np.arange(60) % 3]
+  np.savez(path, x=_images(60), y=ids)
+  spec = tasks.TaskSpec(
+    dataset='npz', data_dir=path, num_clients=3, partition='iid'
+  )
+  task = tasks.load_task(spec)
+  assert task.class_names == ('10115', '20095', '80331')
+  report = tasks.report(task)
+  assert 'own.npz: the 3 distinct labels are not 0 to 2.' in report
+  for client in task.clients:
+    assert set(client.train['y']) == {0, 1, 2}
+
+
+def test_pixels_beyond_what_models_see_give_a_notice(tmp_path):
+  path = str(tmp_path / 'own.npz')
+  np.savez(path, x=_images(60).astype(np.float32), y=np.arange(60) % 3)
+
+  def report(**options):
+    spec = tasks.TaskSpec(
+      dataset='npz', data_dir=path, num_clients=3, partition='iid', **options
+    )
+    return tasks.report(tasks.load_task(spec))
+
+  assert 'pixels from 0 to 255 (float32) are from 0 to 255' in report()
+  assert 'Divide them by 255' in report()
+  assert 'pixels' not in report(normalization='dataset')
+  np.savez(path, x=_images(60) / np.float32(255), y=np.arange(60) % 3)
+  assert 'pixels' not in report()
+  np.savez(path, x=_images(60) // 128, y=np.arange(60) % 3)
+  assert 'images look nearly alike' in report()
 
 
 def test_client_data():
@@ -189,6 +269,7 @@ def test_bad_domains_are_named():
   for domains, message in (
     (np.array([0, 1, 2]), r'domains in \[0, 2\), found 2 at example 2'),
     (np.array([0, 1]), 'one domain for each of 3 images'),
+    (np.array([0, 0.5, 1]), 'integer domains, found 0.5 at example 1'),
     (None, 'without domains'),
   ):
     with pytest.raises(ValueError, match=message):
@@ -200,7 +281,8 @@ def test_bad_domains_are_named():
   [
     (_images(3), [0, 1, 7], ValueError, r'labels in \[0, 2\), found 7 at exam'),
     (_images(3), [0, 1, -1], ValueError, 'found -1 at example 2'),
-    (_images(3), [0.0, 1.0, 1.0], TypeError, 'integer labels, found float64'),
+    (_images(3), [0.0, 1.5, 1.0], ValueError, 'integer labels, found 1.5'),
+    (_images(3), [0j, 1j, 1j], TypeError, 'integer labels .*complex128'),
     (_images(3), [0, 1], ValueError, 'one label for each of 3 images'),
     (
       np.full((3, 4, 4, 3), np.nan, np.float32),
@@ -243,6 +325,13 @@ def test_bad_tasks_are_named():
     tasks.task_from_source(
       sources.from_arrays(_images(4), np.array([0, 1, 0, 1])),
       partition.Partition((np.array([0]),), (np.array([99]),)),
+    )
+  with pytest.raises(ValueError, match='has the index 7'):
+    tasks.task_from_source(
+      sources.from_arrays(_images(4), np.array([0, 1, 0, 1])),
+      partition.Partition(
+        (np.array([0]),), (np.array([1]),), {'all': np.array([7])}
+      ),
     )
   spec = input_spec.InputSpec((4, 4, 3))
   good = dict(x=_images(2), y=np.array([0, 1]))

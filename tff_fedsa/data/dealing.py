@@ -9,6 +9,7 @@ import numpy as np
 from tff_fedsa.data import datasets
 from tff_fedsa.data import held_out
 from tff_fedsa.data import partition as partition_lib
+from tff_fedsa.data import partition_file
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
 
@@ -35,7 +36,12 @@ def load(
     cache_dir=spec.cache_dir,
   )
   if spec.partition_file:
-    return source, partition_lib.load(spec.partition_file)
+    return source, partition_lib.load(
+      spec.partition_file,
+      labels=source.labels,
+      order=source.order,
+      ids_fn=source.ids_fn,
+    )
   return source, draw(spec, source)
 
 
@@ -88,7 +94,11 @@ def draw(
     test=_test_fn(spec, source, tests) if tests else None,
     **of_domains,
   )
-  return dataclasses.replace(drawn, global_test=tests)
+  return dataclasses.replace(
+    drawn,
+    global_test=tests,
+    origin=partition_file.origin_of(source.labels, source.order),
+  )
 
 
 def _test_fn(

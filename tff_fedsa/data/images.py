@@ -1,78 +1,177 @@
-"""Image files as one array: decoded, resized, and cached."""
+"""What images are legal, whatever the source, and what deserves a notice."""
 
-from collections.abc import Sequence
-import concurrent.futures
-import hashlib
-import os
-from typing import Optional
+from collections.abc import Iterable
+import math
+from typing import NamedTuple, Optional
 
 import numpy as np
 
-from tff_fedsa.data import array_cache
+from tff_fedsa.data import input_spec as input_spec_lib
+
+# Bytes that are looked at together; so much of arrays on disk is read in all.
+_CHUNK_BYTES = 2**22
+_MAPPED_BYTES = 2**27
+
+# What models see is about [-1, 1] or of unit variance: values beyond this make
+# training diverge, and images within such a range look all alike.
+_LARGE = 10.0
+_FLAT = 0.125
+
+_ADVICE = {
+  'f': 'Convert them, e.g. images.astype(np.float32).',
+  'b': 'Convert them, e.g. images.astype(np.float32).',
+  'u': 'Scale them to 8 bits, e.g. (images >> 8).astype(np.uint8) for 16 bits.',
+  'i': 'If they are in [0, 255], use images.astype(np.uint8).',
+}
 
 
-def read(
-  files: Sequence[str], image_size: int, *, cache_dir: Optional[str] = None
-) -> np.ndarray:
-  """Decodes image files, as RGB.
+class Examined(NamedTuple):
+  """What was found by looking at every pixel.
+
+  Attributes:
+    low: The smallest value.
+    high: The largest value.
+    num_constant: Images that have one value everywhere.
+    first_constant: The index of the first of these; None where there is none.
+    num_examined: Images that were looked at.
+  """
+
+  low: float
+  high: float
+  num_constant: int
+  first_constant: Optional[int]
+  num_examined: int
+
+
+def examine(images: np.ndarray, what: str) -> Examined:
+  """Looks at images, and refuses those that no model can be trained on.
 
   Args:
-    files: Paths, in the order of the result.
-    image_size: Images are resized to this many pixels square (bilinear, with
-      antialiasing; their proportions are not kept).
-    cache_dir: See `array_cache.load_or_build`.
-
-  Returns:
-    uint8[len(files), image_size, image_size, 3].
+    images: uint8 or float32[num_examples, height, width, channels]. Of a large
+      memory-mapped array of uint8, every k-th image is looked at.
+    what: Whose images they are, for messages.
 
   Raises:
-    ValueError: If a file is not a readable image; it is named.
+    ValueError: If the shape is another one, or images hold NaN or infinity; the
+      first one is named.
+    TypeError: For another dtype.
   """
-  shape = (len(files), image_size, image_size, 3)
-
-  def build(allocate):
-    images = allocate('images', shape, np.uint8)
-
-    def decode(index):
-      images[index] = _decode(files[index], image_size)
-
-    # Decoding releases Python's lock.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-      futures = [pool.submit(decode, index) for index in range(len(files))]
-      try:
-        for future in futures:
-          future.result()
-      except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-
-  root = os.path.commonpath([os.path.abspath(file) for file in files])
-  where = hashlib.sha256(root.encode()).hexdigest()[:8]
-  return array_cache.load_or_build(
-    build,
-    name=f'{os.path.basename(root)}-{image_size}px-{where}',
-    files=files,
-    cache_dir=cache_dir,
-  )['images']
-
-
-def _decode(file: str, image_size: int) -> np.ndarray:
-  import PIL.Image  # Only needed here.
-
-  try:
-    with PIL.Image.open(file) as image:
-      return np.asarray(
-        image.convert('RGB').resize(
-          (image_size, image_size), PIL.Image.Resampling.BILINEAR
-        )
-      )
-  # What Pillow's formats raise for a broken file.
-  except (
-    OSError,
-    SyntaxError,
-    ValueError,
-    PIL.Image.DecompressionBombError,
-  ) as error:
+  if images.dtype not in (np.uint8, np.float32):
+    raise TypeError(
+      f'{what}: expected images of dtype uint8 or float32, found '
+      f'{images.dtype}. {_ADVICE.get(images.dtype.kind, "")}'.rstrip()
+    )
+  if images.ndim != 4 or not images.size:
     raise ValueError(
-      f'{file!r} is not a readable image: {error}. Remove or replace it.'
-    ) from error
+      f'{what}: expected images [num_examples, height, width, channels], found '
+      f'shape {images.shape}. Grey images need a last axis of 1.'
+    )
+  is_float = images.dtype == np.float32
+  step = 1
+  if isinstance(images, np.memmap) and not is_float:
+    step = max(math.ceil(images.nbytes / _MAPPED_BYTES), 1)
+  looked_at = images[::step]
+  lows, highs = (np.empty(len(looked_at), images.dtype) for _ in range(2))
+  size = max(_CHUNK_BYTES // images[0].nbytes, 1)
+  for start in range(0, len(looked_at), size):
+    part = slice(start, start + size)
+    pixels = looked_at[part].reshape(len(lows[part]), -1)
+    lows[part], highs[part] = pixels.min(axis=1), pixels.max(axis=1)
+  if is_float:
+    # NaN is the smallest and the largest value of its image.
+    finite = np.isfinite(lows) & np.isfinite(highs)
+    if not finite.all():
+      raise ValueError(
+        f'{what}: {np.sum(~finite)} of {len(images)} images hold NaN or '
+        f'infinity; the first is example {finite.argmin()}.'
+      )
+  constant = np.flatnonzero(lows == highs)
+  return Examined(
+    float(lows.min()),
+    float(highs.max()),
+    len(constant),
+    int(constant[0]) * step if constant.size else None,
+    len(lows),
+  )
+
+
+def joined(parts: Iterable[Examined]) -> Examined:
+  """Returns what was found in several arrays as if they were one."""
+  lows, highs, constants, firsts, sizes = zip(*parts)
+  starts = np.cumsum((0, *sizes))
+  known = [s + f for s, f in zip(starts, firsts) if f is not None]
+  return Examined(
+    min(lows),
+    max(highs),
+    sum(constants),
+    int(known[0]) if known else None,
+    sum(sizes),
+  )
+
+
+def notices(
+  examined: Examined, shape: tuple[int, ...], what: str
+) -> tuple[str, ...]:
+  """Returns what deserves a notice in images as they are stored.
+
+  Args:
+    examined: Of `examine`.
+    shape: (height, width, channels).
+    what: Whose images they are.
+  """
+  found = []
+  if examined.num_constant:
+    found.append(
+      f'{what}: {examined.num_constant} of {examined.num_examined} images have '
+      'the same value in every pixel; the first is example '
+      f'{examined.first_constant}.'
+    )
+  height, width, channels = shape
+  if height in (1, 3) and width == channels and width > 4:
+    found.append(
+      f'{what}: images of shape {shape} seem to have their channels first. '
+      'Models expect them last: use images.transpose(0, 2, 3, 1).'
+    )
+  return tuple(found)
+
+
+def range_notices(
+  examined: Examined,
+  spec: input_spec_lib.InputSpec,
+  normalization: str,
+  what: str,
+) -> tuple[str, ...]:
+  """Returns what deserves a notice in the values that models see.
+
+  Args:
+    examined: Of `examine`.
+    spec: How models see these images.
+    normalization: The name behind it; `dataset` is always right.
+    what: Whose images they are.
+  """
+  if normalization == 'dataset':
+    return ()
+  scale, offset = np.asarray(spec.scale), np.asarray(spec.offset)
+  ends = np.stack(
+    np.broadcast_arrays(
+      examined.low * scale + offset, examined.high * scale + offset
+    )
+  )
+  low, high = ends.min(), ends.max()
+  stored = f'pixels from {examined.low:g} to {examined.high:g} ({spec.dtype})'
+  if max(-low, high) > _LARGE:
+    advice = (
+      'Divide them by 255'
+      if 1.0 < examined.high <= 255.0
+      else 'Scale them to [0, 1]'
+    )
+    return (
+      f'{what}: {stored} are from {low:g} to {high:g} as models see them, and '
+      f'training may diverge. {advice}, or use --normalization=dataset.',
+    )
+  if high - low < _FLAT:
+    return (
+      f'{what}: {stored} are from {low:g} to {high:g} as models see them: the '
+      'images look nearly alike. Scale them, or use --normalization=dataset.',
+    )
+  return ()

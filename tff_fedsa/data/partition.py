@@ -9,12 +9,13 @@ that the Dirichlet partition is the reference's, index for index.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import os
 from typing import Optional
 
 import numpy as np
 from sklearn import model_selection
 
+from tff_fedsa.data import labels as labels_lib
+from tff_fedsa.data import partition_file
 from tff_fedsa.data.partitions import client_dirichlet
 from tff_fedsa.data.partitions import dirichlet
 from tff_fedsa.data.partitions import domain
@@ -48,9 +49,6 @@ OPTIONS = {
 
 NAMES = tuple(OPTIONS)
 
-# Names of arrays in a partition file.
-_GLOBAL_TEST = 'global_test_'
-
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
@@ -62,10 +60,12 @@ class Partition:
       original test set), never train examples.
     global_test: By name, test examples of a global model; empty where there
       are only the clients' own.
+    origin: Whose examples the indices count; None where that is not known.
+    notices: What a user should know about it.
 
   Raises (when constructed):
-    ValueError: If a client has no train or no test example, an index is
-      negative or repeated, or an example is in train and test.
+    ValueError: If a client has no train or no test example, an index is no
+      whole number, negative or repeated, or an example is in train and test.
   """
 
   train: tuple[np.ndarray, ...]
@@ -73,13 +73,26 @@ class Partition:
   global_test: Mapping[str, np.ndarray] = dataclasses.field(
     default_factory=dict
   )
+  origin: Optional[partition_file.Origin] = None
+  notices: tuple[str, ...] = ()
 
   def __post_init__(self):
     for name in ('train', 'test'):
-      arrays = tuple(np.asarray(a, np.int64) for a in getattr(self, name))
+      arrays = tuple(
+        partition_file.checked_indices(
+          own,
+          f'Client {client} has',
+          f'{name} example',
+          'Use fewer clients, a larger alpha or least_samples.',
+        )
+        for client, own in enumerate(getattr(self, name))
+      )
       object.__setattr__(self, name, arrays)
     global_test = {
-      name: np.asarray(a, np.int64) for name, a in self.global_test.items()
+      name: partition_file.checked_indices(
+        own, f'Global test {name!r} has', 'example'
+      )
+      for name, own in self.global_test.items()
     }
     object.__setattr__(self, 'global_test', global_test)
     if not self.train or len(self.train) != len(self.test):
@@ -87,15 +100,6 @@ class Partition:
         'Expected train and test indices of the same clients, found '
         f'{len(self.train)} and {len(self.test)} clients.'
       )
-    for name in ('train', 'test'):
-      for client, indices in enumerate(getattr(self, name)):
-        if indices.ndim != 1 or not indices.size:
-          raise ValueError(
-            f'Client {client} has no {name} example. Use fewer clients, a '
-            'larger alpha or least_samples.'
-          )
-        if indices.min() < 0:
-          raise ValueError(f'Client {client} has a negative {name} index.')
     all_train = np.concatenate(self.train)
     unique, counts = np.unique(all_train, return_counts=True)
     if counts.max() > 1:
@@ -124,56 +128,45 @@ class Partition:
 
     Args:
       path: Of the file. Test sets of a global model are arrays
-        `global_test_<name>`.
+        `global_test_<name>`; the origin is `order`, `labels_sha256` and
+        `class_counts`.
+
+    Raises:
+      OSError: If writing fails; an old file stays as it was.
     """
-    arrays = {
-      f'{_GLOBAL_TEST}{name}': own for name, own in self.global_test.items()
-    }
-    for name in ('train', 'test'):
-      for client, indices in enumerate(getattr(self, name)):
-        arrays[f'{name}_{client}'] = indices
-    np.savez_compressed(path, **arrays)
+    partition_file.write(
+      path, self.train, self.test, self.global_test, self.origin
+    )
 
 
-def load(path: str) -> Partition:
-  """Reads a partition file as `Partition.save` writes it.
+def load(
+  path: str,
+  *,
+  labels: Optional[np.ndarray] = None,
+  order: str = '',
+  ids_fn: Optional[Callable[[], np.ndarray]] = None,
+) -> Partition:
+  """Reads a partition file, see `partition_file.read`.
 
   Args:
-    path: An `.npz` file with integer arrays `train_i` and `test_i` for clients
-      i = 0, 1, …, and perhaps `global_test_<name>`; others are ignored.
+    path: Of the file.
+    labels: int32[num_examples], of the data that it is used with; None checks
+      nothing of it.
+    order: Of these data, see `partition_file.Origin`.
+    ids_fn: Reads the ids of these data, text[num_examples].
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If it is not a partition file, or the partition is invalid.
+    ValueError: If it is not a partition file, the partition is invalid, or it
+      was made for other data or another order; the file is named, and the array
+      if it is one array.
   """
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f'No partition file at {path!r}.')
-  known: dict[bytes, np.ndarray] = {}
-
-  def shared(indices: np.ndarray) -> np.ndarray:
-    # A test set of many clients is one array again, and one copy of its images.
-    return known.setdefault(indices.tobytes(), indices)
-
+  data = None if labels is None else partition_file.origin_of(labels, order)
+  found = partition_file.read(path, data, ids_fn=ids_fn)
   try:
-    with np.load(path) as arrays:
-      num_clients = sum(name.startswith('train_') for name in arrays.files)
-      train, test = (
-        tuple(
-          shared(arrays[f'{name}_{client}']) for client in range(num_clients)
-        )
-        for name in ('train', 'test')
-      )
-      global_test = {
-        name.removeprefix(_GLOBAL_TEST): shared(arrays[name])
-        for name in arrays.files
-        if name.startswith(_GLOBAL_TEST)
-      }
-  except (KeyError, OSError, ValueError, EOFError) as error:
-    raise ValueError(
-      f'{path!r} is not a partition file: expected an .npz file with arrays '
-      f'train_0, test_0, train_1, …; {error}'
-    ) from error
-  return Partition(train, test, global_test)
+    return Partition(*found)
+  except ValueError as error:
+    raise ValueError(f'{path!r}: {error}') from error
 
 
 def split(
@@ -239,7 +232,7 @@ def draw(
   60
 
   Args:
-    labels: int[num_examples].
+    labels: Whole numbers or text[num_examples], see `labels.for_partition`.
     name: One of `NAMES`.
     num_clients: M.
     seed: Of the stream.
@@ -261,6 +254,7 @@ def draw(
   """
   if name not in NAMES:
     raise ValueError(f'Unknown partition {name!r}; known: {", ".join(NAMES)}.')
+  labels = labels_lib.for_partition(labels)
   rng = np.random.RandomState(seed)
   dealt = np.arange(len(labels)) if pool is None else pool
   if long_tail_rho is not None:

@@ -1,11 +1,15 @@
 """Sources: where images and labels come from, before any partition."""
 
+from collections.abc import Callable
 import dataclasses
-from typing import Optional
+import operator
+from typing import Any, Optional
 
 import numpy as np
 
+from tff_fedsa.data import images as images_lib
 from tff_fedsa.data import input_spec
+from tff_fedsa.data import labels as labels_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +28,16 @@ class Source:
     domains: int32[num_examples], in `[0, len(domain_names))`; where an example
       comes from. None where the data set has no domains.
     domain_names: One per domain.
+    sorted_as: How the examples are sorted, in words.
+    ids_fn: Reads text[num_examples], names of the examples that do not depend
+      on their order; None where the data set has none.
+    notices: What a user should know about these data. What the images give
+      cause for is added.
+    examined: What was found by looking at the images.
 
   Raises (when constructed):
-    ValueError: If arrays do not fit, labels or domains are out of range, or
-      images hold NaN or infinity; the first bad example is named.
+    ValueError: If arrays do not fit, labels, domains or `num_train` are out of
+      range, or images hold NaN or infinity; the first bad example is named.
     TypeError: For images or labels of another dtype.
   """
 
@@ -40,23 +50,61 @@ class Source:
   offset: float = -1.0
   domains: Optional[np.ndarray] = None
   domain_names: tuple[str, ...] = ()
+  sorted_as: str = 'as they are read'
+  ids_fn: Optional[Callable[[], np.ndarray]] = None
+  notices: tuple[str, ...] = ()
+  examined: images_lib.Examined = dataclasses.field(init=False)
 
   def __post_init__(self):
-    _check_images(self.name, self.images)
-    num_images = len(self.images)
-    labels = _checked_indices(
-      self.name, 'label', self.labels, num_images, self.num_classes
-    )
+    examined = images_lib.examine(self.images, self.name)
+    object.__setattr__(self, 'examined', examined)
+    notices = images_lib.notices(examined, self.images.shape[1:], self.name)
+    object.__setattr__(self, 'notices', (*self.notices, *notices))
+    labels = labels_lib.numbered(self.labels, self.num_classes, self.name)
     object.__setattr__(self, 'labels', labels)
+    self._check_length('label', labels)
+    object.__setattr__(self, 'num_train', self._checked_num_train())
     if self.domains is not None:
-      domains = _checked_indices(
-        self.name, 'domain', self.domains, num_images, len(self.domain_names)
+      domains = labels_lib.numbered(
+        self.domains, len(self.domain_names), self.name, kind='domain'
       )
       object.__setattr__(self, 'domains', domains)
+      self._check_length('domain', domains)
     elif self.domain_names:
       raise ValueError(
         f'{self.name}: domain_names {self.domain_names} without domains.'
       )
+
+  def _check_length(self, kind: str, found: np.ndarray) -> None:
+    if len(found) != len(self.images):
+      raise ValueError(
+        f'{self.name}: expected one {kind} for each of {len(self.images)} '
+        f'images, found {len(found)} {kind}s.'
+      )
+
+  def _checked_num_train(self) -> Optional[int]:
+    given: Any = self.num_train
+    if given is None:
+      return None
+    total = len(self.images)
+    if isinstance(given, float | np.floating) and float(given).is_integer():
+      given = int(given)
+    try:
+      number = -1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+      number = -1
+    if not 0 < number < total:
+      raise ValueError(
+        f'{self.name}: expected num_train, how many of the {total} examples '
+        f'are for training, to be a whole number in [1, {total - 1}], found '
+        f'{self.num_train!r}.'
+      )
+    return number
+
+  @property
+  def order(self) -> str:
+    """The data set and the order of its examples, in words."""
+    return f'{self.name}, {self.sorted_as}'
 
   @property
   def num_classes(self) -> int:
@@ -74,48 +122,6 @@ class Source:
     )
 
 
-def _check_images(name: str, images: np.ndarray) -> None:
-  if images.dtype not in (np.uint8, np.float32):
-    raise TypeError(
-      f'{name}: expected images of dtype uint8 or float32, found '
-      f'{images.dtype}. Convert them, e.g. images.astype(np.float32).'
-    )
-  if images.ndim != 4 or not images.size:
-    raise ValueError(
-      f'{name}: expected images [num_examples, height, width, channels], found '
-      f'shape {images.shape}. Grey images need a last axis of 1.'
-    )
-  if images.dtype == np.float32:
-    finite = np.isfinite(images).all(axis=(1, 2, 3))
-    if not finite.all():
-      raise ValueError(
-        f'{name}: {np.sum(~finite)} of {len(images)} images hold NaN or '
-        f'infinity; the first is example {finite.argmin()}.'
-      )
-
-
-def _checked_indices(
-  name: str, what: str, indices: np.ndarray, num_images: int, limit: int
-) -> np.ndarray:
-  """Returns labels or domains as int32[num_images], all in `[0, limit)`."""
-  indices = np.asarray(indices)
-  if not np.issubdtype(indices.dtype, np.integer):
-    raise TypeError(f'{name}: expected integer {what}s, found {indices.dtype}.')
-  if indices.shape != (num_images,):
-    raise ValueError(
-      f'{name}: expected one {what} for each of {num_images} images, found '
-      f'{what}s of shape {indices.shape}.'
-    )
-  bad = (indices < 0) | (indices >= limit)
-  if bad.any():
-    first = bad.argmax()
-    raise ValueError(
-      f'{name}: expected {what}s in [0, {limit}), found '
-      f'{indices[first]} at example {first} ({bad.sum()} such {what}s).'
-    )
-  return indices.astype(np.int32)
-
-
 def from_arrays(
   images: np.ndarray,
   labels: np.ndarray,
@@ -130,8 +136,8 @@ def from_arrays(
 
   Args:
     images: uint8 or float32[num_examples, height, width(, channels)].
-    labels: int[num_examples].
-    num_classes: By default the largest label + 1.
+    labels: Whole numbers or text[num_examples], see `labels.classes`.
+    num_classes: By default as many as there are distinct labels.
     num_train: See `Source`.
     name: See `Source`.
     scale: See `Source`; by default 1 / 127.5 for uint8 and 1 for float32.
@@ -140,11 +146,12 @@ def from_arrays(
   Raises:
     ValueError, TypeError: See `Source`.
   """
-  images, labels = np.asarray(images), np.asarray(labels)
+  if np.ma.is_masked(images):
+    raise ValueError(f'{name}: some pixels are masked. Fill them.')
+  images = np.asarray(images)
   if images.ndim == 3:
     images = images[..., np.newaxis]
-  if num_classes is None:
-    num_classes = int(labels.max(initial=-1)) + 1
+  classes = labels_lib.classes(labels, name, num_classes=num_classes)
   is_uint8 = images.dtype == np.uint8
   if scale is None:
     scale = 1.0 / 127.5 if is_uint8 else 1.0
@@ -153,9 +160,10 @@ def from_arrays(
   return Source(
     name=name,
     images=images,
-    labels=labels,
-    class_names=tuple(map(str, range(num_classes))),
+    labels=classes.labels,
+    class_names=classes.names,
     num_train=num_train,
     scale=scale,
     offset=offset,
+    notices=classes.notices,
   )

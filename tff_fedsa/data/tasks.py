@@ -8,9 +8,12 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from tff_fedsa.data import dealing
+from tff_fedsa.data import images as images_lib
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import labels as labels_lib
 from tff_fedsa.data import mapped_clients
-from tff_fedsa.data import normalization
+from tff_fedsa.data import normalization as normalization_lib
+from tff_fedsa.data import notices
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
@@ -43,6 +46,7 @@ class FederatedTask:
     clients: One `ClientExamples` per client.
     partition: The indices behind it; None for natural client data.
     global_test_sets: See `global_test`; empty where clients hold out their own.
+    notices: What a user should know about the data; `report` tells it.
   """
 
   name: str
@@ -51,6 +55,7 @@ class FederatedTask:
   clients: tuple[ClientExamples | mapped_clients.MappedClient, ...]
   partition: Optional[partition_lib.Partition] = None
   global_test_sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  notices: tuple[str, ...] = ()
 
   @property
   def num_clients(self) -> int:
@@ -97,18 +102,14 @@ def load_task(spec: TaskSpec) -> FederatedTask:
       message says what to change.
   """
   source, partition = dealing.load(spec)
-  task = task_from_source(
-    source, partition, image_size=spec.image_size, channels=spec.channels
-  )
-  return dataclasses.replace(
-    task,
-    input_spec=dataclasses.replace(
-      normalization.normalized(
-        task.input_spec, spec.normalization, [source.images[: source.num_train]]
-      ),
-      crop_padding=spec.augment_crop_padding,
-      flip=spec.augment_flip,
-    ),
+  return task_from_source(
+    source,
+    partition,
+    image_size=spec.image_size,
+    channels=spec.channels,
+    normalization=spec.normalization,
+    crop_padding=spec.augment_crop_padding,
+    flip=spec.augment_flip,
   )
 
 
@@ -118,6 +119,9 @@ def task_from_source(
   *,
   image_size: Optional[int] = None,
   channels: Optional[int] = None,
+  normalization: str = 'half',
+  crop_padding: int = 0,
+  flip: bool = False,
 ) -> FederatedTask:
   """Deals the examples of a source out to clients.
 
@@ -126,12 +130,21 @@ def task_from_source(
     partition: Indices into it.
     image_size: See `TaskSpec`.
     channels: See `TaskSpec`.
+    normalization: See `TaskSpec`.
+    crop_padding: See `InputSpec`.
+    flip: See `InputSpec`.
 
   Raises:
-    ValueError: If the partition has indices that the source does not.
+    ValueError: If the partition has indices that the source does not, or the
+      normalization does not fit the images.
   """
   largest = max(
-    int(indices.max()) for indices in (*partition.train, *partition.test)
+    int(indices.max())
+    for indices in (
+      *partition.train,
+      *partition.test,
+      *partition.global_test.values(),
+    )
   )
   if largest >= len(source.labels):
     raise ValueError(
@@ -158,16 +171,32 @@ def task_from_source(
       ClientExamples(gather(train), gather(test))
       for train, test in zip(partition.train, partition.test)
     )
+  input_spec = dataclasses.replace(
+    normalization_lib.normalized(
+      source.input_spec, normalization, [source.images[: source.num_train]]
+    ),
+    size=size,
+    channels=channels,
+    crop_padding=crop_padding,
+    flip=flip,
+  )
   return FederatedTask(
     name=source.name,
-    input_spec=dataclasses.replace(
-      source.input_spec, size=size, channels=channels
-    ),
+    input_spec=input_spec,
     class_names=source.class_names,
     clients=clients,
     partition=partition,
     global_test_sets=collections.OrderedDict(
       (name, gather(indices)) for name, indices in partition.global_test.items()
+    ),
+    notices=notices.logged(
+      (
+        *source.notices,
+        *partition.notices,
+        *images_lib.range_notices(
+          source.examined, input_spec, normalization, source.name
+        ),
+      )
     ),
   )
 
@@ -178,14 +207,17 @@ def task_from_clients(
   class_names: Sequence[str],
   *,
   name: str = 'clients',
+  client_names: Optional[Sequence[str]] = None,
 ) -> FederatedTask:
   """Makes a task of arrays that are per client already.
 
   Args:
-    clients: Dicts `x`, `y` of arrays, train and test.
+    clients: Dicts `x`, `y` of arrays, train and test; labels are numbers or
+      class names.
     input_spec: How models see the images.
     class_names: One per class.
     name: For messages.
+    client_names: For messages; by default their positions.
 
   Raises:
     ValueError: If a client is empty or its arrays do not fit the input spec,
@@ -194,26 +226,45 @@ def task_from_clients(
   """
   if not clients:
     raise ValueError(f'{name}: expected at least one client, found none.')
-  checked = []
+  class_names = tuple(class_names)
+  checked, examined = [], []
   for client_id, client in enumerate(clients):
+    whose = client_id if client_names is None else repr(client_names[client_id])
     parts = []
     for part, examples in zip(ClientExamples._fields, client):
-      what = f'{name}, client {client_id}, {part}'
-      if not len(examples['y']):
+      what = f'{name}, client {whose}, {part}'
+      images = np.asarray(examples['x'])
+      labels = labels_lib.named(examples['y'], class_names, what)
+      if not labels.size:
         raise ValueError(f'{what}: expected at least one example, found none.')
-      source = sources.Source(
-        what, np.asarray(examples['x']), examples['y'], tuple(class_names)
-      )
+      examined.append(images_lib.examine(images, what))
       expected = (input_spec.shape, input_spec.dtype)
-      found = (source.images.shape[1:], source.images.dtype.name)
+      found = (images.shape[1:], images.dtype.name)
       if found != expected:
         raise ValueError(
           f'{what}: expected images of shape and dtype {expected}, found '
           f'{found}.'
         )
-      parts.append(_examples(source.images, source.labels))
+      if len(images) != len(labels):
+        raise ValueError(
+          f'{what}: expected one label for each of {len(images)} images, found '
+          f'{len(labels)} labels.'
+        )
+      parts.append(_examples(images, labels))
     checked.append(ClientExamples(*parts))
-  return FederatedTask(name, input_spec, tuple(class_names), tuple(checked))
+  whole = images_lib.joined(examined)
+  return FederatedTask(
+    name,
+    input_spec,
+    class_names,
+    tuple(checked),
+    notices=notices.logged(
+      (
+        *images_lib.notices(whole, input_spec.shape, name),
+        *images_lib.range_notices(whole, input_spec, 'half', name),
+      )
+    ),
+  )
 
 
 def report(task: FederatedTask, *, batch_size: int = 1) -> str:
@@ -247,7 +298,7 @@ def report(task: FederatedTask, *, batch_size: int = 1) -> str:
   nowhere = np.flatnonzero(counts.sum(axis=0) == 0)
   if nowhere.size:
     lines.append(f'no client trains on the class(es) {_few(nowhere)}')
-  return '\n'.join(lines)
+  return '\n'.join((*lines, *task.notices))
 
 
 def _few(numbers: np.ndarray) -> str:

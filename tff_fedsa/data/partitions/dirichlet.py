@@ -4,8 +4,7 @@ from typing import Optional
 
 import numpy as np
 
-# A draw that leaves a client with too few examples is repeated.
-_MAX_DRAWS = 10_000
+from tff_fedsa.data.partitions import draws
 
 
 def dirichlet(
@@ -37,11 +36,12 @@ def dirichlet(
     rng: The stream to draw from.
 
   Raises:
-    ValueError: If no draw satisfies `least_samples`.
+    ValueError: If there are too few examples for `least_samples`, or no draw
+      satisfies it.
   """
   fair_share = len(labels) / num_clients
-  # Where it is impossible, no draw is needed to tell.
-  for _ in range(_MAX_DRAWS if least_samples <= fair_share else 0):
+  draws.check_possible(len(labels), num_clients, least_samples)
+  for _ in range(draws.MAX_DRAWS):
     parts: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
     sizes = np.zeros(num_clients, np.int64)
     for label in range(int(labels.max()) + 1):
@@ -69,7 +69,8 @@ def dirichlet(
     if sizes.min() >= max(least_samples, 1):
       return [np.concatenate(own) for own in parts]
   raise ValueError(
-    f'No Dirichlet draw of {_MAX_DRAWS} gave each of {num_clients} clients at '
-    f'least {least_samples} of {len(labels)} examples at alpha={alpha}. Use '
-    'fewer clients, a larger alpha or a smaller least_samples.'
+    f'No Dirichlet draw of {draws.MAX_DRAWS} gave each of {num_clients} '
+    f'clients at least {least_samples} of {len(labels)} examples at '
+    f'alpha={alpha}. Use fewer clients, a larger alpha or a smaller '
+    'least_samples.'
   )

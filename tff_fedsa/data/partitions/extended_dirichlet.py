@@ -3,9 +3,7 @@
 import numpy as np
 
 from tff_fedsa.data.partitions import dirichlet
-
-# A draw that leaves a class with too few clients is repeated.
-_MAX_DRAWS = 10_000
+from tff_fedsa.data.partitions import draws
 
 
 def extended_dirichlet(
@@ -45,8 +43,14 @@ def extended_dirichlet(
       f'Expected classes_per_client in [1, {num_classes}], found '
       f'{classes_per_client}.'
     )
+  draws.check_possible(len(labels), num_clients, least_samples)
+  if classes_per_client * num_clients < num_classes:
+    raise ValueError(
+      f'{num_clients} clients of {classes_per_client} classes cannot hold '
+      f'{num_classes} classes. Use more clients or a larger classes_per_client.'
+    )
   least_holders = max(classes_per_client * num_clients // num_classes // 2, 1)
-  for _ in range(_MAX_DRAWS):
+  for _ in range(draws.MAX_DRAWS):
     holders = np.zeros((num_classes, num_clients), bool)
     for client in range(num_clients):
       own = rng.choice(num_classes, classes_per_client, replace=False)
@@ -61,7 +65,7 @@ def extended_dirichlet(
         rng=rng,
       )
   raise ValueError(
-    f'No draw of {_MAX_DRAWS} gave each of {num_classes} classes to '
+    f'No draw of {draws.MAX_DRAWS} gave each of {num_classes} classes to '
     f'{least_holders} of {num_clients} clients of {classes_per_client} classes '
     'each. Use more clients or a larger classes_per_client.'
   )

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-# A draw that leaves a client with too few examples is repeated.
-_MAX_DRAWS = 10_000
+from tff_fedsa.data.partitions import draws
 
 
 def iid(
@@ -37,10 +36,9 @@ def quantity_skew(
   Raises:
     ValueError: If no draw satisfies `least_samples`.
   """
+  draws.check_possible(len(labels), num_clients, least_samples)
   indices = rng.permutation(len(labels))
-  # Where it is impossible, no draw is needed to tell.
-  is_possible = least_samples * num_clients <= len(labels)
-  for _ in range(_MAX_DRAWS if is_possible else 0):
+  for _ in range(draws.MAX_DRAWS):
     proportions = rng.dirichlet(np.repeat(alpha, num_clients))
     if np.isnan(proportions).any():
       # All of them underflowed, which takes a minute alpha.
@@ -50,7 +48,7 @@ def quantity_skew(
     if min(map(len, shares)) >= max(least_samples, 1):
       return shares
   raise ValueError(
-    f'No draw of {_MAX_DRAWS} gave each of {num_clients} clients at least '
+    f'No draw of {draws.MAX_DRAWS} gave each of {num_clients} clients at least '
     f'{least_samples} of {len(labels)} examples at alpha={alpha}. Use fewer '
     'clients, a larger alpha or a smaller least_samples.'
   )

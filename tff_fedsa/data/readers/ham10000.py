@@ -6,7 +6,7 @@ from typing import Optional
 
 import numpy as np
 
-from tff_fedsa.data import images
+from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
 
@@ -26,8 +26,8 @@ def read(
   Args:
     path: A folder with the table, and images in it or in folders of it; of
       images that are there twice, one is taken.
-    image_size: See `images.read`; the original is 600 x 450.
-    cache_dir: See `images.read`.
+    image_size: See `image_files.read`; the original is 600 x 450.
+    cache_dir: See `image_files.read`.
 
   Raises:
     FileNotFoundError: If table or images are missing.
@@ -69,7 +69,7 @@ def read(
     )
   return sources.Source(
     name='ham10000',
-    images=images.read(files, image_size, cache_dir=cache_dir),
+    images=image_files.read(files, image_size, cache_dir=cache_dir),
     labels=np.array(labels, np.int32),
     class_names=CLASS_NAMES,
   )

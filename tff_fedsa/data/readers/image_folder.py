@@ -5,7 +5,7 @@ from typing import Optional
 
 import numpy as np
 
-from tff_fedsa.data import images
+from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
 
@@ -17,8 +17,8 @@ def read(
 
   Args:
     path: A folder with one folder per class.
-    image_size: See `images.read`.
-    cache_dir: See `images.read`.
+    image_size: See `image_files.read`.
+    cache_dir: See `image_files.read`.
 
   Raises:
     FileNotFoundError: If there is no such folder.
@@ -34,7 +34,7 @@ def read(
     labels += [label] * len(of_class)
   return sources.Source(
     name=os.path.basename(os.path.normpath(path)),
-    images=images.read(files, image_size, cache_dir=cache_dir),
+    images=image_files.read(files, image_size, cache_dir=cache_dir),
     labels=np.array(labels, np.int32),
     class_names=tuple(class_names),
   )

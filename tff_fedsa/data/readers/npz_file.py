@@ -1,11 +1,13 @@
 """A file of arrays."""
 
 import os
-import zipfile
 
 import numpy as np
 
+from tff_fedsa.data import npz
 from tff_fedsa.data import sources
+
+_NAMES = ('x', 'y', 'num_train')
 
 
 def read(path: str) -> sources.Source:
@@ -15,30 +17,28 @@ def read(path: str) -> sources.Source:
     FileNotFoundError: If there is no such file.
     ValueError: If it is no `.npz` file, or arrays are missing or unsuitable.
   """
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f'No data file at {path!r}.')
-  if not zipfile.is_zipfile(path):
+  arrays, names = npz.read(path, _NAMES.__contains__, what='data file')
+  if not {'x', 'y'} <= set(arrays):
     raise ValueError(
-      f'{path!r} is not an .npz file; np.savez(path, x=images, y=labels) '
-      'writes one.'
+      f'{path!r}: expected arrays x (images) and y (labels), found {names}.'
     )
-  with np.load(path) as arrays:
-    missing = {'x', 'y'} - set(arrays.files)
-    if missing:
-      raise ValueError(
-        f'{path!r}: expected arrays x (images) and y (labels), found '
-        f'{arrays.files}.'
-      )
-    num_train = (
-      int(arrays['num_train']) if 'num_train' in arrays.files else None
+  num_train = arrays.get('num_train')
+  try:
+    return sources.from_arrays(
+      arrays['x'],
+      arrays['y'],
+      num_train=None if num_train is None else _scalar(path, num_train),
+      name=os.path.basename(path),
     )
-    try:
-      return sources.from_arrays(
-        arrays['x'],
-        arrays['y'],
-        num_train=num_train,
-        name=os.path.basename(path),
-      )
-    except TypeError as error:
-      # Of a file, a wrong dtype is a wrong value.
-      raise ValueError(str(error)) from error
+  except TypeError as error:
+    # Of a file, a wrong dtype is a wrong value.
+    raise ValueError(str(error)) from error
+
+
+def _scalar(path: str, array: np.ndarray) -> object:
+  if array.size != 1:
+    raise ValueError(
+      f'{path!r}: expected num_train to be one whole number, found an array of '
+      f'shape {array.shape}.'
+    )
+  return array.item()

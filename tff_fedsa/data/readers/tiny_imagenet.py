@@ -6,7 +6,7 @@ from typing import Optional
 
 import numpy as np
 
-from tff_fedsa.data import images
+from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
 
@@ -23,8 +23,8 @@ def read(
   Args:
     path: The unpacked folder, with `train/<wnid>/images/*.JPEG`,
       `val/images/*.JPEG` and `val/val_annotations.txt`.
-    image_size: See `images.read`; the original is 64.
-    cache_dir: See `images.read`.
+    image_size: See `image_files.read`; the original is 64.
+    cache_dir: See `image_files.read`.
 
   Raises:
     FileNotFoundError: If a part is missing.
@@ -45,7 +45,7 @@ def read(
     labels.append(label)
   return sources.Source(
     name='tiny_imagenet',
-    images=images.read(files, image_size, cache_dir=cache_dir),
+    images=image_files.read(files, image_size, cache_dir=cache_dir),
     labels=np.array(labels, np.int32),
     class_names=tuple(class_names),
     num_train=num_train,

@@ -1,0 +1,21 @@
+"""Draws that are repeated until each client has enough."""
+
+# The most that are tried before a partition is refused.
+MAX_DRAWS = 10_000
+
+
+def check_possible(
+  num_examples: int, num_clients: int, least_samples: int
+) -> None:
+  """Refuses, before the first draw, what no draw can give.
+
+  Raises:
+    ValueError: If there are fewer examples than the clients need.
+  """
+  needed = num_clients * max(least_samples, 1)
+  if needed > num_examples:
+    raise ValueError(
+      f'{num_clients} clients of at least {max(least_samples, 1)} examples '
+      f'(least_samples) need {needed}, but there are {num_examples}. Use fewer '
+      'clients or a smaller least_samples.'
+    )
