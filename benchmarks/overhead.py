@@ -179,6 +179,11 @@ def build_federated(workload: Workload) -> Contender:
 
 def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
   """Returns the same steps without TFF, by as many Python threads."""
+  return build_plain_fn(workload)(clients_at_a_time)
+
+
+def build_plain_fn(workload: Workload) -> Callable[[int], Contender]:
+  """Returns `fn(clients_at_a_time)`: `build_plain`, traced once for all."""
   import tensorflow as tf
 
   from tff_fedsa.algorithms import fedsa
@@ -205,7 +210,6 @@ def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
   )
   anchors = tf.constant(anchors_lib.initial_anchors(_NUM_CLASSES, _FEATURE_DIM))
   examples = tf.nest.map_structure(tf.constant, _examples(workload))
-  threads = futures.ThreadPoolExecutor(clients_at_a_time)
 
   @tf.function(autograph=False)
   def train(client, images, labels):
@@ -259,25 +263,31 @@ def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
       counts=counts,
     )
 
-  def run_round(clients):
-    return list(
-      threads.map(
-        lambda client, data: train(client, data['x'], data['y']),
-        clients,
-        examples,
-      )
-    )
-
   first = _PlainClient(
     weights=tf.constant(model.initial_weights(0)),
     prototypes=tf.zeros([_NUM_CLASSES, _FEATURE_DIM]),
     counts=tf.zeros([_NUM_CLASSES]),
   )
-  return Contender(
-    initial=[first] * workload.num_clients,
-    next=run_round,
-    weights=lambda clients: [client.weights.numpy() for client in clients],
-  )
+
+  def contender(clients_at_a_time: int) -> Contender:
+    threads = futures.ThreadPoolExecutor(clients_at_a_time)
+
+    def run_round(clients):
+      return list(
+        threads.map(
+          lambda client, data: train(client, data['x'], data['y']),
+          clients,
+          examples,
+        )
+      )
+
+    return Contender(
+      initial=[first] * workload.num_clients,
+      next=run_round,
+      weights=lambda clients: [client.weights.numpy() for client in clients],
+    )
+
+  return contender
 
 
 class _PlainClient(NamedTuple):

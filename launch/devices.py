@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import multiprocessing
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -69,11 +70,14 @@ class Speed(NamedTuple):
     images_per_second: Images that gradients were computed for.
     cpu: CPU time per wall-clock time and core, in [0, 1].
     gpu: Mean utilization of all GPUs in [0, 1], None without nvidia-smi.
+    gpu_memory_mb: Of the fullest GPU, all programs together, in units of 2^20
+      bytes; None without nvidia-smi.
   """
 
   images_per_second: float
   cpu: float
   gpu: Optional[float]
+  gpu_memory_mb: Optional[float] = None
 
   def __str__(self) -> str:
     text = f'{self.images_per_second:>8,.0f} images/s, CPU {self.cpu:4.0%} busy'
@@ -150,11 +154,20 @@ def measure_federated(
     server_state, states = output.state, list(output.result)
     return num_clients * len(labels)
 
-  return _measure(run_round, seconds)
+  return measure(run_round, seconds)
 
 
-def measure_keras(model: str, batch_size: int, seconds: float) -> Speed:
-  """Measures `fit` of the same model; takes `measure_federated`'s."""
+def measure_keras(
+  model: str, batch_size: int, seconds: float, *, jit_compile: bool = False
+) -> Speed:
+  """Measures `fit` of the same model; takes `measure_federated`'s.
+
+  Args:
+    model: See there.
+    batch_size: See there.
+    seconds: See there.
+    jit_compile: Whether XLA compiles the step.
+  """
   import tensorflow as tf
 
   from tff_fedsa.execution import devices
@@ -171,6 +184,7 @@ def measure_keras(model: str, batch_size: int, seconds: float) -> Speed:
   keras_model.compile(
     tf.keras.optimizers.SGD(0.01),
     tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    jit_compile=jit_compile,
   )
   images, labels = _examples(batch_size)
 
@@ -178,7 +192,7 @@ def measure_keras(model: str, batch_size: int, seconds: float) -> Speed:
     keras_model.fit(images, labels, batch_size=batch_size, verbose=0)
     return len(labels)
 
-  return _measure(run_epoch, seconds)
+  return measure(run_epoch, seconds)
 
 
 def _models(name: str) -> tuple[list[Any], Any]:
@@ -198,15 +212,20 @@ def _examples(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
   return images, rng.integers(0, _NUM_CLASSES, size).astype(np.int32)
 
 
-def _measure(run: Callable[[], int], seconds: float) -> Speed:
-  """Measures a function that returns how many images it has processed."""
+def measure(run: Callable[[], int], seconds: float) -> Speed:
+  """Measures a function that returns how many images it has processed.
+
+  Args:
+    run: Called twice before, to trace and compile.
+    seconds: How long; one call at least.
+  """
   import psutil
 
-  run()  # Traces and compiles.
+  run()
   run()
   process = psutil.Process()
   images = 0
-  with gpu_utilization() as gpu:
+  with gpu_samples() as gpus:
     started, cpu_started = time.perf_counter(), sum(process.cpu_times()[:2])
     while True:
       images += run()
@@ -217,17 +236,30 @@ def _measure(run: Callable[[], int], seconds: float) -> Speed:
   return Speed(
     images_per_second=images / elapsed,
     cpu=cpu_seconds / elapsed / len(os.sched_getaffinity(0)),
-    gpu=statistics.fmean(gpu) if gpu else None,
+    gpu=statistics.fmean(gpu.utilization for gpu in gpus) if gpus else None,
+    gpu_memory_mb=max((gpu.memory_mb for gpu in gpus), default=None),
   )
 
 
-@contextlib.contextmanager
-def gpu_utilization() -> Iterator[list[float]]:
-  """Yields a list that holds samples in [0, 1] of all GPUs in the end.
+class GpuSample(NamedTuple):
+  """What nvidia-smi says of one GPU.
 
-  Of nvidia-smi; the list stays empty where there is none.
+  Attributes:
+    utilization: Part of the time in which a kernel ran, in [0, 1].
+    memory_mb: Used by all programs, in units of 2^20 bytes.
   """
-  samples: list[float] = []
+
+  utilization: float
+  memory_mb: float
+
+
+@contextlib.contextmanager
+def gpu_samples() -> Iterator[list[GpuSample]]:
+  """Yields a list that holds five samples a second of all GPUs in the end.
+
+  The list stays empty where there is no nvidia-smi.
+  """
+  samples: list[GpuSample] = []
   if shutil.which('nvidia-smi') is None:
     yield samples
     return
@@ -235,7 +267,7 @@ def gpu_utilization() -> Iterator[list[float]]:
     sampler = subprocess.Popen(
       [
         'nvidia-smi',
-        '--query-gpu=utilization.gpu',
+        '--query-gpu=utilization.gpu,memory.used',
         '--format=csv,noheader,nounits',
         '--loop-ms=200',
       ],
@@ -249,7 +281,11 @@ def gpu_utilization() -> Iterator[list[float]]:
       sampler.wait()
       file.seek(0)
       samples += [
-        int(line) / 100 for line in file.read().split() if line.isdecimal()
+        GpuSample(int(match[1]) / 100, float(match[2]))
+        for match in map(
+          re.compile(r'(\d+), (\d+)').fullmatch, file.read().split('\n')
+        )
+        if match
       ]
 
 

@@ -61,15 +61,17 @@ def test_help_teaches_without_tensorflow():
 def test_gpus_are_sampled_while_something_runs(tmp_path, monkeypatch):
   program, said = tmp_path / 'nvidia-smi', tmp_path / 'said'
   program.write_text(
-    '#!/bin/sh\n' f'echo 40; echo 60; echo "[N/A]"; : > {said}; exec sleep 60\n'
+    '#!/bin/sh\n'
+    'echo "40, 512"; echo "60, 1024"; echo "[N/A], [N/A]"\n'
+    f': > {said}; exec sleep 60\n'
   )
   program.chmod(0o755)
   monkeypatch.setenv('PATH', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
-  with devices.gpu_utilization() as samples:
+  with devices.gpu_samples() as samples:
     while not said.exists():
       time.sleep(0.01)
-  assert samples == [0.4, 0.6]
+  assert samples == [(0.4, 512.0), (0.6, 1024.0)]
   monkeypatch.setenv('PATH', str(tmp_path / 'nothing'))
-  with devices.gpu_utilization() as samples:
+  with devices.gpu_samples() as samples:
     pass
   assert samples == []

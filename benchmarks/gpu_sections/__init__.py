@@ -1,0 +1,1 @@
+"""The sections of benchmarks.gpu, each run in a process of its own."""
