@@ -1,5 +1,6 @@
 """Flags of the method: which, its own, and those that methods share."""
 
+import dataclasses
 import typing
 
 from absl import flags
@@ -15,10 +16,11 @@ from flags import fedprox_flags
 from flags import fedsa_flags
 from flags import fedtgp_flags
 from flags import fml_flags
+from flags import generator
 from flags import holders
 from flags import lg_fedavg_flags
-from flags import local_flags
-from flags import prototype_flags
+from tff_fedsa.client import local_training
+from tff_fedsa.maths import prototypes
 
 if typing.TYPE_CHECKING:
   from tff_fedsa import composer
@@ -61,8 +63,8 @@ class AlgorithmFlags:
       NAMES,
       'Which method trains. Flags of the others are refused.',
     )
-    self._local = local_flags.LocalTrainingFlags()
-    self._prototypes = prototype_flags.PrototypeFlags()
+    self._local = generator.SettingsFlags(local_training.LocalTrainingConfig)
+    self._prototypes = generator.SettingsFlags(prototypes.ClassMeanConfig)
     self._methods = {
       name: group() for name, group in _METHODS.items() if group is not None
     }
@@ -73,22 +75,22 @@ class AlgorithmFlags:
 
   @property
   def batch_size(self) -> int:
-    return self._local.batch_size
+    return self._local.build().batch_size
 
   def averages_weights(self, protocol: str) -> bool:
     """Returns whether clients begin a round with averaged weights."""
     return protocol == 'global' or self.name in _AVERAGING_WEIGHTS
 
-  def ignored(self) -> list[flags.FlagHolder]:
+  def ignored(self) -> list[str]:
     """Returns the flags that have no effect with the chosen method."""
     ignored = [
-      holder
+      holder.name
       for name, group in self._methods.items()
       if name != self.name
       for holder in holders.of(group)
     ]
     if self.name not in _AVERAGING:
-      ignored += holders.of(self._prototypes)
+      ignored += [*self._prototypes.names, 'prototypes']
     return ignored
 
   def refuse_ignored(self) -> None:
@@ -97,7 +99,14 @@ class AlgorithmFlags:
     Raises:
       flags.IllegalFlagValueError: If one was set.
     """
-    holders.refuse_vain(self.ignored(), f'--algorithm={self.name}')
+    generator.refuse(
+      [
+        n
+        for n in self.ignored()
+        if flags.FLAGS[n].value != flags.FLAGS[n].default
+      ],
+      f'--algorithm={self.name}',
+    )
 
   def build(
     self,
@@ -133,7 +142,7 @@ class AlgorithmFlags:
     self.refuse_ignored()
     hyperparameters: dict[str, typing.Any] = {}
     if self.name in _AVERAGING:
-      hyperparameters |= self._prototypes.hyperparameters()
+      hyperparameters |= dataclasses.asdict(self._prototypes.build())
     if self.name in self._methods:
       hyperparameters |= self._methods[self.name].hyperparameters(
         models[0].num_classes, models[0].feature_dim
@@ -150,7 +159,7 @@ class AlgorithmFlags:
       models,
       input_spec=input_spec,
       optimizer=optimizer,
-      local=self._local.build(self._prototypes.kind),
+      local=self._local.build(),
       averaging=averaging.build_weight_averaging(models, model_seed=model_seed)
       if protocol == 'global'
       else None,

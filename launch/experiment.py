@@ -6,10 +6,14 @@ import typing
 from absl import flags
 
 from flags import algorithm_flags
-from flags import model_flags
-from flags import optimizer_flags
+from flags import generator
 from flags import run_flags
-from flags import task_flags
+from tff_fedsa import simulation
+from tff_fedsa.client import optimizer_config
+from tff_fedsa.client import store_config
+from tff_fedsa.data import task_spec
+from tff_fedsa.execution import runtime
+from tff_fedsa.models import model_config
 
 if typing.TYPE_CHECKING:
   from collections.abc import Callable
@@ -31,11 +35,17 @@ class ExperimentFlags:
   def __init__(self):
     others = set(flags.FLAGS)
     self.run_dir_flags = run_flags.RunDirFlags()
-    self.simulation_flags = run_flags.SimulationFlags()
-    self.runtime_flags = run_flags.RuntimeFlags()
-    self._task_flags = task_flags.TaskFlags()
-    self._model_flags = model_flags.ModelFlags()
-    self._optimizer_flags = optimizer_flags.OptimizerFlags('client')
+    self.simulation_flags = generator.SettingsFlags(simulation.SimulationConfig)
+    self.progress = flags.DEFINE_boolean(
+      'progress', True, 'Whether to show a progress bar.'
+    )
+    self.store_flags = generator.SettingsFlags(store_config.StoreConfig)
+    self.runtime_flags = generator.SettingsFlags(runtime.RuntimeConfig)
+    self._task_flags = generator.SettingsFlags(task_spec.TaskSpec)
+    self._model_flags = generator.SettingsFlags(model_config.ModelConfig)
+    self._optimizer_flags = generator.SettingsFlags(
+      optimizer_config.OptimizerConfig
+    )
     self.algorithm_flags = algorithm_flags.AlgorithmFlags()
     self._names = sorted(set(flags.FLAGS) - others)
 
@@ -51,26 +61,36 @@ class ExperimentFlags:
       ValueError: If a value is unknown or out of range.
     """
     self._task_flags.build()
-    self._model_flags.check()
+    with generator.naming_flags(model_config.ModelConfig):
+      self.model_config.members()
     self._optimizer_flags.build()
     self.algorithm_flags.refuse_ignored()
     self._check_protocol()
 
   @property
-  def task_spec(self) -> 'tasks.TaskSpec':
+  def task_spec(self) -> task_spec.TaskSpec:
     """The `TaskSpec` of `task`."""
     return self._task_flags.build()
 
   @property
   def protocol(self) -> str:
     """What is tested, on what: see `simulation.SimulationConfig`."""
-    return self.simulation_flags.protocol
+    return self.simulation_flags.build().protocol
+
+  @property
+  def model_config(self) -> model_config.ModelConfig:
+    """The `ModelConfig` of `models`."""
+    return self._model_flags.build()
 
   def _check_protocol(self) -> None:
     if self.protocol == 'global':
-      self._task_flags.check_global_test()
+      with generator.naming_flags(task_spec.TaskSpec):
+        self.task_spec.check_global_test()
     if self.algorithm_flags.averages_weights(self.protocol):
-      self._model_flags.refuse_client_init()
+      generator.refuse(
+        [name for name in self._model_flags.given() if name == 'client_init'],
+        'all clients begin with the averaged model',
+      )
 
   @functools.cached_property
   def task(self) -> 'tasks.FederatedTask':
@@ -83,12 +103,15 @@ class ExperimentFlags:
   @functools.cached_property
   def models(self) -> 'list[functional.FunctionalModel]':
     """One `FunctionalModel` per architecture."""
-    return self._model_flags.build(self.task)
+    with generator.naming_flags(model_config.ModelConfig):
+      return self.model_config.build(
+        self.task.input_spec.model_shape, self.task.num_classes
+      )
 
   @functools.cached_property
   def optimizer(self) -> 'local_optimizer.LocalOptimizer':
     """The `LocalOptimizer`."""
-    return self._optimizer_flags.build()
+    return self._optimizer_flags.build().build()
 
   @functools.cached_property
   def process(self) -> 'composer.StatefulProcess':
@@ -97,10 +120,10 @@ class ExperimentFlags:
       self.models,
       self.task.input_spec,
       self.optimizer,
-      model_seed=self._model_flags.model_seed,
-      client_learning_rate=self._optimizer_flags.learning_rate,
+      model_seed=self.model_config.model_seed,
+      client_learning_rate=self._optimizer_flags.build().learning_rate,
       clients_per_round=(
-        self.simulation_flags.clients_per_round or self.task.num_clients
+        self.simulation_flags.build().clients_per_round or self.task.num_clients
       ),
       protocol=self.protocol,
     )
@@ -127,9 +150,9 @@ class ExperimentFlags:
 
     return client_state.build_initial_state_fn(
       self.models,
-      model_seed=self._model_flags.model_seed,
-      sampling_seed=self.simulation_flags.sampling_seed,
-      client_init=self._model_flags.client_init,
+      model_seed=self.model_config.model_seed,
+      sampling_seed=self.simulation_flags.build().sampling_seed,
+      client_init=self.model_config.client_init,
       optimizer=self.optimizer if self.optimizer.keeps_state else None,
     )
 

@@ -48,7 +48,7 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   run = directory.open_existing(path)
   run_flags = experiment.ExperimentFlags()
   flags.FLAGS([path, f'--flagfile={run.flags_file}'])
-  run_flags.runtime_flags.build(without_workers=True)
+  run_flags.runtime_flags.build().start(without_workers=True)
   store = client_store.MemoryStore(run_flags.initial_state_fn)
   checkpoint = checkpoints.CheckpointManager(run.checkpoints).restore(
     run_flags.process.initialize(), store, round_num

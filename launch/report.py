@@ -161,11 +161,11 @@ def _groups(directories: Sequence[str]) -> list[Any]:
 def _settings() -> _Settings:
   """Reads off the flags of launch.train what `_Settings` says."""
   from flags import run_flags
-  from flags import task_flags
-  from launch import experiment
+  from tff_fedsa import settings
+  from tff_fedsa.data import task_spec
 
-  task = _defaults(task_flags.TaskFlags)
-  defaults = _defaults(experiment.ExperimentFlags)
+  task = [setting.flag for setting in settings.fields_of(task_spec.TaskSpec)]
+  defaults = _defaults()
   # Of a partition, its content counts.
   same = {*task, 'protocol', 'total_rounds', 'clients_per_round'}
   same |= {'rounds_per_evaluation'}
@@ -181,10 +181,12 @@ def _settings() -> _Settings:
   )
 
 
-def _defaults(group_fn: Any) -> dict[str, Any]:
-  """Returns flags of a group with their defaults; defines none for long."""
+def _defaults() -> dict[str, Any]:
+  """Returns flags of launch.train with their defaults."""
+  from launch import experiment
+
   before = set(flags.FLAGS)
-  group_fn()
+  experiment.ExperimentFlags()
   defaults = {}
   for name in set(flags.FLAGS) - before:
     default = flags.FLAGS[name].default

@@ -156,9 +156,7 @@ def plan(
         _refuse_own({**content.flags, **own})
         _parse(arguments)
         # A method without anchors has no seed of anchors.
-        ignored = {
-          holder.name for holder in _EXPERIMENT.algorithm_flags.ignored()
-        }
+        ignored = _EXPERIMENT.algorithm_flags.ignored()
         seeds = {n: seed for n in content.seed_flags if n not in ignored}
         arguments += values.arguments(seeds)
         _parse(arguments)

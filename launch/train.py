@@ -68,7 +68,7 @@ def train() -> None:
   )
   # Now, since what comes before it is owned takes a while.
   directory.refuse_owned(run)
-  _EXPERIMENT.runtime_flags.build()
+  _EXPERIMENT.runtime_flags.build().start()
   # Mistakes are found before there is a directory.
   initial_model = _EXPERIMENT.process.initialize().model
   with directory.owned(run) as owner:
@@ -114,7 +114,7 @@ def _train(
     recorders_lib.TensorBoardRecorder(run.tensorboard),
   ]
   with progress.Bar(
-    config.total_rounds, enabled=_EXPERIMENT.simulation_flags.progress.value
+    config.total_rounds, enabled=_EXPERIMENT.progress.value
   ) as bar:
     checked = False
 
@@ -187,7 +187,7 @@ def _open_store(
   num_bytes = client_store.population_bytes(
     initial_state_fn, num_clients, len(_EXPERIMENT.models)
   )
-  on_disk = _EXPERIMENT.simulation_flags.keeps_on_disk(num_bytes)
+  on_disk = _EXPERIMENT.store_flags.build().keeps_on_disk(num_bytes)
   where = run.client_states if on_disk else 'in memory'
   print(f'client states: {num_bytes / 1e9:.3f} GB, {where}', flush=True)
   if on_disk:

@@ -5,6 +5,14 @@ import contextlib
 import pytest
 
 
+@pytest.fixture(autouse=True, scope='session')
+def own_cache(tmp_path_factory):
+  """Decoded images are cached in a folder of the tests."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+    yield
+
+
 class _Runtimes:
   """Runtimes by name, started once for all tests; each is used for a while."""
 

@@ -40,7 +40,9 @@ class _Config(settings.Settings):
   source: Annotated[
     str, settings.OneOf(lambda: ['here', 'there']), settings.Flag('source')
   ] = 'here'
-  names: tuple[str, ...] = ()
+  names: Annotated[
+    tuple[str, ...], settings.Lists('Known', lambda: ['a', 'b'])
+  ] = ()
   counts: Annotated[
     Optional[Mapping[str, int]], settings.Pairs(':', 'name:count')
   ] = None
@@ -49,7 +51,7 @@ class _Config(settings.Settings):
   )
   lambda_: float = 1.0
   exact: bool = False
-  hidden: Annotated[int, settings.Flag(None)] = 3
+  hidden: Annotated[int, settings.Flag(None), settings.Free()] = 3
 
   def without_effect(self):
     return {'steps': 'the `order` is up'} if self.order == 'up' else {}
@@ -64,12 +66,14 @@ def test_fields_are_described():
   assert list(fields) == [f.name for f in dataclasses.fields(_Config)]
   assert fields['rate'].help == 'Learning rate, over two lines.'
   assert fields['hidden'].help == 'Without a flag.'
+  assert fields['names'].help == 'Some names. Known: a, b.'
   assert fields['rate'].type is float and fields['rate'].default == 0.1
   assert fields['steps'].type is int and fields['steps'].optional
   assert not fields['rate'].optional
   assert fields['names'].type is tuple and fields['counts'].type is dict
   assert (fields['counts'].item_type, fields['files'].item_type) == (int, str)
   assert fields['order'].choices == ('up', 'down')
+  assert fields['hidden'].free and not fields['rate'].free
   assert (fields['share'].lower, fields['share'].upper) == (0.0, 1.0)
   assert fields['share'].range == 'in (0, 1]'
   assert fields['rate'].range == '>= 0' and fields['exact'].range == ''
@@ -86,7 +90,7 @@ def test_flags_have_the_prefix_or_a_name_of_their_own():
 @pytest.mark.parametrize(
   'values, error, message',
   [
-    ({'rate': -1.0}, ValueError, r'rate \(--my_rate\) >= 0, found -1.0'),
+    ({'rate': -1.0}, ValueError, '^Expected rate >= 0, found -1.0'),
     ({'rate': math.nan}, ValueError, r'>= 0, found nan'),
     ({'rate': math.inf}, ValueError, r'>= 0, found inf'),
     ({'lambda_': math.nan}, ValueError, 'to be finite, found nan'),
@@ -135,7 +139,7 @@ def test_flags_and_settings_say_the_same():
 
 @pytest.mark.parametrize('items', [['x'], ['x:'], [':2'], ['x:two']])
 def test_malformed_pairs_are_refused(items):
-  with pytest.raises(ValueError, match='--my_counts: expected name:count, sep'):
+  with pytest.raises(ValueError, match='counts: expected name:count, sep'):
     settings.from_flags(_Config, {'my_counts': items})
 
 
@@ -149,6 +153,13 @@ def test_values_without_effect_are_found():
     config.refuse_ignored()
   reason = settings.in_flags(_Config, config.ignored()['steps'])
   assert reason == 'the --my_order is up'
+
+
+def test_errors_can_name_flags():
+  with pytest.raises(settings.SettingsError) as caught:
+    _Config(lambda_=math.inf)
+  found = settings.in_flags(_Config, caught.value.text)
+  assert found == 'Expected --my_lambda to be finite, found inf.'
 
 
 def test_fields_are_documented_and_have_defaults():

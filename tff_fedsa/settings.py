@@ -25,6 +25,21 @@ from typing import Any, ClassVar, Optional, TypeVar
 _S = TypeVar('_S', bound='Settings')
 
 
+class SettingsError(ValueError):
+  """A value does not fit; the text has names of fields in backquotes.
+
+  Python users read it without them; `in_flags` names flags instead.
+  """
+
+  @property
+  def text(self) -> str:
+    """The text with backquotes."""
+    return self.args[0]
+
+  def __str__(self) -> str:
+    return self.text.replace('`', '')
+
+
 @dataclasses.dataclass(frozen=True)
 class AtLeast:
   """The value is a finite number of `bound` or more."""
@@ -85,6 +100,24 @@ class Flag:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lists:
+  """The help lists some names, which the class itself checks.
+
+  Attributes:
+    title: What the names are.
+    names: Returns the names.
+  """
+
+  title: str
+  names: Callable[[], Collection[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Free:
+  """The value may differ when a run is resumed: it does not change rounds."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Setting:
   """One field of a class of settings.
 
@@ -94,12 +127,14 @@ class Setting:
     type: bool, int, float, str, tuple (of strings) or dict.
     optional: Whether the value may be None.
     default: Default value.
-    help: The text of the docstring, in one line.
+    text: The text of the docstring, in one line.
     bounds: `AtLeast`, `Above`, `AtMost` and `Below` of the value.
     choices: Names that the value may take, or a function that returns them;
       None if it is not a name.
     pairs: How a dict is written on the command line, else None.
     item_type: Type of a dict's values, else None.
+    free: Whether the value may differ when a run is resumed.
+    lists: Names that the help lists.
   """
 
   name: str
@@ -107,11 +142,21 @@ class Setting:
   type: type
   optional: bool
   default: Any
-  help: str
+  text: str
   bounds: tuple[AtLeast | Above | AtMost | Below, ...] = ()
   choices: Optional[Sequence[str] | Callable[[], Collection[str]]] = None
   pairs: Optional[Pairs] = None
   item_type: Optional[type] = None
+  free: bool = False
+  lists: tuple[Lists, ...] = ()
+
+  @property
+  def help(self) -> str:
+    """The text of the docstring, and known names where they are listed."""
+    listed = [
+      f' {known.title}: {", ".join(known.names())}.' for known in self.lists
+    ]
+    return self.text + ''.join(listed)
 
   @property
   def lower(self) -> Optional[float]:
@@ -140,13 +185,6 @@ class Setting:
     if upper is not None:
       return f'{"<" if closing == ")" else "<="} {upper:g}'
     return ''
-
-  @property
-  def label(self) -> str:
-    """How messages name the setting: its name, and its flag if that differs."""
-    if self.flag is None or self.flag == self.name:
-      return self.name
-    return f'{self.name} (--{self.flag})'
 
   def is_within(self, value: float) -> bool:
     """Returns whether a number is finite and within the bounds."""
@@ -181,18 +219,18 @@ class Setting:
       return
     if not isinstance(value, expected) or is_bool:
       raise TypeError(
-        f'Expected {self.label} to be of type {self.type.__name__}, found '
+        f'Expected {self.name} to be of type {self.type.__name__}, found '
         f'{value!r}.'
       )
     if isinstance(value, numbers.Real) and not self.is_within(float(value)):
-      raise ValueError(
-        f'Expected {self.label} {self.range or "to be finite"}, found {value}.'
+      raise SettingsError(
+        f'Expected `{self.name}` {self.range or "to be finite"}, found {value}.'
       )
     if self.choices is not None:
       known = self.choices() if callable(self.choices) else self.choices
       if value not in known:
-        raise ValueError(
-          f'Unknown {self.label} {value!r}; known: {", ".join(known)}.'
+        raise SettingsError(
+          f'Unknown `{self.name}` {value!r}; known: {", ".join(known)}.'
         )
 
 
@@ -243,13 +281,13 @@ class Settings:
     """Refuses values that have no effect.
 
     Raises:
-      ValueError: Naming the fields, and why they have no effect.
+      SettingsError: Naming the fields, and why they have no effect.
     """
     by_reason: dict[str, list[str]] = {}
     for name, reason in self.ignored().items():
-      by_reason.setdefault(reason.replace('`', ''), []).append(name)
+      by_reason.setdefault(reason, []).append(f'`{name}`')
     if by_reason:
-      raise ValueError(
+      raise SettingsError(
         ' '.join(
           f'{", ".join(names)} would be ignored: {reason}.'
           for reason, names in by_reason.items()
@@ -302,7 +340,7 @@ def from_flags(cls: type[_S], values: Mapping[str, Any]) -> _S:
     values: Flag -> value, as absl parses it. Other flags may be among them.
 
   Raises:
-    ValueError: If a value is malformed, unknown or out of range.
+    SettingsError: If a value is malformed, unknown or out of range.
   """
   return cls(
     **{
@@ -352,7 +390,8 @@ def _setting(cls, field, hint, texts):
     raise TypeError(f'{cls.__name__}.{field.name} is not in the docstring.')
   flag = cls.flag_prefix + field.name.rstrip('_')
   choices = pairs = None
-  bounds = []
+  free = False
+  bounds, lists = [], []
   for marker in markers:
     if isinstance(marker, Flag):
       flag = marker.name
@@ -360,6 +399,10 @@ def _setting(cls, field, hint, texts):
       choices = marker.names
     elif isinstance(marker, Pairs):
       pairs = marker
+    elif isinstance(marker, Lists):
+      lists.append(marker)
+    elif isinstance(marker, Free):
+      free = True
     else:
       bounds.append(marker)
   return Setting(
@@ -368,11 +411,13 @@ def _setting(cls, field, hint, texts):
     type=kind,
     optional=optional,
     default=default,
-    help=texts[field.name],
+    text=texts[field.name],
     bounds=tuple(bounds),
     choices=choices,
     pairs=pairs,
     item_type=typing.get_args(hint)[1] if of_dict else None,
+    free=free,
+    lists=tuple(lists),
   )
 
 
@@ -401,8 +446,8 @@ def _from_flag(setting, value):
         raise ValueError
       result[key] = setting.item_type(text)
     except ValueError:
-      raise ValueError(
-        f'--{setting.flag}: expected {setting.pairs.example}, separated by '
+      raise SettingsError(
+        f'`{setting.name}`: expected {setting.pairs.example}, separated by '
         f'commas, found {",".join(value)!r}.'
       ) from None
   return result

@@ -1,69 +1,73 @@
 """The round loop: sample, train, store, evaluate, record, checkpoint."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import time
 import types
-from typing import Any, NamedTuple, Optional
+from typing import Annotated, Any, NamedTuple, Optional
 
 from absl import logging
+from etils import epy
 import numpy as np
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa import sampling
-from tff_fedsa.client import client_store
-from tff_fedsa.data import tasks
-from tff_fedsa.evaluation import client_evaluation
-from tff_fedsa.evaluation import global_evaluation
-from tff_fedsa.runs import checkpoints
-from tff_fedsa.runs import metrics
-from tff_fedsa.runs import recorders as recorders_lib
+from tff_fedsa import settings
+
+with epy.lazy_imports():
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa import sampling
+  from tff_fedsa.client import client_store
+  from tff_fedsa.data import tasks
+  from tff_fedsa.evaluation import client_evaluation
+  from tff_fedsa.evaluation import global_evaluation
+  from tff_fedsa.runs import checkpoints
+  from tff_fedsa.runs import metrics
+  from tff_fedsa.runs import recorders as recorders_lib
 
 PROTOCOLS = ('personal', 'global')
 
 
 @dataclasses.dataclass(frozen=True)
-class SimulationConfig:
-  """How long and how often.
+class SimulationConfig(settings.Settings):
+  """How long a run is, what it evaluates and how often.
 
   Attributes:
-    total_rounds: Rounds of the whole run, >= 1.
-    clients_per_round: Clients drawn for each round; None takes all.
-    sampling_seed: Of these draws.
-    rounds_per_evaluation: A row every so many rounds, and after the last one.
-    rounds_per_checkpoint: A checkpoint every so many rounds, and after the
-      last one.
+    total_rounds: Communication rounds of the whole run, >= 1.
+    clients_per_round: Clients drawn for each round, >= 1. Default: all.
+    sampling_seed: Which clients take part, their order of examples and their
+      dropout follow from it.
+    rounds_per_evaluation: All clients are evaluated every so many rounds, and
+      at the end, >= 1.
+    rounds_per_checkpoint: A checkpoint every so many rounds, and at the end,
+      >= 1.
     patience: Stop after so many rounds without a new best accuracy of the
-      method's main classifier (`client_evaluation.main_classifier`); None
-      never stops early.
-    clients_per_evaluation: Clients evaluated in one call; bounds memory when
-      states live on disk.
-    protocol: What rows say: `personal` (the paper), how every client does on
-      its own test examples; `global`, how the averaged model does on the
-      task's global test set.
+      method's main classifier (prototype, else global_head, else head; with
+      the `protocol` global, head), >= 1. Default: never.
+    clients_per_evaluation: Clients evaluated in one call, >= 1; bounds memory
+      when states live on disk.
+    protocol: personal (the paper): every client is tested on its own test
+      examples. global: clients of one architecture, whose weights are averaged
+      after each round, too; the averaged model is tested on the data set's own
+      test set (--test_set=original, or per_domain). See docs/protocols.md.
   """
 
-  total_rounds: int = 100
-  clients_per_round: Optional[int] = None
+  total_rounds: Annotated[int, settings.AtLeast(1), settings.Free()] = 100
+  clients_per_round: Annotated[Optional[int], settings.AtLeast(1)] = None
   sampling_seed: int = 0
-  rounds_per_evaluation: int = 1
-  rounds_per_checkpoint: int = 10
-  patience: Optional[int] = None
-  clients_per_evaluation: int = 100
-  protocol: str = 'personal'
-
-  def __post_init__(self):
-    if self.protocol not in PROTOCOLS:
-      raise ValueError(
-        f'Unknown protocol {self.protocol!r}; known: {", ".join(PROTOCOLS)}.'
-      )
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.name in ('protocol', 'sampling_seed'):
-        continue
-      if value is not None and value < 1:
-        raise ValueError(f'Expected {field.name} >= 1, found {value}.')
+  rounds_per_evaluation: Annotated[int, settings.AtLeast(1)] = 1
+  rounds_per_checkpoint: Annotated[
+    int, settings.AtLeast(1), settings.Free()
+  ] = 10
+  patience: Annotated[Optional[int], settings.AtLeast(1), settings.Free()] = (
+    None
+  )
+  clients_per_evaluation: Annotated[
+    int, settings.AtLeast(1), settings.Flag(None)
+  ] = 100
+  protocol: Annotated[str, settings.OneOf(PROTOCOLS)] = 'personal'
 
 
 class SimulationResult(NamedTuple):

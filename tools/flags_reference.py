@@ -14,6 +14,8 @@ from typing import Any
 
 from absl import flags
 
+from flags import generator
+
 _PATH = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'flags.md'
 _OTHERS = ('evaluate', 'export', 'sweep', 'report', 'devices', 'worker')
 _HEAD = """\
@@ -32,12 +34,11 @@ def render() -> str:
   """Returns the text of docs/flags.md."""
   train = importlib.import_module('launch.train')
   groups: dict[str, list[str]] = {}
-  for module, name in _holders(train._EXPERIMENT):
-    groups.setdefault(module, []).append(name)
+  for title, name in _holders(train._EXPERIMENT):
+    groups.setdefault(title, []).append(name)
   parts = [_HEAD, '## launch.train\n']
-  for module, names in groups.items():
-    title = (importlib.import_module(module).__doc__ or module).splitlines()[0]
-    parts.append(f'### {title.rstrip(".")}\n\n{_table(names)}')
+  for title, names in groups.items():
+    parts.append(f'### {title}\n\n{_table(names)}')
   # The other launchers have flags of the same names.
   shown = {}
   for name in itertools.chain.from_iterable(groups.values()):
@@ -57,11 +58,15 @@ def render() -> str:
 
 
 def _holders(group: Any) -> Iterator[tuple[str, str]]:
-  """Yields module and name of each flag in an object of a group of flags."""
+  """Yields title and name of each flag in an object of a group of flags."""
+  described = group
+  if isinstance(group, generator.SettingsFlags):
+    described = group.cls
+  title = (described.__doc__ or '').splitlines()[0].rstrip('.')
   for value in vars(group).values():
     for part in value.values() if isinstance(value, dict) else [value]:
       if isinstance(part, flags.FlagHolder):
-        yield type(group).__module__, part.name
+        yield title, part.name
       elif type(part).__module__.startswith('flags.'):
         yield from _holders(part)
 

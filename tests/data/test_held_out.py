@@ -210,13 +210,21 @@ def test_impossible_requests_are_named(three_domains, options, message):
   [
     (dict(long_tail_rho=0.5), 'long_tail_rho >= 1'),
     (dict(domain_fraction=0.0), r'domain_fraction in \(0, 1\]'),
-    (dict(clients_per_domain={'art': 3}), 'num_clients=20 in all'),
+    (dict(clients_per_domain={'art': 0}), 'of 1 or more'),
+    (
+      dict(clients_per_domain={'art': 3}, num_clients=4),
+      'num_clients would be ignored: clients_per_domain has 3 clients',
+    ),
     (dict(partition_file='p', max_test_examples=9), 'with max_test_examples'),
   ],
 )
 def test_bad_specs_are_named(options, message):
   with pytest.raises(ValueError, match=message):
     tasks.TaskSpec(**options)
+
+
+def test_clients_per_domain_say_how_many_clients_there_are():
+  assert tasks.TaskSpec(clients_per_domain={'art': 3, 'b': 2}).num_clients == 5
 
 
 def test_where_clients_hold_out_their_own_there_is_no_global_test():

@@ -11,7 +11,6 @@ import pytest
 from launch import experiment
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
-from tff_fedsa.client import client_state
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
 from tff_fedsa.data import datasets
@@ -22,6 +21,7 @@ from tff_fedsa.maths import anchors
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import architectures
 from tff_fedsa.models import families
+from tff_fedsa.models import model_config
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _PRESETS = sorted(path.name for path in (_ROOT / 'flags').glob('*.flags'))
@@ -63,7 +63,7 @@ def test_choices_are_those_of_the_library(parse):
     ('prototypes', local_training.PROTOTYPE_KINDS),
     ('prototype_weighting', prototypes.WEIGHTINGS),
     ('anchor_init', anchors.INITIALIZER_NAMES),
-    ('client_init', client_state.CLIENT_INITS),
+    ('client_init', model_config.CLIENT_INITS),
     ('client_optimizer_state', local_optimizer.OPTIMIZER_STATES),
     ('test_set', held_out.TEST_SETS),
     ('protocol', simulation.PROTOCOLS),
@@ -100,7 +100,7 @@ def test_images_are_cached_where_caches_are(parse, monkeypatch, tmp_path):
   def cache_dir(*arguments):
     flags.FLAGS.unparse_flags()
     defined = parse('--dataset=cifar10', *arguments)
-    return defined._task_flags.build().cache_dir
+    return defined._task_flags.build().cache_directory()
 
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   assert cache_dir() == str(tmp_path / 'tff_fedsa')
@@ -256,7 +256,7 @@ def test_values_out_of_range_are_refused(parse, argument):
 )
 def test_every_optimizer_is_built(parse, name):
   optimizer = parse(f'--client_optimizer={name}')._optimizer_flags.build()
-  assert isinstance(optimizer, local_optimizer.LocalOptimizer)
+  assert isinstance(optimizer.build(), local_optimizer.LocalOptimizer)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_schedules_by_hand(parse, kind, expected):
   ]
   if kind != 'cosine':
     arguments.append('--client_learning_rate_decay_factor=0.5')
-  learning_rate_fn = parse(*arguments)._optimizer_flags._learning_rate_fn()
+  learning_rate_fn = parse(*arguments)._optimizer_flags.build().learning_rate_at
   found = [float(learning_rate_fn(np.float32(r))) for r in (0, 1, 2, 4)]
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -307,5 +307,7 @@ def test_own_architectures_are_imported(parse, tmp_path, monkeypatch):
   )
   assert [model.name for model in defined.models] == ['test_own', 'digits_mlp']
   defined = parse('--architecture_modules=not_there')
-  with pytest.raises(ValueError, match="no module 'not_there'"):
-    defined._model_flags.build(defined.task)
+  with pytest.raises(
+    flags.IllegalFlagValueError, match="no module 'not_there'"
+  ):
+    defined.check()

@@ -1,15 +1,20 @@
 """`--runtime`: what goes with what."""
 
+import functools
+
 from absl import flags
 import pytest
 
-from flags import run_flags
+from flags import generator
+from tff_fedsa.execution import runtime
 
 
 @pytest.fixture
 def parse(define):
-  """Returns `parse(*arguments) -> RuntimeFlags`."""
-  return define(run_flags.RuntimeFlags)
+  """Returns `parse(*arguments) -> SettingsFlags` of the runtime."""
+  return define(
+    functools.partial(generator.SettingsFlags, runtime.RuntimeConfig)
+  )
 
 
 @pytest.mark.parametrize(
@@ -35,4 +40,4 @@ def test_vain_and_missing_flags_are_refused(parse, arguments, message):
 
 def test_malformed_workers_are_refused(parse):
   with pytest.raises(ValueError, match="'host2'"):
-    parse('--runtime=remote', '--workers=host1:80,host2').build()
+    parse('--runtime=remote', '--workers=host1:80,host2').build().start()

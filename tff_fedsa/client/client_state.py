@@ -9,8 +9,7 @@ import tensorflow_federated as tff
 
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.models import functional
-
-CLIENT_INITS = ('shared', 'independent')
+from tff_fedsa.models import model_config
 
 
 class ClientState(NamedTuple):
@@ -125,9 +124,10 @@ def build_initial_state_fn(
   Raises:
     ValueError: For an unknown `client_init` or no model.
   """
-  if client_init not in CLIENT_INITS:
+  if client_init not in model_config.CLIENT_INITS:
     raise ValueError(
-      f'Unknown client_init {client_init!r}; known: {", ".join(CLIENT_INITS)}.'
+      f'Unknown client_init {client_init!r}; known: '
+      f'{", ".join(model_config.CLIENT_INITS)}.'
     )
   if not models:
     raise ValueError('Expected at least one model, found none.')

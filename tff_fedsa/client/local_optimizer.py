@@ -1,18 +1,21 @@
 """A `tff.learning` optimizer whose state is one flat float32 vector."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
 
 OPTIMIZER_STATES = ('reset', 'keep')
 
-_LEARNING_RATE = tff.learning.optimizers.LEARNING_RATE_KEY
 
-
-def default_optimizer() -> 'LocalOptimizer':
+def default_optimizer() -> LocalOptimizer:
   """Returns that of the reference: SGD with learning rate 0.01."""
   return LocalOptimizer(tff.learning.optimizers.build_sgdm(0.01))
 
@@ -64,11 +67,17 @@ class LocalOptimizer:
     self.keeps_state = state == 'keep'
     if learning_rate_fn is not None:
       probe = optimizer.initialize([tf.TensorSpec([1])])
-      if _LEARNING_RATE not in optimizer.get_hparams(probe):
+      if _learning_rate_key() not in optimizer.get_hparams(probe):
         raise ValueError(
           f'{type(optimizer).__name__} has no hyperparameter '
-          f'{_LEARNING_RATE!r} for `learning_rate_fn` to set.'
+          f'{_learning_rate_key()!r} for `learning_rate_fn` to set.'
         )
+
+  @property
+  def learning_rate(self) -> Optional[float]:
+    """The optimizer's own learning rate; None if it has none."""
+    probe = self._optimizer.initialize([tf.TensorSpec([1])])
+    return self._optimizer.get_hparams(probe).get(_learning_rate_key())
 
   def begin_round(
     self,
@@ -99,7 +108,7 @@ class LocalOptimizer:
       hparams = self._optimizer.get_hparams(state)
       # A float, or `0.1 / (1 + round_num)` would be an error.
       rate = self._learning_rate_fn(tf.cast(round_num, tf.float32))
-      hparams[_LEARNING_RATE] = tf.reshape(tf.cast(rate, tf.float32), [])
+      hparams[_learning_rate_key()] = tf.reshape(tf.cast(rate, tf.float32), [])
       state = self._optimizer.set_hparams(state, hparams)
     return state
 
@@ -125,9 +134,7 @@ class LocalOptimizer:
     """Returns the vector of a client that has not trained yet."""
     return self.to_vector(self._initial_state(specs)).numpy()
 
-  def restarted(
-    self, learning_rate: Optional[float] = None
-  ) -> 'LocalOptimizer':
+  def restarted(self, learning_rate: Optional[float] = None) -> LocalOptimizer:
     """Returns one that starts anew in every round.
 
     Args:
@@ -217,3 +224,7 @@ class GroupedOptimizer:
       groups.append(list(items[start : start + size]))
       start += size
     return groups
+
+
+def _learning_rate_key() -> str:
+  return tff.learning.optimizers.LEARNING_RATE_KEY

@@ -4,18 +4,25 @@ A `tf.while_loop` over the client's arrays instead of `Dataset.reduce`, which
 takes up to three times as long for small models in TFF's runtimes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import tensorflow as tf
+from etils import epy
 
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.models import pairs
+from tff_fedsa import settings
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import prototypes
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import pairs
 
 REMAINDERS = ('short', 'wrap', 'drop')
 PROTOTYPE_KINDS = ('running', 'final', 'initial')
@@ -25,38 +32,34 @@ _INFERENCE_BATCH_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalTrainingConfig:
+class LocalTrainingConfig(settings.Settings):
   """How a client goes through its examples in one round.
 
   Attributes:
     batch_size: Examples of one step, >= 1.
     num_epochs: Passes over the client's examples, >= 1.
-    remainder: What happens to the examples that do not fill a batch: `short`,
-      a last smaller batch; `wrap`, a batch filled up from the beginning of the
-      epoch's order; `drop`, left out (reference; a client with fewer examples
-      than a batch then neither trains nor sends anything).
-    shuffle: Whether each epoch has its own order, a pure function of (seed,
-      client, round, epoch). The reference goes through examples in order.
-    prototypes: `running` (reference): the mean of the features seen during
-      the steps, each computed before the step's update in training mode;
-      `final`: one clean pass with the trained model in inference mode;
-      `initial`: one such pass with the model as the round began, over the
-      examples that fill batches if others are dropped (reference of FedTGP).
+    remainder: What happens to examples that do not fill a batch. short: a last
+      smaller batch; wrap: a batch filled up from the beginning of the epoch's
+      order; drop: left out (the reference; a client with fewer examples than a
+      batch then neither trains nor sends anything).
+    shuffle: Whether each epoch has its own order, a pure function of seed,
+      client, round and epoch. The reference goes through examples in order.
+    prototypes: Local prototypes, or mean logits. running: mean over the steps,
+      each computed before the step's update in training mode (the reference);
+      final: one clean pass with the trained model; initial: one such pass with
+      the model as the round began, over the examples that fill batches if
+      others are dropped (the reference of FedTGP).
   """
 
-  batch_size: int = 10
-  num_epochs: int = 1
-  remainder: str = 'short'
+  batch_size: Annotated[
+    int, settings.AtLeast(1), settings.Flag('client_batch_size')
+  ] = 10
+  num_epochs: Annotated[
+    int, settings.AtLeast(1), settings.Flag('client_epochs_per_round')
+  ] = 1
+  remainder: Annotated[str, settings.OneOf(REMAINDERS)] = 'short'
   shuffle: bool = True
-  prototypes: str = 'running'
-
-  def __post_init__(self):
-    for name in ('batch_size', 'num_epochs'):
-      value = getattr(self, name)
-      if value < 1:
-        raise ValueError(f'Expected {name} >= 1, found {value}.')
-    _check_known('remainder', self.remainder, REMAINDERS)
-    _check_known('prototypes', self.prototypes, PROTOTYPE_KINDS)
+  prototypes: Annotated[str, settings.OneOf(PROTOTYPE_KINDS)] = 'running'
 
 
 class LocalResult(NamedTuple):
@@ -325,8 +328,3 @@ def _batch(order, index, num_available, config):
 
 def _fold_in(seed, data):
   return tf.random.experimental.stateless_fold_in(seed, data)
-
-
-def _check_known(name, value, known):
-  if value not in known:
-    raise ValueError(f'Unknown {name} {value!r}; known: {", ".join(known)}.')

@@ -1,8 +1,13 @@
 """Random crops and flips of a batch of images, as functions of a seed."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import tensorflow as tf
+from etils import epy
+
+with epy.lazy_imports():
+  import tensorflow as tf
 
 
 def augment(

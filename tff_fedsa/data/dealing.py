@@ -33,7 +33,7 @@ def load(
     data_dir=spec.data_dir,
     download=spec.download,
     image_size=spec.image_size,
-    cache_dir=spec.cache_dir,
+    cache_dir=spec.cache_directory(),
   )
   if spec.partition_file:
     return source, partition_lib.load(

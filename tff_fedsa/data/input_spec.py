@@ -1,13 +1,18 @@
 """How stored images become what a model sees."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 import dataclasses
 from typing import Any, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
 
-from tff_fedsa.data import augmentation
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.data import augmentation
 
 _DTYPES = ('uint8', 'float32')
 

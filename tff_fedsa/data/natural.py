@@ -107,7 +107,7 @@ def load(
     build,
     name=f'{spec.dataset}-{hashlib.sha256(what.encode()).hexdigest()[:8]}',
     files=_listed(folder, natural.files),
-    cache_dir=spec.cache_dir,
+    cache_dir=spec.cache_directory(),
   )
   is_uint8 = arrays['images'].dtype == np.uint8
   source = sources.from_arrays(

@@ -7,12 +7,14 @@ divides them into train and test. Randomness is one
 that the Dirichlet partition is the reference's, index for index.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Optional
 
+from etils import epy
 import numpy as np
-from sklearn import model_selection
 
 from tff_fedsa.data import labels as labels_lib
 from tff_fedsa.data import partition_file
@@ -24,6 +26,9 @@ from tff_fedsa.data.partitions import long_tail
 from tff_fedsa.data.partitions import nid1
 from tff_fedsa.data.partitions import pathological
 from tff_fedsa.data.partitions import quantity
+
+with epy.lazy_imports():
+  from sklearn import model_selection
 
 _DEAL: dict[str, Callable[..., list[np.ndarray]]] = {
   'iid': quantity.iid,

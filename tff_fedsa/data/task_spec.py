@@ -1,136 +1,222 @@
 """What determines a federated task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
-from typing import Any, Optional
+import os
+from typing import Annotated, Any, Optional
 
+from tff_fedsa import settings
 from tff_fedsa.data import datasets
 from tff_fedsa.data import held_out
-from tff_fedsa.data import normalization
+from tff_fedsa.data import normalization as normalization_lib
 from tff_fedsa.data import partition as partition_lib
+
+_OF_PARTITIONS = ('alpha', 'classes_per_client', 'balanced', 'least_samples')
+_OF_DOMAINS = ('clients_per_domain', 'domain_fraction')
+_OF_DRAWS = ('partition', *_OF_PARTITIONS, 'long_tail_rho', *_OF_DOMAINS)
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskSpec:
-  """Everything that determines a task, validated and JSON-able.
+class TaskSpec(settings.Settings):
+  """The data set, its partition and how models see the images.
 
   Attributes:
-    dataset: One of `datasets.NAMES`.
-    data_dir: See `datasets.load`.
-    download: See `datasets.load`.
-    cache_dir: See `datasets.load`.
-    num_clients: M.
-    partition: One of `partition.NAMES`.
-    alpha: Of the partitions that `partition.OPTIONS` says, as the next ones.
-    classes_per_client: Classes that a client holds.
-    balanced: Whether blocks of the pathological partition are equal.
-    least_samples: Examples (train and test) of the smallest client.
-    long_tail_rho: Before any partition, class c is cut to
-      n_max * (1 / rho) ** (c / (C - 1)) examples; None keeps all. With a test
-      set that is held out, only the rest is cut.
-    clients_per_domain: Of the domain partition, by name of the domain,
-      `num_clients` in all; None spreads clients evenly.
-    domain_fraction: Of the domain partition: the share of its domain, test
-      examples included, that each client gets; None deals all out.
-    partition_file: Takes the partition from this file instead.
-    seed: Of the partition and of `max_examples`.
-    test_set: `split`: each client's examples are divided `train_fraction` to
-      the rest (the paper's protocol, train and test set merged before);
-      `original`: only the original train set is dealt out and every client is
-      tested on the whole original test set; `per_domain`: a fifth of each
-      domain is held out (of everything where there are no domains), and
-      clients are tested on that of the domains that they train on. The last
-      two are also what a global model is tested on.
-    train_fraction: In (0, 1), of `split`.
-    max_examples: Use only so many examples, drawn with the class proportions
-      kept; None uses all. Where a test set is held out, it applies to the rest.
-    max_test_examples: The same of each test set that is held out.
-    image_size: Images are resized to this many pixels square in the client's
-      step; None keeps their size.
-    channels: Images get this many channels by repetition; None keeps them.
-    normalization: One of `normalization.NAMES`.
-    augment_crop_padding: See `InputSpec.crop_padding`.
-    augment_flip: See `InputSpec.flip`.
+    dataset: digits (scikit-learn, always there); from TFDS: cifar10, cifar100,
+      fashion_mnist, mnist, svhn_cropped, sun397, emnist (emnist/byclass; or
+      emnist/balanced, emnist/bymerge, emnist/digits, emnist/letters,
+      emnist/mnist); folders of images: tiny_imagenet, ham10000,
+      office_caltech10, digits5, domain_folder (domain/class/image.png under
+      `data_dir`), image_folder (class/image.png); npz (the file `data_dir`
+      with arrays x, y); from tff.simulation.datasets, with clients of their
+      own: tff_emnist, tff_emnist_digits, tff_cifar100, tff_gldv2,
+      tff_gldv2_160k. docs/data.md says where to get them and how to lay them
+      out.
+    data_dir: TFDS directory (default: $TFDS_DATA_DIR), folder of images, .npz
+      file, or folder of tff.simulation.datasets (default: ~/.tff).
+    download: Whether TFDS or TFF may download what is missing.
+    cache_dir: Where decoded images are kept, as long as their files do not
+      change; 'none' decodes them each time. Default: tff_fedsa in
+      $XDG_CACHE_HOME or ~/.cache.
+    image_size: Resize images to this many pixels square (bilinear): those of
+      folders and of sun397 when they are decoded, others in the step. Default:
+      64 for sun397, tiny_imagenet, ham10000 and office_caltech10; 32 for other
+      folders; other images keep their size.
+    channels: Give images this many channels by repetition, e.g. 3 for grey
+      images and a model for colour ones. Default: images keep their channels.
+    normalization: How pixels are scaled. half: to [-1, 1] (reference); unit:
+      to [0, 1]; imagenet or dataset: by each channel's mean and standard
+      deviation over ImageNet or over this data set's train images.
+    augment_crop_padding: In training, pad images with so many black pixels at
+      each side, and crop them to their size anywhere. 0: off.
+    augment_flip: In training, mirror images at random.
+    num_clients: Clients in all, >= 1.
+    partition: How examples are dealt out. iid; dirichlet (each class by
+      `alpha`); pathological (`classes_per_client` in blocks);
+      extended_dirichlet (`classes_per_client`, each by `alpha`);
+      client_dirichlet (each client's mix of classes by `alpha`, equal sizes);
+      nid1 (dirichlet among 10 workers each, cut into equal chunks);
+      quantity_skew (sizes by `alpha`); domain (`clients_per_domain`).
+      docs/partitions.md defines them, `python -m launch.partition` shows what
+      they give.
+    alpha: Concentration of the Dirichlet draws of a partition, > 0; smaller is
+      more heterogeneous.
+    classes_per_client: Classes that a client holds (partitions pathological
+      and extended_dirichlet), >= 1.
+    balanced: Whether the pathological partition cuts classes into equal blocks.
+    least_samples: Examples (train and test) of the smallest client, >= 1;
+      draws with fewer are repeated.
+    long_tail_rho: Before any partition, makes class c of C as rare as
+      n_max * (1 / rho) ** (c / (C - 1)) training examples, rho >= 1. Default:
+      off.
+    clients_per_domain: Clients of each domain (partition domain only), e.g.
+      amazon:2,dslr:3. Default: `num_clients` spread evenly.
+    domain_fraction: Share of its whole domain that each client gets (partition
+      domain only), in (0, 1]. Default: clients share all of it that is not
+      held out.
+    partition_file: Takes the partition from this .npz file (arrays train_i,
+      test_i) instead of drawing it.
+    seed: Seed of the partition and of `max_examples`. Keep it over repeats
+      that should see the same data.
+    test_set: Test examples. split: each client holds out 25 % of its own
+      examples (the paper); original: every client is tested on the data set's
+      own test set; per_domain: 20 % of each domain (of all examples where
+      there are no domains) are held out, and clients are tested on those of
+      their domains.
+    train_fraction: Share of a client's examples that it trains on (test set
+      split only), in (0, 1).
+    max_examples: Use only so many examples, class proportions kept; with a
+      held-out test set, so many of the rest. Default: all.
+    max_test_examples: Use only so many examples of each held-out test set
+      (test sets original and per_domain only), class proportions kept.
+      Default: all.
   """
 
-  dataset: str = 'digits'
-  data_dir: Optional[str] = None
-  download: bool = False
-  cache_dir: Optional[str] = None
-  num_clients: int = 20
-  partition: str = 'dirichlet'
-  alpha: float = 0.1
-  classes_per_client: int = 2
-  balanced: bool = True
-  least_samples: int = 16
-  long_tail_rho: Optional[float] = None
-  clients_per_domain: Optional[Mapping[str, int]] = None
-  domain_fraction: Optional[float] = None
-  partition_file: Optional[str] = None
-  seed: int = 0
-  test_set: str = 'split'
-  train_fraction: float = 0.75
-  max_examples: Optional[int] = None
-  max_test_examples: Optional[int] = None
-  image_size: Optional[int] = None
-  channels: Optional[int] = None
-  normalization: str = 'half'
-  augment_crop_padding: int = 0
+  dataset: Annotated[str, settings.OneOf(lambda: datasets.NAMES)] = 'digits'
+  data_dir: Annotated[Optional[str], settings.Free()] = None
+  download: Annotated[bool, settings.Free()] = False
+  cache_dir: Annotated[
+    Optional[str], settings.Flag('data_cache_dir'), settings.Free()
+  ] = None
+  image_size: Annotated[Optional[int], settings.AtLeast(1)] = None
+  channels: Annotated[Optional[int], settings.AtLeast(1)] = None
+  normalization: Annotated[str, settings.OneOf(normalization_lib.NAMES)] = (
+    'half'
+  )
+  augment_crop_padding: Annotated[int, settings.AtLeast(0)] = 0
   augment_flip: bool = False
+  num_clients: Annotated[int, settings.AtLeast(1)] = 20
+  partition: Annotated[str, settings.OneOf(partition_lib.NAMES)] = 'dirichlet'
+  alpha: Annotated[float, settings.Above(0.0)] = 0.1
+  classes_per_client: Annotated[int, settings.AtLeast(1)] = 2
+  balanced: bool = True
+  least_samples: Annotated[int, settings.AtLeast(1)] = 16
+  long_tail_rho: Annotated[Optional[float], settings.AtLeast(1.0)] = None
+  clients_per_domain: Annotated[
+    Optional[Mapping[str, int]], settings.Pairs(':', 'domain:clients')
+  ] = None
+  domain_fraction: Annotated[
+    Optional[float], settings.Above(0.0), settings.AtMost(1.0)
+  ] = None
+  partition_file: Optional[str] = None
+  seed: Annotated[int, settings.Flag('partition_seed')] = 0
+  test_set: Annotated[str, settings.OneOf(held_out.TEST_SETS)] = 'split'
+  train_fraction: Annotated[float, settings.Above(0.0), settings.Below(1.0)] = (
+    0.75
+  )
+  max_examples: Annotated[Optional[int], settings.AtLeast(1)] = None
+  max_test_examples: Annotated[Optional[int], settings.AtLeast(1)] = None
 
   def __post_init__(self):
-    _check_known('dataset', self.dataset, datasets.NAMES)
-    _check_known('partition', self.partition, partition_lib.NAMES)
-    _check_known('normalization', self.normalization, normalization.NAMES)
-    _check_known('test_set', self.test_set, held_out.TEST_SETS)
-    if not self.alpha > 0.0:
-      raise ValueError(f'Expected alpha > 0, found {self.alpha}.')
-    if self.long_tail_rho is not None and not self.long_tail_rho >= 1.0:
-      raise ValueError(
-        f'Expected long_tail_rho >= 1, found {self.long_tail_rho}.'
-      )
-    if self.domain_fraction is not None and not (
-      0.0 < self.domain_fraction <= 1.0
-    ):
-      raise ValueError(
-        f'Expected domain_fraction in (0, 1], found {self.domain_fraction}.'
-      )
+    super().__post_init__()
     if self.clients_per_domain is not None:
-      total = sum(self.clients_per_domain.values())
-      if min(self.clients_per_domain.values()) < 1 or total != self.num_clients:
-        raise ValueError(
-          'Expected clients_per_domain of 1 or more, '
-          f'num_clients={self.num_clients} in all, found '
-          f'{dict(self.clients_per_domain)}.'
-        )
-    if not 0.0 < self.train_fraction < 1.0:
-      raise ValueError(
-        f'Expected train_fraction in (0, 1), found {self.train_fraction}.'
-      )
-    for name in (
-      'num_clients',
-      'classes_per_client',
-      'least_samples',
-      'max_examples',
-      'max_test_examples',
-      'image_size',
-      'channels',
-    ):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise ValueError(f'Expected {name} >= 1, found {value}.')
+      self._check_clients_per_domain()
     for name in ('max_examples', 'max_test_examples'):
       if self.partition_file and getattr(self, name):
-        raise ValueError(
-          'A partition_file holds indices into the whole data set: it cannot '
-          f'be used with {name}.'
+        raise settings.SettingsError(
+          'A `partition_file` holds indices into the whole data set: it cannot '
+          f'be used with `{name}`.'
         )
+
+  @property
+  def has_clients(self) -> bool:
+    """Whether the data set has clients of its own."""
+    return self.dataset in datasets.NATURAL_NAMES
+
+  def cache_directory(self) -> Optional[str]:
+    """Returns where decoded images are kept; None decodes them each time."""
+    if self.cache_dir == 'none' or self.dataset in ('digits', 'npz'):
+      return None
+    caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    return os.path.expanduser(
+      self.cache_dir or os.path.join(caches, 'tff_fedsa')
+    )
+
+  def without_effect(self) -> Mapping[str, str]:
+    """Returns the fields that the other fields make pointless."""
+    pointless: dict[str, str] = {}
+
+    def add(names, because):
+      pointless.update({name: because for name in names} | pointless)
+
+    if self.dataset == 'digits':
+      add(
+        ['data_dir', 'download', 'cache_dir'], 'digits come with scikit-learn'
+      )
+    if self.dataset == 'npz':
+      add(['download', 'cache_dir'], 'npz is a file of yours')
+    if self.dataset in datasets.FOLDERS:
+      add(['download'], 'neither TFDS nor TFF has these images')
+    if self.has_clients:
+      add(
+        [*_OF_DRAWS, 'partition_file', 'max_examples', 'max_test_examples'],
+        f'`dataset`={self.dataset} has clients of its own',
+      )
+    if self.partition_file:
+      add(
+        [*_OF_DRAWS, 'num_clients', 'train_fraction', 'test_set', 'seed'],
+        'the partition comes from `partition_file`',
+      )
+    used = partition_lib.OPTIONS[self.partition]
+    because = f'`partition`={self.partition}'
+    add([name for name in _OF_PARTITIONS if name not in used], because)
+    if self.partition != 'domain':
+      add(_OF_DOMAINS, because)
+    of_other_tests = (
+      'max_test_examples' if self.test_set == 'split' else 'train_fraction'
+    )
+    add([of_other_tests], f'`test_set`={self.test_set}')
+    return pointless
+
+  def check_global_test(self) -> None:
+    """Checks that there may be a test set for the protocol `global`.
+
+    Raises:
+      SettingsError: If the clients hold out examples of their own.
+    """
+    # A partition file says itself what is held out.
+    if self.test_set == 'split' and not self.partition_file:
+      raise settings.SettingsError(
+        "--protocol=global tests the averaged model on the data set's own test "
+        'set: it needs `test_set`=original, or `test_set`=per_domain where '
+        'there is none; found `test_set`=split.'
+      )
 
   def to_json_dict(self) -> dict[str, Any]:
     """Returns the fields; `TaskSpec(**d)` undoes it."""
     return dataclasses.asdict(self)
 
-
-def _check_known(name: str, value: str, known: Sequence[str]) -> None:
-  if value not in known:
-    raise ValueError(f'Unknown {name} {value!r}; known: {", ".join(known)}.')
+  def _check_clients_per_domain(self):
+    assert self.clients_per_domain is not None
+    counts = dict(self.clients_per_domain)
+    if not counts or min(counts.values()) < 1:
+      raise settings.SettingsError(
+        f'Expected `clients_per_domain` of 1 or more, found {counts}.'
+      )
+    total = sum(counts.values())
+    default = type(self).__dataclass_fields__['num_clients'].default
+    if self.num_clients not in (default, total):
+      raise settings.SettingsError(
+        f'`num_clients` would be ignored: `clients_per_domain` has {total} '
+        f'clients, found `num_clients`={self.num_clients}.'
+      )
+    object.__setattr__(self, 'num_clients', total)

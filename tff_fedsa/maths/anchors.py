@@ -4,11 +4,16 @@ Source: Zhou et al., "FedSA", AAAI 2025 (arXiv:2501.05496); reference code
 `FedSA.__init__` and `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
+
+with epy.lazy_imports():
+  import tensorflow as tf
 
 _BATCH_NORM_EPSILON = 1e-5
 

@@ -1,14 +1,39 @@
 """Class prototypes: one vector per class, with the weight it carries."""
 
-from typing import Any, NamedTuple, Optional
+from __future__ import annotations
 
+import dataclasses
+from typing import Annotated, Any, NamedTuple, Optional
+
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa.maths import distances
+from tff_fedsa import settings
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa.maths import distances
 
 WEIGHTINGS = ('clients', 'examples')
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMeanConfig(settings.Settings):
+  """How the server averages the clients' class means.
+
+  Attributes:
+    weighting: Weight of a client in a class's global prototype: 1 (clients,
+      the reference), or its examples of the class (examples).
+    keep_missing: Whether a class that nobody sent in a round keeps its global
+      prototype. The reference forgets it.
+  """
+
+  weighting: Annotated[
+    str, settings.OneOf(WEIGHTINGS), settings.Flag('prototype_weighting')
+  ] = 'clients'
+  keep_missing: bool = True
 
 
 class ClassPrototypes(NamedTuple):

@@ -1,16 +1,22 @@
 """The registry of architectures: name -> function that builds a Keras model."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Optional
 
-import tensorflow as tf
+from etils import epy
 
-from tff_fedsa.models import functional
 from tff_fedsa.models import heads
-from tff_fedsa.models import standardization
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import standardization
 
 BuildFn = Callable[
-  [tuple[int, int, int], int, int], functional.KerasClientModel
+  [tuple[int, int, int], int, int], 'functional.KerasClientModel'
 ]
 _ARCHITECTURES: dict[str, BuildFn] = {}
 

@@ -1,11 +1,17 @@
 """Small architectures for 8x8 digits, and the reference run's two MLPs."""
 
-import tensorflow as tf
+from __future__ import annotations
+
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import functional
-from tff_fedsa.models import initializers
-from tff_fedsa.models import pooling
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import initializers
+  from tff_fedsa.models import pooling
 
 
 def _client_model(images, features, num_classes):

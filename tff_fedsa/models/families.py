@@ -1,21 +1,27 @@
 """Named mixes of architectures: client i gets member i mod n."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 import math
 from typing import Optional
 
+from etils import epy
+
 from tff_fedsa.models import architectures
 from tff_fedsa.models import digits as _digits
 from tff_fedsa.models import fedavg_cnn as _fedavg_cnn
-from tff_fedsa.models import functional
 from tff_fedsa.models import googlenet as _googlenet
 from tff_fedsa.models import hcnn as _hcnn
 from tff_fedsa.models import heads
 from tff_fedsa.models import keras_applications as _keras_applications
 from tff_fedsa.models import mobilenet_v2 as _mobilenet_v2
-from tff_fedsa.models import pretrained
 from tff_fedsa.models import resnet as _resnet
 from tff_fedsa.models import vit as _vit
+
+with epy.lazy_imports():
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import pretrained
 
 # Importing a module registers its architectures.
 del _digits, _fedavg_cnn, _googlenet, _hcnn, _keras_applications

@@ -1,11 +1,17 @@
 """FedAvgCNN, the small convolutional network of the FedAvg paper."""
 
-import tensorflow as tf
+from __future__ import annotations
+
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import assembly
-from tff_fedsa.models import functional
-from tff_fedsa.models import initializers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import assembly
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import initializers
 
 
 @architectures.register_architecture('fedavg_cnn')

@@ -8,13 +8,19 @@ standard deviations.
 Source: `torchvision/models/googlenet.py`, pytorch/vision.
 """
 
-import tensorflow as tf
+from __future__ import annotations
+
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import assembly
-from tff_fedsa.models import functional
-from tff_fedsa.models import initializers
-from tff_fedsa.models import torch_layers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import assembly
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import initializers
+  from tff_fedsa.models import torch_layers
 
 _STDDEV = 0.01
 _MIN_SIZE = 15

@@ -6,11 +6,17 @@ dense layers with ReLU, and a last one of 512 with ReLU.
 Source: `CNN` in `flcore/trainmodel/models.py`, TsingZ0/HtFLlib.
 """
 
-import tensorflow as tf
+from __future__ import annotations
+
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import assembly
-from tff_fedsa.models import initializers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import assembly
+  from tff_fedsa.models import initializers
 
 _MIN_SIZE = 16
 

@@ -1,11 +1,16 @@
 """Classifier heads by name, for architectures of other heads than their own."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-import tensorflow as tf
+from etils import epy
 
-from tff_fedsa.models import initializers
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import initializers
 
 
 class _Layout(NamedTuple):

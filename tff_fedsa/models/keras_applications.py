@@ -5,12 +5,18 @@ convolution of a bottleneck and have biases, MobileNetV2 pads one side, and
 statistics of BatchNorm move by 0.01. Weights of one do not fit the other.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
-import tensorflow as tf
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import assembly
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import assembly
 
 # The nested model, which is the application.
 NAME = 'application'
@@ -33,11 +39,11 @@ def _as_they_are(images: tf.Tensor) -> tf.Tensor:
 
 def _register(
   name: str,
-  application_fn: Callable[..., tf.keras.Model],
+  application: str,
   preprocess_fn: Callable[[tf.Tensor], tf.Tensor] = _to_caffe,
 ) -> None:
   @architectures.register_architecture(name)
-  def application(input_shape, num_classes, feature_dim):
+  def build_fn(input_shape, num_classes, feature_dim):
     if min(input_shape[:2]) < _MIN_SIZE or input_shape[2] != 3:
       raise ValueError(
         f'The architecture {name} needs images of at least {_MIN_SIZE}x'
@@ -45,7 +51,7 @@ def _register(
         'spec (--image_size=32).'
       )
     images = tf.keras.Input(input_shape)
-    backbone = application_fn(
+    backbone = getattr(tf.keras.applications, application)(
       include_top=False, weights=None, input_shape=input_shape, pooling='avg'
     )
     # Applications have names of their own, that of the function.
@@ -54,7 +60,7 @@ def _register(
     return assembly.client_model(images, hidden, num_classes, feature_dim)
 
 
-_register('keras_mobilenet_v2', tf.keras.applications.MobileNetV2, _as_they_are)
-_register('keras_resnet50', tf.keras.applications.ResNet50)
-_register('keras_resnet101', tf.keras.applications.ResNet101)
-_register('keras_resnet152', tf.keras.applications.ResNet152)
+_register('keras_mobilenet_v2', 'MobileNetV2', _as_they_are)
+_register('keras_resnet50', 'ResNet50')
+_register('keras_resnet101', 'ResNet101')
+_register('keras_resnet152', 'ResNet152')

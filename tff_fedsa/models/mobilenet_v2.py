@@ -8,12 +8,18 @@ N(0, 0.01).
 Source: `torchvision/models/mobilenetv2.py`, pytorch/vision.
 """
 
-import tensorflow as tf
+from __future__ import annotations
+
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import assembly
-from tff_fedsa.models import functional
-from tff_fedsa.models import torch_layers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import assembly
+  from tff_fedsa.models import functional
+  from tff_fedsa.models import torch_layers
 
 # Expansion, filters, blocks, stride of the first block.
 _STAGES = (

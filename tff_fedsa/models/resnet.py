@@ -12,13 +12,19 @@ Source: `torchvision/models/resnet.py`, pytorch/vision; ResNet-4, 6, 8 and 10:
 `resnet4`, ... of `flcore/trainmodel/resnet.py`, TsingZ0/HtFLlib.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
-import tensorflow as tf
+from etils import epy
 
 from tff_fedsa.models import architectures
-from tff_fedsa.models import assembly
-from tff_fedsa.models import torch_layers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.models import assembly
+  from tff_fedsa.models import torch_layers
 
 _WIDTHS = (64, 128, 256, 512)
 
@@ -84,9 +90,10 @@ def _register_resnet(
     widths: Of the blocks of each stage.
   """
 
-  def register(name, norm):
+  def register(name, norm_name):
     @architectures.register_architecture(name)
     def resnet(input_shape, num_classes, feature_dim):
+      norm = getattr(torch_layers, norm_name)
       images = tf.keras.Input(input_shape)
       hidden = stem(images, norm)
       for stage, (count, width) in enumerate(zip(counts, widths)):
@@ -97,8 +104,8 @@ def _register_resnet(
       hidden = tf.keras.layers.GlobalAveragePooling2D()(hidden)
       return assembly.client_model(images, hidden, num_classes, feature_dim)
 
-  register(name, torch_layers.batch_norm)
-  register(f'{name}_gn', torch_layers.group_norm)
+  register(name, 'batch_norm')
+  register(f'{name}_gn', 'group_norm')
 
 
 _register_resnet('resnet4', (1,))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tff_fedsa.models import vit
+from tff_fedsa.models import vit_layers
 
 
 def _conv(weight: np.ndarray) -> np.ndarray:
@@ -20,14 +20,14 @@ def _parts(layer: tf.keras.layers.Layer) -> list[str]:
   """Names of a layer's weights in torch, in the order of Keras."""
   if isinstance(layer, tf.keras.layers.BatchNormalization):
     return ['.weight', '.bias', '.running_mean', '.running_var']
-  if isinstance(layer, vit.SelfAttention):
+  if isinstance(layer, vit_layers.SelfAttention):
     return [
       '.in_proj_weight',
       '.in_proj_bias',
       '.out_proj.weight',
       '.out_proj.bias',
     ]
-  if isinstance(layer, vit.ClassToken | vit.PositionEmbedding):
+  if isinstance(layer, vit_layers.ClassToken | vit_layers.PositionEmbedding):
     return ['']
   return ['.weight', '.bias'][: len(layer.weights)]
 

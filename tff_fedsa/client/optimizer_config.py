@@ -1,0 +1,159 @@
+"""Settings of a client's optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Annotated, ClassVar, Optional
+
+from etils import epy
+
+from tff_fedsa import settings
+from tff_fedsa.client import local_optimizer
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+SCHEDULES = ('constant', 'step', 'exponential', 'cosine')
+
+# Optimizer -> its own hyper-parameters besides the learning rate.
+_HYPERPARAMETERS: dict[str, dict[str, float]] = {
+  'sgd': {},
+  'momentum': {'momentum': 0.9},
+  'adagrad': {'initial_preconditioner_value': 0.0, 'epsilon': 1e-7},
+  'rmsprop': {'decay': 0.9, 'epsilon': 1e-7},
+  'adam': {'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-7},
+  'adamw': {
+    'beta_1': 0.9,
+    'beta_2': 0.999,
+    'epsilon': 1e-7,
+    'weight_decay': 0.004,
+  },
+  'yogi': {'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-3},
+}
+
+_NonNegative = Annotated[Optional[float], settings.AtLeast(0.0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(settings.Settings):
+  """The clients' optimizer, one of `tff.learning.optimizers`.
+
+  The defaults of hyper-parameters are those of TFF, weight decay excepted,
+  which is Keras's.
+
+  Attributes:
+    optimizer: Optimizer of the clients; momentum is sgd with `momentum`.
+    learning_rate: Learning rate of the clients, >= 0.
+    beta_1: Decay of the first moment (default for adam, adamw, yogi: 0.9).
+    beta_2: Decay of the second moment (default for adam, adamw, yogi: 0.999).
+    decay: Decay of the mean of squared gradients (default for rmsprop: 0.9).
+    epsilon: Added to the divisor (default for adagrad, rmsprop, adam, adamw:
+      1e-07; yogi: 0.001).
+    initial_preconditioner_value: Where the sum of squared gradients starts
+      (default for adagrad: 0.0).
+    momentum: Momentum coefficient (default for momentum: 0.9).
+    weight_decay: Decoupled weight decay (default for adamw: 0.004).
+    optimizer_state: Whether the optimizer starts anew in every round (reset,
+      the reference) or momentum and the like last over rounds (keep).
+    learning_rate_schedule: How the learning rate changes from round to round.
+      step multiplies it by `learning_rate_decay_factor` every
+      `learning_rate_schedule_rounds`, exponential does so smoothly, cosine
+      falls to 0 over so many rounds.
+    learning_rate_schedule_rounds: Rounds of a step, of an exponential decay by
+      the factor, or of the whole cosine, >= 1.
+    learning_rate_decay_factor: Factor of the schedules step and exponential,
+      in [0, 1].
+  """
+
+  flag_prefix: ClassVar[str] = 'client_'
+
+  optimizer: Annotated[str, settings.OneOf(tuple(_HYPERPARAMETERS))] = 'sgd'
+  learning_rate: Annotated[float, settings.AtLeast(0.0)] = 0.01
+  beta_1: _NonNegative = None
+  beta_2: _NonNegative = None
+  decay: _NonNegative = None
+  epsilon: _NonNegative = None
+  initial_preconditioner_value: _NonNegative = None
+  momentum: _NonNegative = None
+  weight_decay: _NonNegative = None
+  optimizer_state: Annotated[
+    str, settings.OneOf(local_optimizer.OPTIMIZER_STATES)
+  ] = 'reset'
+  learning_rate_schedule: Annotated[str, settings.OneOf(SCHEDULES)] = 'constant'
+  learning_rate_schedule_rounds: Annotated[
+    Optional[int], settings.AtLeast(1)
+  ] = None
+  learning_rate_decay_factor: Annotated[
+    float, settings.AtLeast(0.0), settings.AtMost(1.0)
+  ] = 0.1
+
+  def __post_init__(self):
+    super().__post_init__()
+    if (
+      self.learning_rate_schedule != 'constant'
+      and self.learning_rate_schedule_rounds is None
+    ):
+      raise settings.SettingsError(
+        f'`learning_rate_schedule`={self.learning_rate_schedule} needs '
+        '`learning_rate_schedule_rounds`.'
+      )
+
+  def without_effect(self) -> Mapping[str, str]:
+    """Returns the fields that the other fields make pointless."""
+    own = _HYPERPARAMETERS[self.optimizer]
+    pointless = {
+      name: f'`optimizer`={self.optimizer}'
+      for values in _HYPERPARAMETERS.values()
+      for name in values
+      if name not in own
+    }
+    if self.learning_rate_schedule == 'constant':
+      pointless |= {
+        'learning_rate_schedule_rounds': 'the rate is constant',
+        'learning_rate_decay_factor': 'the rate is constant',
+      }
+    if self.learning_rate_schedule == 'cosine':
+      pointless['learning_rate_decay_factor'] = 'cosine falls to 0'
+    return pointless
+
+  def build(self) -> local_optimizer.LocalOptimizer:
+    """Returns the `local_optimizer.LocalOptimizer`."""
+    values = {}
+    for name, default in _HYPERPARAMETERS[self.optimizer].items():
+      value = getattr(self, name)
+      values[name] = default if value is None else value
+    optimizers = tff.learning.optimizers
+    build_fn = {
+      'sgd': optimizers.build_sgdm,
+      'momentum': optimizers.build_sgdm,
+      'adagrad': optimizers.build_adagrad,
+      'rmsprop': optimizers.build_rmsprop,
+      'adam': optimizers.build_adam,
+      'adamw': optimizers.build_adamw,
+      'yogi': optimizers.build_yogi,
+    }[self.optimizer]
+    constant = self.learning_rate_schedule == 'constant'
+    return local_optimizer.LocalOptimizer(
+      build_fn(self.learning_rate, **values),
+      learning_rate_fn=None if constant else self.learning_rate_at,
+      state=self.optimizer_state,
+    )
+
+  def learning_rate_at(self, round_num: tf.Tensor) -> tf.Tensor:
+    """Returns the learning rate of a round.
+
+    Args:
+      round_num: float32 scalar, counted from 0.
+    """
+    rate = self.learning_rate
+    if self.learning_rate_schedule_rounds is None:
+      return tf.constant(rate)
+    progress = round_num / self.learning_rate_schedule_rounds
+    if self.learning_rate_schedule == 'cosine':
+      return rate * 0.5 * (1 + tf.cos(math.pi * tf.minimum(progress, 1.0)))
+    if self.learning_rate_schedule == 'step':
+      progress = tf.floor(progress)
+    return rate * tf.pow(self.learning_rate_decay_factor, progress)

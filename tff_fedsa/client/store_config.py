@@ -1,0 +1,44 @@
+"""Settings of where client states live between rounds."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Annotated
+
+from tff_fedsa import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreConfig(settings.Settings):
+  """Where client states live between rounds.
+
+  Attributes:
+    client_states: Where client states live between rounds; on disk (in the run
+      directory) they may exceed memory. auto: in memory if those of all
+      clients take no more than `client_states_memory_gb`. Results are the same.
+    client_states_memory_gb: With auto: gigabytes (10^9 bytes) that client
+      states may take in memory, >= 0.
+  """
+
+  client_states: Annotated[
+    str, settings.OneOf(('auto', 'memory', 'disk')), settings.Free()
+  ] = 'auto'
+  client_states_memory_gb: Annotated[
+    float, settings.AtLeast(0.0), settings.Free()
+  ] = 4.0
+
+  def without_effect(self) -> Mapping[str, str]:
+    """Returns the fields that the other fields make pointless."""
+    if self.client_states == 'auto':
+      return {}
+    because = f'`client_states`={self.client_states}'
+    return {'client_states_memory_gb': because}
+
+  def keeps_on_disk(self, num_bytes: int) -> bool:
+    """Returns whether client states live on disk between rounds.
+
+    Args:
+      num_bytes: Size of the states of all clients.
+    """
+    if self.client_states != 'auto':
+      return self.client_states == 'disk'
+    return num_bytes > 1e9 * self.client_states_memory_gb

@@ -1,0 +1,85 @@
+"""Settings of the runtime: where clients are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Annotated, Optional
+
+from etils import epy
+
+from tff_fedsa import settings
+
+with epy.lazy_imports():
+  from tff_fedsa.execution import native
+  from tff_fedsa.execution.in_process import contexts
+  from tff_fedsa.execution.remote import contexts as remote_contexts
+
+RUNTIMES = ('in_process', 'native', 'remote')
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig(settings.Settings):
+  """Where clients are computed, and how many at a time.
+
+  Attributes:
+    runtime: Where clients are computed. in_process: in this process, on its
+      GPUs if it has any; native: in a child process, TFF's stock C++ runtime,
+      on CPUs only; remote: on other machines, by such processes, see `workers`.
+    workers: With the runtime remote: host:port of each worker, separated by
+      commas. `python -m launch.worker` starts one on its host
+      (docs/machines.md).
+    max_concurrent_clients: Clients computed at a time (on each GPU or worker),
+      >= 1. Default: one per core, 2 on a GPU.
+    intra_op_threads: Threads of one operation with the runtime in_process,
+      >= 1. Default: the cores divided by the clients computed at a time. The
+      last digits of results depend on it.
+  """
+
+  runtime: Annotated[str, settings.OneOf(RUNTIMES)] = 'in_process'
+  workers: Annotated[tuple[str, ...], settings.Free()] = ()
+  max_concurrent_clients: Annotated[
+    Optional[int], settings.AtLeast(1), settings.Free()
+  ] = None
+  intra_op_threads: Annotated[Optional[int], settings.AtLeast(1)] = None
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.runtime == 'remote' and not self.workers:
+      raise settings.SettingsError(
+        '`runtime`=remote needs `workers`=host:port,…: where '
+        '`python -m launch.worker` runs.'
+      )
+
+  def without_effect(self) -> Mapping[str, str]:
+    """Returns the fields that the other fields make pointless."""
+    because = f'`runtime`={self.runtime}'
+    pointless = {}
+    if self.runtime != 'in_process':
+      pointless['intra_op_threads'] = because
+    if self.runtime != 'remote':
+      pointless['workers'] = because
+    return pointless
+
+  def start(self, *, without_workers: bool = False) -> None:
+    """Makes the runtime TFF's default.
+
+    Args:
+      without_workers: Computes in this process what the runtime remote would
+        send to workers: the results are the same, and they may be gone.
+
+    Raises:
+      ValueError: If a worker's address is malformed.
+    """
+    max_concurrent_clients = self.max_concurrent_clients
+    if self.runtime == 'native':
+      native.set_native_context(max_concurrent_clients=max_concurrent_clients)
+    elif self.runtime == 'remote' and not without_workers:
+      remote_contexts.set_remote_context(
+        self.workers, max_concurrent_clients=max_concurrent_clients
+      )
+    else:
+      contexts.set_in_process_context(
+        max_concurrent_clients=max_concurrent_clients,
+        intra_op_threads=self.intra_op_threads,
+      )

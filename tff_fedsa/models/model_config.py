@@ -1,0 +1,95 @@
+"""Settings of the clients' models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import importlib
+from typing import Annotated
+
+from etils import epy
+
+from tff_fedsa import settings
+from tff_fedsa.models import architectures
+from tff_fedsa.models import families
+
+with epy.lazy_imports():
+  from tff_fedsa.models import functional
+
+CLIENT_INITS = ('shared', 'independent')
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(settings.Settings):
+  """The clients' models and where their weights start.
+
+  Attributes:
+    family: Architectures of the clients; client i gets member i mod n. A
+      family, an architecture, or several architectures separated by commas.
+      An architecture may have another head than its own: resnet34+mlp256
+      (docs/models.md).
+    pretrained_weights: ARCHITECTURE=FILE, …: where feature extractors start. A
+      torchvision state_dict as .npz, or, for keras_*, the *_notop.h5 of
+      keras.applications (docs/models.md). Default: weights are drawn.
+    architecture_modules: Python modules to import first, which register
+      architectures of your own (tff_fedsa/models/architectures.py shows how).
+    feature_dim: D, features of every client model, and entries of an anchor,
+      >= 1.
+    standardize_features: Give each example's features mean 0 and variance 1,
+      after the last layer of any architecture. The reference does not.
+    model_seed: Initial weights of clients follow from it.
+    client_init: Whether clients of one architecture start from the same
+      weights (shared, the reference) or each from its own (independent).
+  """
+
+  family: Annotated[
+    str,
+    settings.Lists('Families', families.names),
+    settings.Lists('Architectures', architectures.names),
+  ] = 'digits3'
+  pretrained_weights: Annotated[
+    Mapping[str, str], settings.Pairs('=', 'ARCHITECTURE=FILE')
+  ] = dataclasses.field(default_factory=dict)
+  architecture_modules: tuple[str, ...] = ()
+  feature_dim: Annotated[int, settings.AtLeast(1)] = 512
+  standardize_features: bool = False
+  model_seed: int = 0
+  client_init: Annotated[str, settings.OneOf(CLIENT_INITS)] = 'shared'
+
+  def members(self) -> tuple[str, ...]:
+    """Imports `architecture_modules` and returns the family's architectures.
+
+    Raises:
+      SettingsError: If there is no such module.
+      ValueError: If a name is unknown.
+    """
+    for name in self.architecture_modules:
+      try:
+        importlib.import_module(name)
+      except ModuleNotFoundError as error:
+        raise settings.SettingsError(
+          f'`architecture_modules`: there is no module {error.name!r} on the '
+          'path (PYTHONPATH, or the folder you are in).'
+        ) from error
+    return families.members(self.family)
+
+  def build(
+    self, input_shape: tuple[int, int, int], num_classes: int
+  ) -> list[functional.FunctionalModel]:
+    """Returns one `FunctionalModel` per architecture of the family.
+
+    Args:
+      input_shape: (height, width, channels), `InputSpec.model_shape`.
+      num_classes: C.
+
+    Raises:
+      ValueError: If a name is unknown, or an architecture does not fit.
+    """
+    return families.build_family(
+      self.members(),
+      input_shape,
+      num_classes,
+      self.feature_dim,
+      pretrained_weights=self.pretrained_weights,
+      standardized=self.standardize_features,
+    )
