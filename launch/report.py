@@ -135,18 +135,19 @@ def report(directories: Sequence[str]) -> None:
 def _groups(directories: Sequence[str]) -> list[Any]:
   """Returns the groups of runs, if they can be compared."""
   from tff_fedsa.reporting import documents
+  from tff_fedsa.reporting import groups as groups_lib
   from tff_fedsa.reporting import runs
 
   settings = _settings()
   found = runs.find(directories, settings.defaults)
-  groups = runs.group(found, ignored=settings.ignored)
-  runs.check_comparable(groups, settings.same)
+  groups = groups_lib.group(found, ignored=settings.ignored)
+  groups_lib.check_comparable(groups, settings.same)
   troubles = documents.unfinished(groups)
   if not any(group.finished for group in groups):
     raise runs.ReportError(
       'None of the runs is finished:\n  ' + '\n  '.join(troubles)
     )
-  missing = runs.missing_seeds(groups)
+  missing = groups_lib.missing_seeds(groups)
   if missing and not _ALLOW_MISSING.value:
     raise runs.ReportError(
       'Configurations lack finished runs of seeds that others have:\n  '

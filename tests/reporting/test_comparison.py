@@ -6,11 +6,12 @@ import pandas
 
 from tests.reporting import made_up
 from tff_fedsa.reporting import comparison
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import runs
 
 
 def _groups(path):
-  return runs.group(runs.find([str(path)], made_up.DEFAULTS))
+  return groups_lib.group(runs.find([str(path)], made_up.DEFAULTS))
 
 
 def test_files_of_a_report(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from tests.reporting import made_up
 from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import figures
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import runs
 
 
@@ -26,7 +27,7 @@ def groups(tmp_path):
     model_seed='2',
     sampling_seed='2',
   )
-  return runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
+  return groups_lib.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
 
 
 def _saved(figure, tmp_path):

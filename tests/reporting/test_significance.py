@@ -9,6 +9,7 @@ from scipy import stats
 
 from tests.reporting import made_up
 from tff_fedsa.reporting import documents
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import runs
 from tff_fedsa.reporting import significance
 from tff_fedsa.reporting import tables
@@ -18,7 +19,9 @@ _LOCAL = [0.6, 0.85, 0.65]
 
 
 def _values(path):
-  return tables.per_run(runs.group(runs.find([str(path)], made_up.DEFAULTS)))
+  return tables.per_run(
+    groups_lib.group(runs.find([str(path)], made_up.DEFAULTS))
+  )
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """A method looks the same in every figure, and unlike every other one."""
 
 from tff_fedsa.algorithms import registry
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
-from tff_fedsa.reporting import runs
 from tff_fedsa.reporting import style
 
 
 def _groups(*named):
-  return [runs.Group(name, algorithm, []) for name, algorithm in named]
+  return [groups_lib.Group(name, algorithm, []) for name, algorithm in named]
 
 
 def test_methods_have_styles_of_their_own():

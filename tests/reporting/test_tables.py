@@ -8,6 +8,7 @@ import pytest
 
 from tests.reporting import made_up
 from tff_fedsa.reporting import documents
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import runs
 from tff_fedsa.reporting import tables
 
@@ -26,7 +27,7 @@ def groups(tmp_path):
     classifiers=('head',),
     nonfinite=2,
   )
-  return runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
+  return groups_lib.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
 
 
 def test_accuracies_and_costs_of_a_run(groups):
@@ -52,7 +53,7 @@ def test_the_worst_tenth_is_rounded_up(tmp_path):
     tmp_path / 'run', [0.1, 0.5, 0.6, 0.7], correct=(0, 1, *[10] * 18)
   )
   found = runs.find([str(tmp_path)], made_up.DEFAULTS)
-  values = tables.per_run(runs.group(found))
+  values = tables.per_run(groups_lib.group(found))
   assert values['worst_10_percent'].tolist() == [0.05, 0.05]
 
 
@@ -76,7 +77,7 @@ def test_means_and_deviations_over_seeds(groups):
 
 def test_one_seed_has_no_deviation(tmp_path):
   made_up.write_repeats(tmp_path, 'fedsa', [0.5])
-  groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
+  groups = groups_lib.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
   table = tables.over_seeds(groups, tables.per_run(groups))
   assert math.isnan(table['last_std'][0])
   assert '| 0.5000 |' in documents.to_markdown(
@@ -89,7 +90,7 @@ def test_what_did_not_finish_has_a_row(tmp_path):
   made_up.write_repeats(
     tmp_path, 'other', [0.5], algorithm='local', finished=False
   )
-  groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
+  groups = groups_lib.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
   table = tables.over_seeds(groups, tables.per_run(groups))
   (row,) = table[table['name'] == 'other'].to_dict('records')
   assert (row['n'], row['incomplete']) == (0, 1)
@@ -104,7 +105,7 @@ def _averaged(path, accuracies, test_sets):
   made_up.write_repeats(
     path, 'fedsa', accuracies, classifiers=classifiers, test_sets=test_sets
   )
-  return runs.group(runs.find([str(path)], made_up.DEFAULTS))
+  return groups_lib.group(runs.find([str(path)], made_up.DEFAULTS))
 
 
 def test_accuracies_by_test_set(tmp_path, groups):
@@ -132,7 +133,7 @@ def test_accuracies_by_test_set(tmp_path, groups):
 def test_averaged_models_have_no_worst_clients(tmp_path):
   made_up.write_repeats(tmp_path, 'fedsa', [0.5])
   (tmp_path / 'fedsa/seed_0/per_client.csv').unlink()
-  groups = runs.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
+  groups = groups_lib.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
   table = tables.over_seeds(groups, tables.per_run(groups))
   assert not any(
     'worst' in name for name in documents.comparison_table(table).columns

@@ -8,8 +8,8 @@ import pandas
 
 from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import documents
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
-from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import significance
 from tff_fedsa.reporting import tables
 
@@ -17,12 +17,12 @@ DEFAULT_REFERENCE = 'fedsa'
 
 
 def figures(
-  groups: Sequence[runs_lib.Group],
+  groups: Sequence[groups_lib.Group],
 ) -> dict[str, tuple[figure_lib.Figure, str]]:
   """Returns figures with their captions, by file name.
 
   Args:
-    groups: Result of `runs.group`, at least one with a finished run.
+    groups: Result of `groups.group`, at least one with a finished run.
   """
   drawn = {
     'curves.png': (comparison_figures.curves(groups), 'Accuracy by round')
@@ -40,7 +40,7 @@ def figures(
 
 
 def texts(
-  groups: Sequence[runs_lib.Group],
+  groups: Sequence[groups_lib.Group],
   title: str,
   *,
   reference: Optional[str] = None,
@@ -51,7 +51,7 @@ def texts(
   """Returns `report.md` and its tables as CSV and LaTeX, by file name.
 
   Args:
-    groups: Result of `runs.group`, at least one with a finished run.
+    groups: Result of `groups.group`, at least one with a finished run.
     title: Heading of the report.
     reference: Configuration or method to compare with, see
       `significance.references`; by default `DEFAULT_REFERENCE`, if it is there.

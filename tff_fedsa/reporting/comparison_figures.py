@@ -10,6 +10,7 @@ import pandas
 
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import figures
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names as names_lib
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import style as style_lib
@@ -25,7 +26,7 @@ def _label(classifier: str) -> str:
   return figures.CLASSIFIER_LABELS[base]
 
 
-def _accuracies(group: runs_lib.Group, classifier: str) -> pandas.DataFrame:
+def _accuracies(group: groups_lib.Group, classifier: str) -> pandas.DataFrame:
   """Returns a row per round and a column per finished run."""
   column = f'{classifier}_accuracy'
   series = [
@@ -36,7 +37,7 @@ def _accuracies(group: runs_lib.Group, classifier: str) -> pandas.DataFrame:
   return pandas.concat(series, axis=1) if series else pandas.DataFrame()
 
 
-def classifiers_of(group: runs_lib.Group) -> list[str]:
+def classifiers_of(group: groups_lib.Group) -> list[str]:
   """Returns the classifiers that the finished runs of a group have."""
   known = (
     *client_evaluation.CLASSIFIERS,
@@ -48,14 +49,14 @@ def classifiers_of(group: runs_lib.Group) -> list[str]:
   ]
 
 
-def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
+def curves(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """Draws accuracy over rounds: mean and standard deviation over seeds.
 
   One panel per classifier. Runs that are not finished are drawn one by one,
   thin, as far as they got.
 
   Args:
-    groups: Of `runs.group`, at least one with a finished run.
+    groups: Result of `groups.group`, at least one with a finished run.
   """
   found = {name for group in groups for name in classifiers_of(group)}
   order = (
@@ -86,7 +87,7 @@ def curves(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
 
 def _curve(
   axes: Any,
-  group: runs_lib.Group,
+  group: groups_lib.Group,
   style: style_lib.Style,
   classifier: str,
   index: int,
@@ -137,14 +138,15 @@ def _accuracy_label(classifier: str) -> str:
   return 'accuracy (all test examples)'
 
 
-def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
+def per_client(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """Draws how accuracies are spread over clients, a box per group.
 
   A client's accuracy is that of the classifier that stands for the method,
   after the last round, mean over seeds. Whiskers reach to the extremes.
 
   Args:
-    groups: Of `runs.group`; those without `per_client.csv` are left out.
+    groups: Result of `groups.group`. Those without `per_client.csv` are left
+      out.
   """
   labels, boxes, styles = [], [], []
   for group, style in zip(groups, style_lib.of_groups(groups)):
@@ -201,14 +203,14 @@ def per_client(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
   return figure
 
 
-def communication(groups: Sequence[runs_lib.Group]) -> figure_lib.Figure:
+def communication(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """Draws accuracy over what has been sent, both ways, by all clients.
 
   The accuracy is that of the classifier that stands for the method, mean over
   seeds. A method whose clients send nothing is a line at its last accuracy.
 
   Args:
-    groups: Of `runs.group`.
+    groups: Result of `groups.group`.
   """
   figure = style_lib.new_figure(8.6, 4.8)
   axes = figure.subplots()
@@ -259,7 +261,7 @@ def _megabytes_sent(run: runs_lib.Run) -> pandas.Series:
   return sent[table.index > 0].cumsum() / 1e6
 
 
-def _name_groups(axes: Any, groups: Sequence[runs_lib.Group]) -> None:
+def _name_groups(axes: Any, groups: Sequence[groups_lib.Group]) -> None:
   handles = [
     axes.plot(
       [],

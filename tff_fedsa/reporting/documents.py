@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 import pandas
 
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import rendering
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import significance as significance_lib
@@ -41,11 +42,11 @@ def to_latex(table: pandas.DataFrame, caption: str, label: str) -> str:
   return rendering.to_latex(table, _NAMES, caption, label)
 
 
-def setting(groups: Sequence[runs_lib.Group]) -> str:
+def setting(groups: Sequence[groups_lib.Group]) -> str:
   """Returns what was measured, in a sentence.
 
   Args:
-    groups: Result of `runs.group`, at least one with a finished run.
+    groups: Result of `groups.group`, at least one with a finished run.
   """
   one = next(run.flags for group in groups for run in group.finished)
   partition = one['partition']
@@ -75,7 +76,7 @@ def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
   """Returns accuracies and costs for reading.
 
   Args:
-    table: Of `tables.over_seeds`.
+    table: Result of `tables.over_seeds`.
   """
   # Averaged models have no worst clients.
   titles = {
@@ -122,7 +123,7 @@ def test_set_table(table: pandas.DataFrame) -> pandas.DataFrame:
   """Returns accuracies by test set for reading, a column for each.
 
   Args:
-    table: Of `tables.per_test_set`.
+    table: Result of `tables.per_test_set`.
   """
   names = list(table['test_set'].unique())
   rows = []
@@ -236,7 +237,7 @@ def significance_note(
   )
 
 
-def unfinished(groups: Sequence[runs_lib.Group]) -> list[str]:
+def unfinished(groups: Sequence[groups_lib.Group]) -> list[str]:
   """Returns a line for each run that is not in the means, or diverged."""
   lines = []
   for group in groups:
@@ -268,10 +269,10 @@ def markdown(
   Args:
     title: Its heading.
     setting: What was measured: data, partition, rounds.
-    comparison: Of `tables.over_seeds`.
-    test_sets: Of `tables.per_test_set`.
+    comparison: Result of `tables.over_seeds`.
+    test_sets: Result of `tables.per_test_set`.
     significance: Table and note, if there is one.
-    troubles: Of `unfinished`.
+    troubles: Result of `unfinished`.
     pictures: Captions by file name.
   """
   parts = [

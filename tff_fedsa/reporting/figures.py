@@ -229,7 +229,7 @@ def per_client_accuracy(
   """Draws each client's accuracy, sorted, coloured by architecture.
 
   Args:
-    per_client: Of `client_evaluation.build_evaluation`.
+    per_client: Result of `client_evaluation.build_evaluation`.
     architectures: Each client's architecture.
     classifier: One of `client_evaluation.CLASSIFIERS`; the main one by default.
   """

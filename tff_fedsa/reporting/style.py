@@ -7,8 +7,8 @@ from matplotlib import figure as figure_lib
 from matplotlib import patheffects
 
 from tff_fedsa.algorithms import registry
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
-from tff_fedsa.reporting import runs as runs_lib
 
 # After Okabe and Ito, distinguishable for colour-blind readers. Their yellow is
 # too light for lines on white.
@@ -75,7 +75,7 @@ def of_method(algorithm: str, linestyle: str = '-') -> Style:
   return _numbered(registry.NAMES.index(algorithm), linestyle)
 
 
-def of_groups(groups: Sequence[runs_lib.Group]) -> list[Style]:
+def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
   """Returns a style for each configuration.
 
   A method has its own colour and marker. Settings of a sweep over several
@@ -83,7 +83,7 @@ def of_groups(groups: Sequence[runs_lib.Group]) -> list[Style]:
   same for all of them, have colours and markers that no method has.
 
   Args:
-    groups: Result of `runs.group`.
+    groups: Result of `groups.group`.
   """
   algorithms = [group.algorithm for group in groups]
   settings: list[tuple[str, ...]] = []

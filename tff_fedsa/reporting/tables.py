@@ -7,6 +7,7 @@ from typing import Any, Optional
 import pandas
 
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import summary as summary_lib
 
@@ -33,7 +34,7 @@ _PER_RUN = (
 _PER_TEST_SET = ('name', 'classifier', 'test_set', 'n', 'last', 'last_std')
 
 
-def per_run(groups: Sequence[runs_lib.Group]) -> pandas.DataFrame:
+def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
   """Returns a row for each classifier of each finished run.
 
   Its columns are `name`, `algorithm` (the method), `seed`, `classifier`,
@@ -45,7 +46,7 @@ def per_run(groups: Sequence[runs_lib.Group]) -> pandas.DataFrame:
   did).
 
   Args:
-    groups: Of `runs.group`.
+    groups: Result of `groups.group`.
   """
   rows = []
   for group in groups:
@@ -105,7 +106,7 @@ def _worst_tenth(
 
 
 def over_seeds(
-  groups: Sequence[runs_lib.Group], values: pandas.DataFrame
+  groups: Sequence[groups_lib.Group], values: pandas.DataFrame
 ) -> pandas.DataFrame:
   """Returns a row for each classifier of each group: means and deviations.
 
@@ -115,8 +116,8 @@ def over_seeds(
   are finished and count). Groups without a finished run have one row.
 
   Args:
-    groups: Of `runs.group`.
-    values: Of `per_run`.
+    groups: Result of `groups.group`.
+    values: Result of `per_run`.
   """
   rows = []
   for group in groups:
@@ -149,7 +150,7 @@ def over_seeds(
 
 
 def per_test_set(
-  groups: Sequence[runs_lib.Group], values: pandas.DataFrame
+  groups: Sequence[groups_lib.Group], values: pandas.DataFrame
 ) -> pandas.DataFrame:
   """Returns what averaged models reach on each of several test sets.
 
@@ -159,8 +160,8 @@ def per_test_set(
   run). Empty where there is one test set, or each client has its own.
 
   Args:
-    groups: Of `runs.group`.
-    values: Of `per_run`.
+    groups: Result of `groups.group`.
+    values: Result of `per_run`.
   """
   rows = []
   for group in groups:

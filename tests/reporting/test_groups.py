@@ -1,0 +1,91 @@
+"""Runs are grouped up to the seed, and not mixed."""
+
+import pytest
+
+from tests.reporting import made_up
+from tff_fedsa.reporting import groups as groups_lib
+from tff_fedsa.reporting import runs
+
+_SAME = ('alpha', 'dataset', 'test_set', 'total_rounds')
+
+
+def _groups(*directories, ignored=()):
+  found = runs.find(list(map(str, directories)), made_up.DEFAULTS)
+  return groups_lib.group(found, ignored=ignored)
+
+
+def _statuses(group):
+  return {run.seed: run.status for run in group.runs}
+
+
+def test_repeats_are_one_group(tmp_path):
+  made_up.write_repeats(tmp_path, 'fedsa', [0.8, 0.9, 0.7])
+  made_up.write_repeats(tmp_path, 'fedproto', [0.6, 0.7], algorithm='fedproto')
+  by_name = {group.name: group for group in _groups(tmp_path)}
+  assert _statuses(by_name['fedsa']) == dict.fromkeys('012', 'finished')
+  assert by_name['fedproto'].algorithm == 'fedproto'
+  groups_lib.check_comparable(list(by_name.values()), _SAME)
+  assert groups_lib.missing_seeds(list(by_name.values())) == {'fedproto': ['2']}
+
+
+def test_runs_of_any_name_are_grouped_by_their_flags(tmp_path):
+  for seed in '01':
+    made_up.write(tmp_path / f'a{seed}', [0.1, 0.5, 0.6, 0.7], model_seed=seed)
+    made_up.write(
+      tmp_path / f'b{seed}',
+      [0.1, 0.5, 0.6, 0.7],
+      model_seed=seed,
+      lambda_reg='1.0',
+    )
+  names = [group.name for group in _groups(tmp_path)]
+  assert names == ['fedsa,lambda_reg=10.0', 'fedsa,lambda_reg=1.0']
+  (group,) = _groups(tmp_path / 'a0', tmp_path / 'a1')
+  # The sampling seed is the same.
+  assert [run.seed for run in group.runs] == ['0', '1/0']
+
+
+def test_repeats_may_differ_in_their_anchors_only(tmp_path):
+  for seed in '01':
+    made_up.write(tmp_path / seed, [0.1, 0.5, 0.6, 0.7], anchor_seed=seed)
+  (group,) = _groups(tmp_path)
+  assert [run.seed for run in group.runs] == ['0/0', '0/1']
+
+
+def test_the_same_run_twice_is_refused(tmp_path):
+  made_up.write(tmp_path / 'a', [0.1, 0.5, 0.6, 0.7])
+  made_up.write(tmp_path / 'b', [0.1, 0.5, 0.6, 0.8])
+  with pytest.raises(runs.ReportError, match='the same seed, 0/0'):
+    _groups(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    ({'alpha': '0.5'}, r'--alpha: 0.1 \(fedsa\); 0.5 \(other\)'),
+    ({'dataset': 'cifar10'}, '--dataset: digits'),
+    ({'test_set': 'original'}, '--test_set: split'),
+    ({'partition': (2, 1)}, r'partition.npz, seed 0: \w+ \(fedsa\); \w+ \(oth'),
+  ],
+)
+def test_what_was_not_measured_alike_is_not_compared(tmp_path, flags, message):
+  made_up.write_repeats(tmp_path, 'fedsa', [0.8])
+  made_up.write_repeats(tmp_path, 'other', [0.8], lambda_reg='0.0', **flags)
+  with pytest.raises(runs.ReportError, match=message):
+    groups_lib.check_comparable(_groups(tmp_path), _SAME)
+
+
+def test_a_partition_per_seed_is_a_repeat(tmp_path):
+  for name, algorithm in (('a', 'fedsa'), ('b', 'local')):
+    for seed in (0, 1):
+      made_up.write(
+        tmp_path / name / f'seed_{seed}',
+        [0.1, 0.5, 0.6, 0.7],
+        algorithm=algorithm,
+        partition=(seed, 5),
+        partition_seed=str(seed),
+        model_seed=str(seed),
+        sampling_seed=str(seed),
+      )
+  groups = _groups(tmp_path)
+  assert [len(group.runs) for group in groups] == [2, 2]
+  groups_lib.check_comparable(groups, _SAME)
