@@ -122,7 +122,7 @@ def chosen_parts(
   Raises:
     app.UsageError: If a section is unknown.
   """
-  chosen = {}
+  chosen: dict[str, int] = {}
   for section in sections or parts:
     found = {
       name: seconds
