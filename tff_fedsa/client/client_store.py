@@ -1,18 +1,45 @@
 """Where client states live between rounds, by client id."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
+import contextlib
+import hashlib
 import os
 import re
-import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tff_fedsa import files
 from tff_fedsa.client import client_state
+from tff_fedsa.runs import errors
 
-_FILE = re.compile(r'client_(\d+)\.npz')
+_LIVE_FILE = re.compile(r'client_\d+\.npz')
+# A disk syncs many files at once in little more time than one.
+_THREADS = 16
+
+InitialStateFn = Callable[[int], client_state.ClientState]
+
+
+class DamagedStateError(errors.UserError):
+  """The file of a state is missing, or is not what was written."""
+
+
+class OtherStateError(errors.UserError):
+  """A saved state is of another model or of another version of this code."""
+
+
+class StateFile(NamedTuple):
+  """A file that holds the state of one client.
+
+  Attributes:
+    name: Of the file in its directory.
+    sha256: Of its content, hexadecimal.
+  """
+
+  name: str
+  sha256: str
 
 
 class ClientStateStore(abc.ABC):
@@ -22,9 +49,7 @@ class ClientStateStore(abc.ABC):
   cost follows the clients that took part, not the population.
   """
 
-  def __init__(
-    self, initial_state_fn: Callable[[int], client_state.ClientState]
-  ):
+  def __init__(self, initial_state_fn: InitialStateFn):
     self._initial_state_fn = initial_state_fn
 
   @abc.abstractmethod
@@ -40,91 +65,215 @@ class ClientStateStore(abc.ABC):
     """Returns the clients that have been put, ascending."""
 
   @abc.abstractmethod
-  def snapshot(self, directory: str) -> None:
-    """Writes all states that have been put into an existing directory."""
+  def save(self, directory: str) -> dict[int, StateFile]:
+    """Writes what a directory lacks of the states that have been put.
+
+    A file's name follows from its content; no file changes once it is there.
+    So saving again in the same directory writes only what was put meanwhile.
+
+    Args:
+      directory: Exists. Its files may be removed as soon as neither a later
+        `save` returns them nor a `load` will name them.
+
+    Returns:
+      The file of every client that has been put.
+
+    Raises:
+      OSError: If a file can't be written.
+    """
 
   @abc.abstractmethod
-  def restore(self, directory: str) -> None:
-    """Goes back to a snapshot exactly: later puts are forgotten."""
+  def load(self, directory: str, saved: Mapping[int, StateFile]) -> None:
+    """Goes back exactly to what `save` returned: later puts are forgotten.
+
+    If it fails, the store is as before.
+
+    Args:
+      directory: Where the files are. They stay there as long as the store may
+        ask for them.
+      saved: The file of every client that had been put.
+
+    Raises:
+      DamagedStateError: If a file is missing, or not what was written.
+      OtherStateError: If states have not the shapes and dtypes of what
+        `initial_state_fn` makes; the first that differs is named.
+    """
+
+  @abc.abstractmethod
+  def clear(self) -> None:
+    """Forgets all states: every client is as before its first round."""
+
+  def _check(self, client_id: int, state: client_state.ClientState) -> None:
+    expected = self._initial_state_fn(client_id)
+    for name in client_state.ClientState._fields:
+      mine = np.asarray(getattr(expected, name))
+      found = getattr(state, name)
+      # What a method keeps besides is empty before the first round.
+      grows = name == 'private' and mine.size == 0
+      if mine.dtype != found.dtype or (
+        mine.ndim != found.ndim if grows else mine.shape != found.shape
+      ):
+        raise OtherStateError(
+          f'Client {client_id}: expected {name} {_spec(mine)}, found '
+          f'{_spec(found)} in the checkpoint: the model or its settings have '
+          'changed since. Restore them, or start a new run (another '
+          '--experiment_name).'
+        )
 
 
 class MemoryStore(ClientStateStore):
   """Keeps states in memory."""
 
-  def __init__(
-    self, initial_state_fn: Callable[[int], client_state.ClientState]
-  ):
+  def __init__(self, initial_state_fn: InitialStateFn):
     super().__init__(initial_state_fn)
-    self._states: dict[int, client_state.ClientState] = {}
+    # Those that were loaded are decoded when they are needed.
+    self._states: dict[int, client_state.ClientState | bytes] = {}
+    self._saved: dict[int, StateFile] = {}
+    self._saved_in = ''
 
   def get(self, client_id: int) -> client_state.ClientState:
-    if client_id not in self._states:
+    state = self._states.get(client_id)
+    if state is None:
       return self._initial_state_fn(client_id)
-    return self._states[client_id]
+    if isinstance(state, bytes):
+      state = self._states[client_id] = decode(state)
+    return state
 
   def put(self, client_id: int, state: client_state.ClientState) -> None:
+    self._saved.pop(client_id, None)
     self._states[client_id] = _as_arrays(state)
 
   def client_ids(self) -> list[int]:
     return sorted(self._states)
 
-  def snapshot(self, directory: str) -> None:
-    for client_id, state in self._states.items():
-      _write(_path(directory, client_id), state)
+  def save(self, directory: str) -> dict[int, StateFile]:
+    if self._saved_in != directory:
+      self._saved, self._saved_in = {}, directory
+    present = set(os.listdir(directory))
 
-  def restore(self, directory: str) -> None:
-    self._states = {
-      client_id: _read(_path(directory, client_id))
-      for client_id in _client_ids(directory)
-    }
+    def write(client_id: int) -> None:
+      state = self._states[client_id]
+      content = state if isinstance(state, bytes) else encode(state)
+      file = _state_file(client_id, content)
+      files.write_bytes(os.path.join(directory, file.name), content)
+      self._saved[client_id] = file
+
+    _in_threads(
+      write,
+      (
+        client_id
+        for client_id in self._states
+        if client_id not in self._saved
+        or self._saved[client_id].name not in present
+      ),
+    )
+    return dict(sorted(self._saved.items()))
+
+  def load(self, directory: str, saved: Mapping[int, StateFile]) -> None:
+    contents: dict[int, bytes] = {}
+
+    def read(client_id: int) -> None:
+      contents[client_id] = _read_whole(directory, saved[client_id])
+
+    _in_threads(read, saved)
+    sizes = {client_id: len(content) for client_id, content in contents.items()}
+    for client_id in _one_of_each(sizes):
+      self._check(client_id, decode(contents[client_id]))
+    self._states = dict(contents)
+    self._saved, self._saved_in = dict(saved), directory
+
+  def clear(self) -> None:
+    self._states, self._saved, self._saved_in = {}, {}, ''
 
 
 class DiskStore(ClientStateStore):
-  """Keeps one file per client in a directory, for states larger than memory.
+  """Keeps one file per client on disk, for states larger than memory.
 
-  Files are replaced, never changed, so a snapshot is a set of hard links.
+  Its directory holds what was put since the latest `save`, which moves it to
+  where it is saved: a state is in one place. A new store is empty whatever lies
+  in its directory: what a run leaves there belongs to no checkpoint.
   """
 
-  def __init__(
-    self,
-    initial_state_fn: Callable[[int], client_state.ClientState],
-    directory: str,
-  ):
+  def __init__(self, initial_state_fn: InitialStateFn, directory: str):
     """Initializes `DiskStore`.
 
     Args:
       initial_state_fn: Makes the state of a client that was never put.
-      directory: Created if missing; states that it holds are kept.
+      directory: Created if missing. One store at a time may use it.
     """
     super().__init__(initial_state_fn)
     self._directory = directory
+    self._paths: dict[int, str] = {}
+    self._saved: dict[int, StateFile] = {}
+    self._saved_in = ''
     os.makedirs(directory, exist_ok=True)
 
   def get(self, client_id: int) -> client_state.ClientState:
-    path = _path(self._directory, client_id)
-    if not os.path.exists(path):
+    path = self._paths.get(client_id)
+    if path is None:
       return self._initial_state_fn(client_id)
-    return _read(path)
+    with open(path, 'rb') as file:
+      return decode(file.read())
 
   def put(self, client_id: int, state: client_state.ClientState) -> None:
-    _write(_path(self._directory, client_id), state)
+    path = os.path.join(self._directory, f'client_{client_id:06d}.npz')
+    # Only what is saved has to outlive a power failure.
+    files.write_bytes(path, encode(state), durable=False)
+    self._saved.pop(client_id, None)
+    self._paths[client_id] = path
 
   def client_ids(self) -> list[int]:
-    return _client_ids(self._directory)
+    return sorted(self._paths)
 
-  def snapshot(self, directory: str) -> None:
-    _link_all(self._directory, directory)
+  def save(self, directory: str) -> dict[int, StateFile]:
+    if self._saved_in != directory:
+      self._saved, self._saved_in = {}, directory
 
-  def restore(self, directory: str) -> None:
-    for client_id in self.client_ids():
-      os.remove(_path(self._directory, client_id))
-    _link_all(directory, self._directory)
+    def move(client_id: int) -> None:
+      source = self._paths[client_id]
+      with open(source, 'rb') as file:
+        content = file.read()
+        os.fsync(file.fileno())
+      state_file = _state_file(client_id, content)
+      target = os.path.join(directory, state_file.name)
+      if os.path.dirname(source) != self._directory or not _moved(
+        source, target
+      ):
+        files.write_bytes(target, content)
+      self._paths[client_id] = target
+      self._saved[client_id] = state_file
+
+    _in_threads(move, [i for i in self._paths if i not in self._saved])
+    return dict(sorted(self._saved.items()))
+
+  def load(self, directory: str, saved: Mapping[int, StateFile]) -> None:
+    sizes: dict[int, int] = {}
+
+    def check(client_id: int) -> None:
+      sizes[client_id] = len(_read_whole(directory, saved[client_id]))
+
+    _in_threads(check, saved)
+    paths = {
+      client_id: os.path.join(directory, file.name)
+      for client_id, file in saved.items()
+    }
+    for client_id in _one_of_each(sizes):
+      with open(paths[client_id], 'rb') as file:
+        self._check(client_id, decode(file.read()))
+    self.clear()
+    self._paths = paths
+    self._saved, self._saved_in = dict(saved), directory
+
+  def clear(self) -> None:
+    self._paths, self._saved, self._saved_in = {}, {}, ''
+    files.remove_leftovers(self._directory)
+    for name in os.listdir(self._directory):
+      if _LIVE_FILE.fullmatch(name):
+        os.remove(os.path.join(self._directory, name))
 
 
 def population_bytes(
-  initial_state_fn: Callable[[int], client_state.ClientState],
-  num_clients: int,
-  num_models: int,
+  initial_state_fn: InitialStateFn, num_clients: int, num_models: int
 ) -> int:
   """Returns the bytes of the states of all clients, as they begin.
 
@@ -141,38 +290,77 @@ def population_bytes(
   return total
 
 
-def _path(directory: str, client_id: int) -> str:
-  return os.path.join(directory, f'client_{client_id:06d}.npz')
+def encode(state: client_state.ClientState) -> bytes:
+  """Returns a state as the content of a `.npz` file."""
+  return files.npz_bytes(_as_arrays(state)._asdict())
 
 
-def _client_ids(directory: str) -> list[int]:
-  found = (_FILE.fullmatch(name) for name in os.listdir(directory))
-  return sorted(int(match.group(1)) for match in found if match)
+def decode(content: bytes) -> client_state.ClientState:
+  """Returns the state that `encode` made bytes of.
+
+  Raises:
+    OtherStateError: If it has other fields.
+  """
+  arrays = files.npz_arrays(content)
+  if set(arrays) != set(client_state.ClientState._fields):
+    raise OtherStateError(
+      'Expected a client state with the fields '
+      f'{", ".join(client_state.ClientState._fields)}, found '
+      f'{", ".join(arrays)}: another version of tff_fedsa wrote it.'
+    )
+  return client_state.ClientState(**arrays)
 
 
 def _as_arrays(state: Any) -> client_state.ClientState:
   return client_state.ClientState(*(np.asarray(part) for part in state))
 
 
-def _write(path: str, state: client_state.ClientState) -> None:
-  files.write_npz(path, _as_arrays(state)._asdict())
+def _spec(array: np.ndarray) -> str:
+  return f'{array.dtype}{list(array.shape)}'
 
 
-def _read(path: str) -> client_state.ClientState:
-  arrays = files.read_npz(path)
-  return client_state.ClientState(
-    *(arrays[field] for field in client_state.ClientState._fields)
-  )
+def _state_file(client_id: int, content: bytes) -> StateFile:
+  digest = hashlib.sha256(content).hexdigest()
+  return StateFile(f'client_{client_id:06d}-{digest[:16]}.npz', digest)
 
 
-def _link_all(source: str, target: str) -> None:
-  for client_id in _client_ids(source):
-    _link(_path(source, client_id), _path(target, client_id))
+def _read_whole(directory: str, file: StateFile) -> bytes:
+  """Reads a file.
 
-
-def _link(source: str, target: str) -> None:
+  Raises:
+    DamagedStateError: If it is missing, or not what was written.
+  """
   try:
-    os.link(source, target)
-  except OSError:
-    # Another file system, or one without hard links.
-    shutil.copyfile(source, target)
+    with open(os.path.join(directory, file.name), 'rb') as opened:
+      content = opened.read()
+  except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    raise DamagedStateError(f'{file.name} is missing') from error
+  if hashlib.sha256(content).hexdigest() != file.sha256:
+    raise DamagedStateError(f'{file.name} is not what was written')
+  return content
+
+
+def _one_of_each(sizes: Mapping[int, int]) -> list[int]:
+  """Returns a client of each size: states of one size have the same shapes."""
+  return list({size: client_id for client_id, size in sizes.items()}.values())
+
+
+def _moved(source: str, target: str) -> bool:
+  """Moves a file; returns False if `target` is on another file system."""
+  with contextlib.suppress(OSError):
+    os.replace(source, target)
+    return True
+  return False
+
+
+def _in_threads(work: Callable[[int], None], client_ids: Iterable[int]) -> None:
+  """Calls `work` for all clients; raises the first error after all ended."""
+  client_ids = list(client_ids)
+  if len(client_ids) < 2:
+    for client_id in client_ids:
+      work(client_id)
+    return
+  with futures.ThreadPoolExecutor(_THREADS) as threads:
+    waiting = [threads.submit(work, client_id) for client_id in client_ids]
+  for one in waiting:
+    one.result()

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import io
-import os
-import tempfile
+import re
 from typing import Any, Optional
 import zipfile
 
@@ -11,6 +10,8 @@ from tff_fedsa import tff_compat
 from tff_fedsa.client import client_state
 from tff_fedsa.client import client_store
 from tff_fedsa.data import tasks
+
+_MEMBER = re.compile(r'client_(\d+)\.npz')
 
 
 class ClientStates(tff_compat.Serializable):
@@ -101,7 +102,8 @@ class Population:
     self.store = store
     self.train_fn = train_fn
     self.test_fn = test_fn
-    self._current = ClientStates(store)
+    self._states_type = _type_for(self)
+    self._current = self._states_type(store)
 
   def states(self, client_ids: Sequence[str]) -> list[client_state.ClientState]:
     """Returns the states of these clients.
@@ -128,7 +130,7 @@ class Population:
     states: Sequence[client_state.ClientState],
   ) -> None:
     """Replaces the states of these clients; `client_states` is a new one."""
-    self._renew(ClientStates())
+    self._renew(self._states_type())
     for client_id, state in zip(client_ids, states, strict=True):
       self.store.put(self._indices[client_id], state)
 
@@ -149,14 +151,30 @@ class Population:
 
   def reset(self) -> None:
     """Forgets all states: every client is as before its first round."""
-    self._renew(ClientStates())
-    with tempfile.TemporaryDirectory() as empty:
-      self.store.restore(empty)
+    self._renew(self._states_type())
+    self.store.clear()
 
   def _renew(self, client_states: ClientStates) -> None:
     self._current.store = None
     self._current = client_states
     client_states.store = self.store
+
+
+def _type_for(population: Population) -> type[ClientStates]:
+  """Returns the type of the client states of a population.
+
+  Program state is loaded by the type of what `initialize` returned. So what is
+  loaded is in the population's store at once: nobody finds it empty.
+  """
+
+  class PopulationStates(ClientStates):
+    @classmethod
+    def from_bytes(cls, buffer: bytes) -> ClientStates:
+      states = cls(archive=bytes(buffer))
+      population.restore(states)
+      return states
+
+  return PopulationStates
 
 
 def from_task(
@@ -178,16 +196,17 @@ def from_task(
 
 def _pack(store: client_store.ClientStateStore) -> bytes:
   buffer = io.BytesIO()
-  with tempfile.TemporaryDirectory() as directory:
-    store.snapshot(directory)
-    with zipfile.ZipFile(buffer, 'w') as archive:
-      for name in sorted(os.listdir(directory)):
-        archive.write(os.path.join(directory, name), name)
+  with zipfile.ZipFile(buffer, 'w') as archive:
+    for client_id in store.client_ids():
+      archive.writestr(
+        f'client_{client_id:06d}.npz', client_store.encode(store.get(client_id))
+      )
   return buffer.getvalue()
 
 
 def _unpack(content: bytes, store: client_store.ClientStateStore) -> None:
-  with tempfile.TemporaryDirectory() as directory:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-      archive.extractall(directory)
-    store.restore(directory)
+  store.clear()
+  with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    for name in archive.namelist():
+      client_id = int(_MEMBER.fullmatch(name)[1])
+      store.put(client_id, client_store.decode(archive.read(name)))

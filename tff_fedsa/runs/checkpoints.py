@@ -1,12 +1,24 @@
 """Checkpoints of a run: server state, all client states, history.
 
-A checkpoint is a directory `round_000010/` with `server.npz`,
-`clients/client_000003.npz`, …, `history.json` and `manifest.json`, which holds
-a checksum of every other file. It is written under another name and renamed
-when it is complete, so whatever happens in between, the older ones stay valid.
+  checkpoints/
+    round_000010/server.npz      arrays by their paths, e.g. `model/anchors`
+                 history.json    the rows so far
+                 manifest.json   checksums of both, and the file of each client
+    clients/client_000003-1f0c….npz
+
+Client states are in files that several checkpoints share: a name follows from
+the content, and no file changes once it is there. So a checkpoint costs what
+changed since the one before. It is written under another name and renamed when
+it is complete; whatever happens in between, the older ones stay valid.
+
+Version 1 of the format had the states of clients in a directory of each round,
+and arrays of the server's state by position. It can still be read.
 """
 
+from collections.abc import Mapping
+import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,19 +27,42 @@ import zipfile
 
 from absl import logging
 import numpy as np
-import tensorflow as tf
+import tree
 
 from tff_fedsa import files
 from tff_fedsa.client import client_store
+from tff_fedsa.runs import errors
 
 _DIRECTORY = re.compile(r'round_(\d+)')
 _TEMPORARY = 'incomplete-'
+_CLIENTS = 'clients'
+_SERVER = 'server.npz'
+_HISTORY = 'history.json'
 _MANIFEST = 'manifest.json'
-_VERSION = 1
+_CHECKSUM = 'checksum'
+_VERSION = 2
+_MOST_NAMED = 5
+
+# What reading a damaged file may raise.
+_DAMAGES = (
+  client_store.DamagedStateError,
+  FileNotFoundError,
+  IsADirectoryError,
+  NotADirectoryError,
+  ValueError,
+  KeyError,
+  TypeError,
+  AttributeError,
+  zipfile.BadZipFile,
+)
 
 
-class CheckpointError(Exception):
+class CheckpointError(errors.UserError):
   """A checkpoint could not be written or read; the message says why."""
+
+
+class StructureError(CheckpointError):
+  """A checkpoint is whole, but of another server state or other models."""
 
 
 class Checkpoint(NamedTuple):
@@ -57,12 +92,17 @@ class CheckpointManager:
     if keep < 1:
       raise ValueError(f'Expected keep >= 1, found {keep}.')
     self._directory = directory
+    self._clients = os.path.join(directory, _CLIENTS)
     self._keep = keep
     os.makedirs(directory, exist_ok=True)
 
   def rounds(self) -> list[int]:
     """Returns the rounds of the checkpoints that are there, ascending."""
-    found = (_DIRECTORY.fullmatch(name) for name in os.listdir(self._directory))
+    try:
+      names = os.listdir(self._directory)
+    except FileNotFoundError:
+      return []
+    found = (_DIRECTORY.fullmatch(name) for name in names)
     return sorted(int(match.group(1)) for match in found if match)
 
   def save(
@@ -74,31 +114,39 @@ class CheckpointManager:
   ) -> None:
     """Writes a checkpoint, then removes those beyond `keep`.
 
+    Checkpoints of later rounds are removed, too: a run that is saved at this
+    round went back to an earlier one, because they are damaged.
+
     Raises:
       CheckpointError: If it can't be written (disk full, no permission); older
         checkpoints stay as they are.
     """
     temporary = os.path.join(self._directory, f'{_TEMPORARY}{round_num:06d}')
-    final = self._path(round_num)
     try:
+      os.makedirs(self._clients, exist_ok=True)
       self._remove_incomplete()
-      os.makedirs(os.path.join(temporary, 'clients'))
-      leaves = tf.nest.flatten(server_state)
-      files.write_npz(
-        os.path.join(temporary, 'server.npz'),
-        {f'leaf_{i}': np.asarray(leaf) for i, leaf in enumerate(leaves)},
+      os.mkdir(temporary)
+      arrays = _named_arrays(server_state)
+      files.write_npz(os.path.join(temporary, _SERVER), arrays)
+      files.write_json(os.path.join(temporary, _HISTORY), history)
+      clients = store.save(self._clients)
+      _write_manifest(
+        temporary,
+        {
+          'version': _VERSION,
+          'round_num': round_num,
+          'sha256': {
+            name: _checksum(os.path.join(temporary, name))
+            for name in (_SERVER, _HISTORY)
+          },
+          'clients': {str(i): list(file) for i, file in clients.items()},
+        },
       )
-      store.snapshot(os.path.join(temporary, 'clients'))
-      files.write_json(os.path.join(temporary, 'history.json'), history)
-      manifest = {
-        'version': _VERSION,
-        'round_num': round_num,
-        'sha256': _checksums(temporary),
-      }
-      files.write_json(os.path.join(temporary, _MANIFEST), manifest)
-      if os.path.exists(final):
-        shutil.rmtree(final)
-      os.rename(temporary, final)
+      for directory in (self._clients, temporary):
+        files.sync_directory(directory)
+      self._remove(round_num)
+      os.rename(temporary, self._path(round_num))
+      files.sync_directory(self._directory)
     except OSError as error:
       shutil.rmtree(temporary, ignore_errors=True)
       raise CheckpointError(
@@ -106,8 +154,9 @@ class CheckpointManager:
         f'{self._directory!r}: {error}. Free some space or fix the permissions '
         f'and start again: checkpoints of rounds {self.rounds()} are intact.'
       ) from error
-    for old in self.rounds()[: -self._keep]:
-      shutil.rmtree(self._path(old), ignore_errors=True)
+    # What can't be removed now will be the next time.
+    with contextlib.suppress(OSError):
+      self._tidy(round_num)
 
   def restore(
     self,
@@ -132,6 +181,8 @@ class CheckpointManager:
     Raises:
       CheckpointError: If there are checkpoints, but none is whole, or not the
         one that was asked for.
+      StructureError: If the checkpoint is of another structure, or its client
+        states are of other models. Both are named.
     """
     rounds = self.rounds()
     if round_num is not None:
@@ -141,24 +192,23 @@ class CheckpointManager:
           f'{self._directory!r}; there are {rounds}.'
         )
       rounds = [round_num]
-    for round_num in reversed(rounds):
-      path = self._path(round_num)
+    for one in reversed(rounds):
+      path = self._path(one)
       try:
-        return self._restore(path, round_num, structure, store)
-      except (
-        CheckpointError,
-        OSError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-      ) as error:
+        return self._restore(path, one, structure, store)
+      except StructureError:
+        raise
+      except client_store.OtherStateError as error:
+        raise StructureError(f'{path!r}: {error}') from error
+      except _DAMAGES as error:
         logging.warning(
           'The checkpoint %s is damaged and is skipped: %s', path, error
         )
     if rounds:
       raise CheckpointError(
         f'None of the checkpoints {rounds} in {self._directory!r} is whole. '
-        'Remove the directory to start again.'
+        'Put back a copy of that directory if you have one. Or remove it: the '
+        'run then starts again from its first round.'
       )
     return None
 
@@ -169,54 +219,174 @@ class CheckpointManager:
     structure: Any,
     store: client_store.ClientStateStore,
   ) -> Checkpoint:
-    manifest = files.read_json(os.path.join(path, _MANIFEST))
-    if manifest['version'] != _VERSION:
+    manifest = _read_manifest(path)
+    if manifest['round_num'] != round_num:
       raise CheckpointError(
-        f'expected format version {_VERSION}, found {manifest["version"]}'
+        f'{_MANIFEST} is of round {manifest["round_num"]}'
       )
-    found = _checksums(path)
-    for name, expected in manifest['sha256'].items():
-      if found.get(name) != expected:
-        raise CheckpointError(f'{name} is missing or not what was written')
-    arrays = files.read_npz(os.path.join(path, 'server.npz'))
-    templates = tf.nest.flatten(structure)
-    if len(arrays) != len(templates):
-      raise CheckpointError(
-        f'expected {len(templates)} arrays of server state, found {len(arrays)}'
-      )
-    leaves = []
-    for index, template in enumerate(templates):
-      leaf, template = arrays[f'leaf_{index}'], np.asarray(template)
-      if (leaf.shape, leaf.dtype) != (template.shape, template.dtype):
-        raise CheckpointError(
-          f'expected server state {index} to be '
-          f'{template.dtype}{list(template.shape)}, found '
-          f'{leaf.dtype}{list(leaf.shape)}'
-        )
-      leaves.append(leaf)
-    history = files.read_json(os.path.join(path, 'history.json'))
-    store.restore(os.path.join(path, 'clients'))
-    return Checkpoint(
-      round_num, tf.nest.pack_sequence_as(structure, leaves), history
-    )
+    for name in (_SERVER, _HISTORY):
+      if _checksum(os.path.join(path, name)) != manifest['sha256'][name]:
+        raise CheckpointError(f'{name} is not what was written')
+    arrays = files.read_npz(os.path.join(path, _SERVER))
+    history = files.read_json(os.path.join(path, _HISTORY))
+    if manifest['version'] == 1:
+      directory = os.path.join(path, _CLIENTS)
+      listed = {file.name for file in _state_files(manifest).values()}
+      if listed != set(os.listdir(directory)):
+        raise CheckpointError(f'{_MANIFEST} does not list all states of clients')
+      arrays = _name_by_position(arrays, structure, path)
+    else:
+      directory = self._clients
+    server_state = _fill(structure, arrays, path)
+    store.load(directory, _state_files(manifest))
+    return Checkpoint(round_num, server_state, history)
 
   def _path(self, round_num: int) -> str:
     return os.path.join(self._directory, f'round_{round_num:06d}')
+
+  def _remove(self, round_num: int) -> None:
+    """Removes a checkpoint in one step, then its files."""
+    path = self._path(round_num)
+    if os.path.lexists(path):
+      removed = os.path.join(
+        self._directory, f'{_TEMPORARY}removed-{round_num:06d}'
+      )
+      os.rename(path, removed)
+      shutil.rmtree(removed)
 
   def _remove_incomplete(self) -> None:
     for name in os.listdir(self._directory):
       if name.startswith(_TEMPORARY):
         shutil.rmtree(os.path.join(self._directory, name))
 
+  def _tidy(self, round_num: int) -> None:
+    """Removes other checkpoints than the latest, and clients' files of none."""
+    rounds = self.rounds()
+    for later in [one for one in rounds if one > round_num]:
+      self._remove(later)
+    for old in [one for one in rounds if one <= round_num][: -self._keep]:
+      self._remove(old)
+    used = set()
+    for kept in self.rounds():
+      try:
+        manifest = _read_manifest(self._path(kept))
+      except (CheckpointError, *_DAMAGES):
+        # Which files it needs is unknown.
+        return
+      used.update(file.name for file in _state_files(manifest).values())
+    for name in os.listdir(self._clients):
+      if name not in used:
+        os.remove(os.path.join(self._clients, name))
 
-def _checksums(directory: str) -> dict[str, str]:
-  """Returns SHA-256 by relative path of all files but the manifest."""
-  checksums = {}
-  for folder, _, names in os.walk(directory):
-    for name in names:
-      path = os.path.join(folder, name)
-      relative = os.path.relpath(path, directory)
-      if relative != _MANIFEST:
-        with open(path, 'rb') as file:
-          checksums[relative] = hashlib.file_digest(file, 'sha256').hexdigest()
-  return checksums
+
+def _named_arrays(structure: Any) -> dict[str, np.ndarray]:
+  """Returns the leaves of a structure by their paths.
+
+  Raises:
+    CheckpointError: If a leaf is no array of numbers.
+  """
+  arrays = {}
+  for path, leaf in tree.flatten_with_path(structure):
+    array = np.asarray(leaf)
+    name = '/'.join(_escape(part) for part in path) or 'state'
+    if array.dtype.hasobject:
+      raise CheckpointError(
+        f'Cannot save the server state {name!r}: expected an array of numbers, '
+        f'found {type(leaf).__name__}.'
+      )
+    arrays[name] = array
+  return arrays
+
+
+def _escape(part: Any) -> str:
+  return str(part).replace('%', '%25').replace('/', '%2F')
+
+
+def _fill(structure: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
+  """Returns the structure with the arrays of its paths as leaves.
+
+  Raises:
+    StructureError: If paths, shapes or dtypes differ. All are named.
+  """
+  expected = _named_arrays(structure)
+  different = []
+  for name in dict.fromkeys([*expected, *arrays]):
+    wanted, found = (
+      f'{array.dtype}{list(array.shape)}' if array is not None else 'nothing'
+      for array in (expected.get(name), arrays.get(name))
+    )
+    if wanted != found:
+      different.append(f'{name}: expected {wanted}, found {found}')
+  if different:
+    more = len(different) - _MOST_NAMED
+    raise StructureError(
+      f'The checkpoint {path!r} is of another server state: '
+      f'{"; ".join(different[:_MOST_NAMED])}'
+      f'{f"; and {more} more" if more > 0 else ""}. Another method, other '
+      'settings or another version of the code wrote it: use those, or start a '
+      'new run (another --experiment_name).'
+    )
+  return tree.unflatten_as(structure, [arrays[name] for name in expected])
+
+
+def _name_by_position(
+  arrays: Mapping[str, np.ndarray], structure: Any, path: str
+) -> dict[str, np.ndarray]:
+  """Returns arrays `leaf_0`, `leaf_1`, … of version 1 by their paths."""
+  names = list(_named_arrays(structure))
+  if len(arrays) != len(names):
+    raise StructureError(
+      f'The checkpoint {path!r} is of another server state: expected '
+      f'{len(names)} arrays ({", ".join(names)}), found {len(arrays)}.'
+    )
+  return {name: arrays[f'leaf_{i}'] for i, name in enumerate(names)}
+
+
+def _write_manifest(path: str, content: dict[str, Any]) -> None:
+  text = json.dumps({**content, _CHECKSUM: _own_checksum(content)})
+  files.write_bytes(os.path.join(path, _MANIFEST), text.encode())
+
+
+def _read_manifest(path: str) -> dict[str, Any]:
+  """Reads the manifest of a checkpoint.
+
+  Raises:
+    CheckpointError: If it is damaged, or of a version that is not known.
+  """
+  manifest = files.read_json(os.path.join(path, _MANIFEST))
+  version = manifest['version']
+  if version not in (1, _VERSION):
+    raise CheckpointError(
+      f'expected format version {_VERSION}, found {version}'
+    )
+  if version == _VERSION:
+    checksum = manifest.pop(_CHECKSUM)
+    if checksum != _own_checksum(manifest):
+      raise CheckpointError(f'{_MANIFEST} is not what was written')
+  return manifest
+
+
+def _own_checksum(content: Mapping[str, Any]) -> str:
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _state_files(
+  manifest: Mapping[str, Any],
+) -> dict[int, client_store.StateFile]:
+  if manifest['version'] == 1:
+    found = {}
+    for name, sha256 in manifest['sha256'].items():
+      match = re.fullmatch(rf'{_CLIENTS}/(client_(\d+)\.npz)', name)
+      if match:
+        found[int(match[2])] = client_store.StateFile(match[1], sha256)
+    return found
+  return {
+    int(client_id): client_store.StateFile(*file)
+    for client_id, file in manifest['clients'].items()
+  }
+
+
+def _checksum(path: str) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
