@@ -38,8 +38,8 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
   Raises:
     directory.RunDirectoryError: If there is no run at `path`, or it has no
       checkpoint.
-    checkpoints.CheckpointError: If the checkpoint is damaged.
-    ValueError: If it is of other models.
+    checkpoints.CheckpointError: If the checkpoint is damaged, or of other
+      models.
   """
   # Slow to import.
   from tff_fedsa.client import client_store
@@ -57,7 +57,6 @@ def load(path: str, round_num: Optional[int] = None) -> LoadedRun:
     raise directory.RunDirectoryError(
       f'The run at {path!r} has no checkpoint yet.'
     )
-  run_flags.check_states(store)
   return LoadedRun(
     run_flags, run, checkpoint.round_num, checkpoint.server_state, store
   )

@@ -116,13 +116,8 @@ def _train(
   with progress.Bar(
     config.total_rounds, enabled=_EXPERIMENT.progress.value
   ) as bar:
-    checked = False
 
     def on_round(round_num: int, row: 'typing.Optional[metrics.Row]') -> None:
-      nonlocal checked
-      if not checked:
-        _EXPERIMENT.check_states(store)
-        checked = True
       bar.update(round_num, row)
       errors.raise_if_interrupted()
 

@@ -13,6 +13,7 @@ from etils import epy
 import numpy as np
 
 from tff_fedsa import settings
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow_federated as tff
@@ -46,6 +47,8 @@ class SimulationConfig(settings.Settings):
     patience: Stop after so many rounds without a new best accuracy of the
       method's main classifier (prototype, else global_head, else head; with
       the `protocol` global, head), >= 1. Default: never.
+    max_failed_rounds: Stop with an error after so many rounds in a row in which
+      training diverged at every client, >= 1.
     clients_per_evaluation: Clients evaluated in one call, >= 1; bounds memory
       when states live on disk.
     protocol: personal (the paper): every client is tested on its own test
@@ -64,10 +67,17 @@ class SimulationConfig(settings.Settings):
   patience: Annotated[Optional[int], settings.AtLeast(1), settings.Free()] = (
     None
   )
+  max_failed_rounds: Annotated[
+    Optional[int], settings.AtLeast(1), settings.Free()
+  ] = 10
   clients_per_evaluation: Annotated[
     int, settings.AtLeast(1), settings.Flag(None)
   ] = 100
   protocol: Annotated[str, settings.OneOf(PROTOCOLS)] = 'personal'
+
+
+class TrainingFailedError(errors.UserError):
+  """Training diverged at all clients, again and again."""
 
 
 class SimulationResult(NamedTuple):
@@ -139,9 +149,9 @@ def run(
   of a round, their batches and dropout are functions of seeds and round, and a
   checkpoint holds everything else.
 
-  When a round fails or is interrupted, rows recorded so far stay, and so does
-  the last checkpoint. On Ctrl-C (KeyboardInterrupt) the finished rounds are
-  saved before the exception goes on.
+  Whatever ends it before its last round (an error, KeyboardInterrupt), the
+  round that was not finished is undone, and the finished ones are saved before
+  the exception goes on.
 
   Args:
     process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
@@ -159,6 +169,7 @@ def run(
 
   Raises:
     checkpoints.CheckpointError: If a checkpoint can't be written or read.
+    TrainingFailedError: See `SimulationConfig.max_failed_rounds`.
     ValueError: If `clients_per_round` exceeds the number of clients, or the
       task has no test set for the protocol `global`.
   """
@@ -226,20 +237,27 @@ def run(
     on_round(start_round, history[-1])
   stopped_early = _should_stop(history, config.patience)
   saved_round = finished_round = start_round
+  failed_rounds = 0
+  # What was before the round that is not finished: server state, number of
+  # rows, client states by id.
+  before: Optional[tuple[Any, int, dict[int, Any]]] = None
   try:
     for round_num in range(start_round + 1, config.total_rounds + 1):
       if stopped_early:
         break
       started = time.monotonic()
       client_ids = selection_fn(round_num)
+      old_states = [store.get(client_id) for client_id in client_ids]
       output = process.next(
         server_state,
-        [store.get(client_id) for client_id in client_ids],
+        old_states,
         [task.clients[client_id].train for client_id in client_ids],
       )
       new_states = list(output.result)
       is_last = round_num == config.total_rounds
+
       # From here to the end of the round, states and server belong together.
+      before = server_state, len(history), dict(zip(client_ids, old_states))
       server_state = output.state
       for client_id, state in zip(client_ids, new_states):
         store.put(client_id, state)
@@ -252,7 +270,7 @@ def run(
         }
         row = take_row(round_num, training)
         stopped_early = not is_last and _should_stop(history, config.patience)
-      finished_round = round_num
+      finished_round, before = round_num, None
       if (
         is_last
         or stopped_early
@@ -261,12 +279,29 @@ def run(
         save(round_num)
         saved_round = round_num
       on_round(round_num, row)
-  except KeyboardInterrupt:
-    # Only a finished round is whole; otherwise the last checkpoint counts.
-    if (
-      finished_round > saved_round and server_state.round_num == finished_round
-    ):
-      save(finished_round)
+      failed = metrics.diverged_everywhere(output.measurements)
+      failed_rounds = failed_rounds + 1 if failed else 0
+      if failed_rounds == config.max_failed_rounds:
+        raise TrainingFailedError(
+          f'Training diverged at every client in {failed_rounds} rounds in a '
+          f'row, the last of them round {round_num}. Start a new run with a '
+          'smaller learning rate (--client_learning_rate), or look at the '
+          'losses in metrics.csv; --max_failed_rounds allows more such rounds.'
+        )
+  except BaseException as error:
+    try:
+      if before is not None:
+        server_state, num_rows, states = before
+        del history[num_rows:]
+        for client_id, state in states.items():
+          store.put(client_id, state)
+      if finished_round > saved_round:
+        save(finished_round)
+    except (OSError, errors.UserError) as second:
+      if not isinstance(error, Exception):
+        # Whoever interrupted it should know.
+        raise
+      error.add_note(f'Besides: {second}')
     raise
   if not per_client and not per_test_set:
     # A finished run was started again: there is nothing to train.

@@ -25,8 +25,8 @@ Written by `make flags-reference` from the flags themselves, which
 `python -m launch.train --help` shows, too. Flags are given on the command line
 or in files (`--flagfile=flags/fedsa.digits.flags`); the last one counts.
 `--name` and `--noname` set a boolean. A flag that would be ignored is refused.
-In every launcher `--traceback` shows the stack trace of all errors, also of those
-that are said in a line.
+In every launcher `--traceback` shows the stack trace of all errors, also of
+those that are said in a line.
 """
 
 

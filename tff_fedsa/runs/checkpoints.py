@@ -221,9 +221,7 @@ class CheckpointManager:
   ) -> Checkpoint:
     manifest = _read_manifest(path)
     if manifest['round_num'] != round_num:
-      raise CheckpointError(
-        f'{_MANIFEST} is of round {manifest["round_num"]}'
-      )
+      raise CheckpointError(f'{_MANIFEST} is of round {manifest["round_num"]}')
     for name in (_SERVER, _HISTORY):
       if _checksum(os.path.join(path, name)) != manifest['sha256'][name]:
         raise CheckpointError(f'{name} is not what was written')
@@ -233,7 +231,9 @@ class CheckpointManager:
       directory = os.path.join(path, _CLIENTS)
       listed = {file.name for file in _state_files(manifest).values()}
       if listed != set(os.listdir(directory)):
-        raise CheckpointError(f'{_MANIFEST} does not list all states of clients')
+        raise CheckpointError(
+          f'{_MANIFEST} does not list all states of clients'
+        )
       arrays = _name_by_position(arrays, structure, path)
     else:
       directory = self._clients

@@ -74,6 +74,9 @@ _TRAINING_COLUMNS = {
   'memory_peak_mb': 'peak resident memory of Python so far, MB',
 }
 
+# Means over clients that are no terms of their objective.
+_GAUGES = ('gap_local',)
+
 # Column of metrics.csv -> what it holds and its unit, protocol `personal`.
 COLUMNS: dict[str, str] = {
   **_ROUND,
@@ -124,18 +127,35 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
 
   The objective's terms become `loss` and `loss_<term>`; everything else that
   the client work measures keeps its name, and so does what the finalizer does.
+  Means over clients are left out if training diverged at all of them.
 
   Args:
     measurements: Of `composer.compose_process`.
   """
   work = measurements['client_work']
+  diverged = diverged_everywhere(measurements)
   columns = collections.OrderedDict()
   for name, value in work.items():
     is_term = f'loss_{name}' in COLUMNS
+    if diverged and (is_term or name in ('loss', *_GAUGES)):
+      continue
     columns[f'loss_{name}' if is_term else name] = np.asarray(value).item()
   for name, value in dict(measurements.get('finalizer') or {}).items():
     columns[name] = np.asarray(value).item()
   return columns
+
+
+def diverged_everywhere(measurements: Mapping[str, Any]) -> bool:
+  """Returns whether training diverged at every client that trained in a round.
+
+  Args:
+    measurements: Of `composer.compose_process`.
+  """
+  work = measurements['client_work']
+  return (
+    np.asarray(work.get('clients_trained', 1)).item() == 0
+    and np.asarray(work.get('clients_nonfinite', 0)).item() > 0
+  )
 
 
 def communication_columns(
