@@ -77,7 +77,8 @@ def test_pipelines(tmp_path, monkeypatch):
   for path in (
     'loop/state/program_state_5',
     'loop/metrics.csv',
-    'disk/state/round_000004/clients',
+    'disk/state/round_000004/manifest.json',
+    'disk/state/clients',
     'program/state/program_state_5',
     'program/model/release_training_checkpoint_round_5',
     'program/evaluation.csv',

@@ -198,6 +198,121 @@ def test_ctrl_c_saves_the_rounds_that_are_done(experiment, tmp_path):
   assert manager.rounds()[-1] == 4
 
 
+class _FailingStore(client_store.MemoryStore):
+  """A store whose `put` fails once, in a given call."""
+
+  def __init__(self, initial_state_fn, failing_call, error):
+    super().__init__(initial_state_fn)
+    self._calls_left = failing_call
+    self._error = error
+
+  def put(self, client_id, state):
+    self._calls_left -= 1
+    if self._calls_left == 0:
+      raise self._error
+    super().put(client_id, state)
+
+
+class _FailingRecorder:
+  def __init__(self, failing_call, error):
+    self._calls_left = failing_call
+    self._error = error
+
+  def rewind(self, history):
+    pass
+
+  def close(self):
+    pass
+
+  def record(self, row):
+    self._calls_left -= 1
+    if self._calls_left == 0:
+      raise self._error
+
+
+@pytest.mark.parametrize('where', ['put', 'record'])
+@pytest.mark.parametrize(
+  'error',
+  [
+    KeyboardInterrupt(),
+    OSError(28, 'No space left on device', 'metrics.csv'),
+    # What TensorFlow's C++ makes of a KeyboardInterrupt.
+    SystemError('returned a result with an exception set'),
+  ],
+  ids=['interrupt', 'disk', 'changed'],
+)
+def test_a_round_that_fails_half_way_is_undone_and_the_others_saved(
+  experiment, tmp_path, where, error
+):
+  options = {
+    'total_rounds': 5,
+    'clients_per_round': 2,
+    'rounds_per_checkpoint': 100,
+  }
+  whole_store = experiment.store()
+  whole = experiment.run(whole_store, **options)
+  manager = checkpoints.CheckpointManager(str(tmp_path))
+  initial_state_fn = client_state.build_initial_state_fn(
+    experiment.models, optimizer=experiment.optimizer
+  )
+  # The second client of round 4; the row of round 4.
+  store = _FailingStore(initial_state_fn, 8 if where == 'put' else 0, error)
+  recorder = _FailingRecorder(5 if where == 'record' else 0, error)
+  with pytest.raises(type(error)):
+    experiment.run(
+      store, checkpoint_manager=manager, recorders=[recorder], **options
+    )
+  assert manager.rounds()[-1] == 3
+  store = experiment.store()
+  resumed = experiment.run(store, checkpoint_manager=manager, **options)
+  assert _stable(resumed.history) == _stable(whole.history)
+  _assert_same_states(store, whole_store)
+
+
+def _diverging(experiment):
+  return fedsa.build_fedsa(
+    experiment.models,
+    input_spec=experiment.task.input_spec,
+    optimizer=local_optimizer.LocalOptimizer(
+      tff.learning.optimizers.build_sgdm(1e30, 0.5), state='keep'
+    ),
+  )
+
+
+def test_rounds_in_which_all_diverge_have_no_loss_and_end_the_run(
+  experiment, tmp_path
+):
+  manager = checkpoints.CheckpointManager(str(tmp_path / 'checkpoints'))
+  path = str(tmp_path / 'metrics.csv')
+  with pytest.raises(
+    simulation.TrainingFailedError,
+    match='every client in 3 rounds in a row, the last of them round 3',
+  ):
+    experiment.run(
+      experiment.store(),
+      process=_diverging(experiment),
+      total_rounds=9,
+      max_failed_rounds=3,
+      checkpoint_manager=manager,
+      recorders=[recorders.CsvRecorder(path, metrics.COLUMNS)],
+    )
+  assert manager.rounds()[-1] == 3
+  rows = recorders.read_csv(path)
+  assert [row['clients_nonfinite'] for row in rows[1:]] == [4, 4, 4]
+  for row in rows:
+    assert not {'loss', 'loss_cross_entropy', 'gap_local'} & set(row)
+
+
+def test_a_run_may_go_on_although_all_diverge(experiment):
+  result = experiment.run(
+    experiment.store(),
+    process=_diverging(experiment),
+    total_rounds=4,
+    max_failed_rounds=None,
+  )
+  assert result.history[-1]['round'] == 4
+
+
 def test_a_finished_run_is_not_trained_again(experiment, tmp_path):
   manager = checkpoints.CheckpointManager(str(tmp_path))
   first = experiment.run(

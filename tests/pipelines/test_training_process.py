@@ -111,6 +111,37 @@ def test_an_interrupted_and_resumed_run_is_the_same(whole, tmp_path, where):
   assert _rows(tmp_path) == _rows(directory)
 
 
+@pytest.mark.parametrize('where', ['file', 'checkpoints'])
+def test_a_finished_run_that_is_started_again_has_its_states(
+  whole, tmp_path, where
+):
+  """Whoever reads clients from the store gets those of the state."""
+
+  def attempt():
+    population = small.experiment().population()
+    state_manager = (
+      tff.program.FileProgramStateManager(str(tmp_path / 'state'))
+      if where == 'file'
+      else checkpoint_state.CheckpointStateManager(str(tmp_path / 'state'))
+    )
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    state = tff.simulation.run_training_process(
+      training_process.TrainingProcess(small.experiment().process, population),
+      training_process.build_selection_fn(
+        small.CLIENT_IDS, small.CLIENTS_PER_ROUND
+      ),
+      total_rounds=2,
+      program_state_manager=state_manager,
+    )
+    return population, small.arrays(state.server_state, population.store)
+
+  first, expected = attempt()
+  again, found = attempt()
+  assert again.store.client_ids() == first.store.client_ids() != []
+  small.assert_same(found, expected)
+  assert again.client_states().store is again.store
+
+
 @pytest.mark.slow
 def test_a_killed_and_resumed_run_is_the_same(whole, tmp_path):
   directory, expected = whole
