@@ -88,7 +88,7 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
         sys.exit(_interruption(interrupted, error))
       if not isinstance(error, Exception) or not _is_mendable(error):
         raise
-      if flags.FLAGS.is_parsed() and _TRACEBACK.value:
+      if _shows_traces():
         traceback.print_exc()
       if isinstance(error, BrokenPipeError):
         # Nobody reads: Python would complain once more when it ends.
@@ -122,6 +122,15 @@ def raise_if_interrupted() -> None:
   """
   if _ending.received is not None:
     raise KeyboardInterrupt
+
+
+def _shows_traces() -> bool:
+  # Neither holds for programs that have flags of their own.
+  return (
+    _TRACEBACK.name in flags.FLAGS
+    and flags.FLAGS.is_parsed()
+    and _TRACEBACK.value
+  )
 
 
 def _is_mendable(error: Exception) -> bool:

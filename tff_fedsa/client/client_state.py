@@ -1,15 +1,21 @@
 """What a client keeps between rounds, one TFF type for every architecture."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 import functools
 from typing import Any, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow_federated as tff
 
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.models import functional
 from tff_fedsa.models import model_config
+
+with epy.lazy_imports():
+  import tensorflow_federated as tff
+
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.models import functional
 
 
 class ClientState(NamedTuple):

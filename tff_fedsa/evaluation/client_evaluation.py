@@ -6,23 +6,29 @@ Source: `clientSA.test_metrics`, lokinko/FedSA@75bf106 (`prototype`); the other
 classifiers are ours.
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import functools
 import itertools
 from typing import Any, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa.client import client_state as client_state_lib
-from tff_fedsa.client import client_work
-from tff_fedsa.client import local_training
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import server_model
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa.client import client_state as client_state_lib
+  from tff_fedsa.client import client_work
+  from tff_fedsa.client import local_training
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import prototypes
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import server_model
+
 
 CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head')
 
@@ -239,7 +245,7 @@ def evaluate_clients(
 
 def summarize(
   per_client: Sequence[Mapping[str, Any]],
-) -> 'collections.OrderedDict[str, float]':
+) -> collections.OrderedDict[str, float]:
   """Returns accuracies over all clients, in [0, 1].
 
   For each classifier in them: `<classifier>_accuracy` (micro: all correct / all

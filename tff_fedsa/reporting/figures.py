@@ -1,6 +1,7 @@
 """Figures of a run, each a function from data to a `matplotlib` figure."""
 
 from collections.abc import Mapping, Sequence
+import io
 import itertools
 from typing import Any, Optional
 
@@ -10,6 +11,7 @@ from matplotlib import ticker
 import matplotlib.backends.backend_agg
 import numpy as np
 
+from tff_fedsa import files
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import style
 
@@ -44,10 +46,16 @@ _SPREAD_STYLES = (':', '--', '-.', (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 
 
 def save(figure: figure_lib.Figure, path: str) -> None:
-  """Writes a figure as PNG."""
+  """Writes a figure as PNG, atomically.
+
+  Raises:
+    OSError: If it can't be written.
+  """
   # Without pyplot there is no global state and no window.
   matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
-  figure.savefig(path, dpi=150)
+  content = io.BytesIO()
+  figure.savefig(content, format='png', dpi=150)
+  files.write_bytes(path, content.getvalue())
 
 
 def _palette(architectures: Sequence[str]) -> dict[str, Any]:

@@ -1,18 +1,24 @@
 """The rows of a run's history: columns and units."""
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Mapping
 import os
 import types
 from typing import Any
 
+from etils import epy
 import numpy as np
 import psutil
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
 from tff_fedsa.evaluation import client_evaluation
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
 
 Row = dict[str, Any]
 

@@ -1,5 +1,7 @@
 """Where the rows of a run go: metrics.csv and TensorBoard."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 import csv
 import io
@@ -7,10 +9,13 @@ import math
 import os
 from typing import Any, Protocol
 
-import tensorflow as tf
+from etils import epy
 
 from tff_fedsa import files
 from tff_fedsa.evaluation import client_evaluation
+
+with epy.lazy_imports():
+  import tensorflow as tf
 
 Row = Mapping[str, Any]
 
@@ -72,7 +77,7 @@ class CsvRecorder:
     return len(self._columns) > before
 
   def _append(self, row: Row) -> None:
-    with open(self._path, 'ab') as file:
+    with files.naming(self._path), open(self._path, 'ab') as file:
       size = file.tell()
       try:
         file.write(self._text([row]))
