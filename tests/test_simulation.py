@@ -269,14 +269,18 @@ def test_a_round_that_fails_half_way_is_undone_and_the_others_saved(
   _assert_same_states(store, whole_store)
 
 
-def _diverging(experiment):
-  return fedsa.build_fedsa(
-    experiment.models,
-    input_spec=experiment.task.input_spec,
-    optimizer=local_optimizer.LocalOptimizer(
-      tff.learning.optimizers.build_sgdm(1e30, 0.5), state='keep'
-    ),
-  )
+class _DivergingProcess(_FailingProcess):
+  """A process whose clients start from weights that are not finite."""
+
+  def __init__(self, process):
+    super().__init__(process, 0, None)
+
+  def next(self, server_state, client_states, examples):
+    broken = [
+      state._replace(weights=np.full_like(state.weights, np.nan))
+      for state in client_states
+    ]
+    return self._process.next(server_state, broken, examples)
 
 
 def test_rounds_in_which_all_diverge_have_no_loss_and_end_the_run(
@@ -290,7 +294,7 @@ def test_rounds_in_which_all_diverge_have_no_loss_and_end_the_run(
   ):
     experiment.run(
       experiment.store(),
-      process=_diverging(experiment),
+      process=_DivergingProcess(experiment.process),
       total_rounds=9,
       max_failed_rounds=3,
       checkpoint_manager=manager,
@@ -306,7 +310,7 @@ def test_rounds_in_which_all_diverge_have_no_loss_and_end_the_run(
 def test_a_run_may_go_on_although_all_diverge(experiment):
   result = experiment.run(
     experiment.store(),
-    process=_diverging(experiment),
+    process=_DivergingProcess(experiment.process),
     total_rounds=4,
     max_failed_rounds=None,
   )
