@@ -257,6 +257,11 @@ def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
   ):
     setattr(options, name, options.AGGRESSIVE)
   options.function_optimization = options.ON
+  if not only_cpus:
+    # No device is known yet: it would fuse BatchNorm with its activation as on
+    # CPUs, for which GPUs have no kernel in float32. Each device's own Grappler
+    # fuses later what it can.
+    options.remapping = options.OFF
   return native_compiler.transform_to_native_form(
     computation_impl.ConcreteComputation(
       computation_proto=block.proto,
