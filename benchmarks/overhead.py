@@ -192,9 +192,7 @@ def build_plain_fn(workload: Workload) -> Callable[[int], Contender]:
 
   (model,) = _build_models(workload)
   batch_size = workload.batch_size
-  objective = fedsa.build_objective(
-    _NUM_CLASSES, _FEATURE_DIM, fedsa.LossWeights()
-  )
+  objective = fedsa.build_objective(_NUM_CLASSES, _FEATURE_DIM)
   step_fn = model.build_train_step(
     objective.loss_fn,
     batch_size=batch_size,

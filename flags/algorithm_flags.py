@@ -1,96 +1,77 @@
 """Flags of the method: which, its own, and those that methods share."""
 
-import dataclasses
-import typing
+from __future__ import annotations
+
+from typing import Any
 
 from absl import flags
+from etils import epy
 
-from flags import fedavg_flags
-from flags import feddistill_flags
-from flags import fedgen_flags
-from flags import fedgh_flags
-from flags import fedkd_flags
-from flags import fedpcl_flags
-from flags import fedproto_flags
-from flags import fedprox_flags
-from flags import fedsa_flags
-from flags import fedtgp_flags
-from flags import fml_flags
 from flags import generator
-from flags import holders
-from flags import lg_fedavg_flags
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method as method_lib
+from tff_fedsa.algorithms import registry
 from tff_fedsa.client import local_training
 from tff_fedsa.maths import prototypes
 
-if typing.TYPE_CHECKING:
+with epy.lazy_imports():
   from tff_fedsa import composer
+  from tff_fedsa.server import averaging
 
 flags.disclaim_key_flags()
 
-# Method -> its own flags, if it has any. Names are those of
-# `tff_fedsa.algorithms.registry`, which is slow to import.
-_METHODS = {
-  'fedsa': fedsa_flags.FedSAFlags,
-  'local': None,
-  'fedproto': fedproto_flags.FedProtoFlags,
-  'fedtgp': fedtgp_flags.FedTGPFlags,
-  'lg_fedavg': lg_fedavg_flags.LGFedAvgFlags,
-  'feddistill': feddistill_flags.FedDistillFlags,
-  'fedgh': fedgh_flags.FedGHFlags,
-  'fml': fml_flags.FMLFlags,
-  'fedkd': fedkd_flags.FedKDFlags,
-  'fedavg': fedavg_flags.FedAvgFlags,
-  'fedprox': fedprox_flags.FedProxFlags,
-  'fedgen': fedgen_flags.FedGenFlags,
-  'fedpcl': fedpcl_flags.FedPCLFlags,
-}
-NAMES = tuple(_METHODS)
-
-# Those that average weights in both protocols.
-_AVERAGING_WEIGHTS = ('fedavg', 'fedprox')
-
-# Those that average prototypes, or mean logits.
-_AVERAGING = ('fedsa', 'fedproto', 'feddistill')
-
 
 class AlgorithmFlags:
-  """Defines the flags of all methods; `build(...)` returns the process."""
+  """The method."""
 
   def __init__(self):
     self._algorithm = flags.DEFINE_enum(
       'algorithm',
       'fedsa',
-      NAMES,
+      registry.names(),
       'Which method trains. Flags of the others are refused.',
     )
     self._local = generator.SettingsFlags(local_training.LocalTrainingConfig)
-    self._prototypes = generator.SettingsFlags(prototypes.ClassMeanConfig)
-    self._methods = {
-      name: group() for name, group in _METHODS.items() if group is not None
+    self._class_means = generator.SettingsFlags(prototypes.ClassMeanConfig)
+    self._configs = {
+      method.name: generator.SettingsFlags(method.config)
+      for method in registry.methods()
     }
 
   @property
   def name(self) -> str:
+    """The name of the chosen method."""
     return self._algorithm.value
 
   @property
+  def method(self) -> method_lib.Method:
+    """The chosen method."""
+    return registry.get(self.name)
+
+  @property
+  def config(self) -> settings.Settings:
+    """The hyper-parameters of the chosen method."""
+    return self._configs[self.name].build()
+
+  @property
   def batch_size(self) -> int:
+    """Examples of one step."""
     return self._local.build().batch_size
 
   def averages_weights(self, protocol: str) -> bool:
     """Returns whether clients begin a round with averaged weights."""
-    return protocol == 'global' or self.name in _AVERAGING_WEIGHTS
+    return protocol == 'global' or self.method.averages_weights
 
   def ignored(self) -> list[str]:
     """Returns the flags that have no effect with the chosen method."""
     ignored = [
-      holder.name
-      for name, group in self._methods.items()
+      flag
+      for name, group in self._configs.items()
       if name != self.name
-      for holder in holders.of(group)
+      for flag in group.names
     ]
-    if self.name not in _AVERAGING:
-      ignored += [*self._prototypes.names, 'prototypes']
+    if not self.method.averages_classes:
+      ignored += [*self._class_means.names, 'prototypes']
     return ignored
 
   def refuse_ignored(self) -> None:
@@ -99,26 +80,23 @@ class AlgorithmFlags:
     Raises:
       flags.IllegalFlagValueError: If one was set.
     """
+    groups = (self._local, self._class_means, *self._configs.values())
+    given = [flag for group in groups for flag in group.given()]
+    ignored = self.ignored()
     generator.refuse(
-      [
-        n
-        for n in self.ignored()
-        if flags.FLAGS[n].value != flags.FLAGS[n].default
-      ],
-      f'--algorithm={self.name}',
+      [flag for flag in given if flag in ignored], f'--algorithm={self.name}'
     )
 
   def build(
     self,
-    models: typing.Any,
-    input_spec: typing.Any,
-    optimizer: typing.Any,
+    models: Any,
+    input_spec: Any,
+    optimizer: Any,
     *,
     model_seed: int = 0,
-    client_learning_rate: float = 0.01,
     clients_per_round: int = 20,
     protocol: str = 'personal',
-  ) -> 'composer.StatefulProcess':
+  ) -> composer.StatefulProcess:
     """Returns the process.
 
     Args:
@@ -126,7 +104,6 @@ class AlgorithmFlags:
       input_spec: Of the task.
       optimizer: The `LocalOptimizer`.
       model_seed: What a server trains starts from it.
-      client_learning_rate: Of the optimizer; servers take the same by default.
       clients_per_round: How many take part in a round.
       protocol: See `simulation.SimulationConfig`.
 
@@ -135,33 +112,21 @@ class AlgorithmFlags:
       ValueError: If a value does not fit; it is named.
       FileNotFoundError: If a file is missing.
     """
-    # Imports TensorFlow and TFF.
-    from tff_fedsa.algorithms import registry
-    from tff_fedsa.server import averaging
-
     self.refuse_ignored()
-    hyperparameters: dict[str, typing.Any] = {}
-    if self.name in _AVERAGING:
-      hyperparameters |= dataclasses.asdict(self._prototypes.build())
-    if self.name in self._methods:
-      hyperparameters |= self._methods[self.name].hyperparameters(
-        models[0].num_classes, models[0].feature_dim
+    with generator.naming_flags(self.method.config):
+      return registry.build(
+        self.name,
+        models,
+        self.config,
+        input_spec=input_spec,
+        optimizer=optimizer,
+        local=self._local.build(),
+        class_means=self._class_means.build(),
+        model_seed=model_seed,
+        max_participants=clients_per_round,
+        averaging=averaging.build_weight_averaging(
+          models, model_seed=model_seed
+        )
+        if protocol == 'global'
+        else None,
       )
-    own = registry.hyperparameters(self.name)
-    if 'model_seed' in own:
-      hyperparameters['model_seed'] = model_seed
-    if 'max_participants' in own:
-      hyperparameters['max_participants'] = clients_per_round
-    if hyperparameters.get('server_learning_rate', 0.0) is None:
-      hyperparameters['server_learning_rate'] = client_learning_rate
-    return registry.build(
-      self.name,
-      models,
-      input_spec=input_spec,
-      optimizer=optimizer,
-      local=self._local.build(),
-      averaging=averaging.build_weight_averaging(models, model_seed=model_seed)
-      if protocol == 'global'
-      else None,
-      **hyperparameters,
-    )

@@ -45,7 +45,7 @@ FREE_WHEN_RESUMING = (
 
 
 class RunDirFlags:
-  """Defines the flags that name a run; `build()` returns its directory."""
+  """Where a run is: `build()` returns its directory."""
 
   def __init__(self):
     self._experiment_name = flags.DEFINE_string(

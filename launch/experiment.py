@@ -121,7 +121,6 @@ class ExperimentFlags:
       self.task.input_spec,
       self.optimizer,
       model_seed=self.model_config.model_seed,
-      client_learning_rate=self._optimizer_flags.build().learning_rate,
       clients_per_round=(
         self.simulation_flags.build().clients_per_round or self.task.num_clients
       ),

@@ -7,8 +7,12 @@ import re
 
 import pytest
 
+from tff_fedsa import settings
+from tff_fedsa.algorithms import registry
+from tff_fedsa.data import datasets
 from tff_fedsa.execution import native
 from tff_fedsa.execution.in_process import contexts
+from tff_fedsa.runs import metrics
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -86,13 +90,23 @@ def test_pipelines(tmp_path, monkeypatch):
     assert (tmp_path / path).exists(), path
 
 
-def test_own_parts():
-  examples = _examples('docs/extending.md')
-  # The last one puts them together.
-  for example in examples[:-1]:
-    assert len(example.strip().splitlines()) <= 20, example
+def test_own_parts(monkeypatch):
+  monkeypatch.setattr(registry, '_registered', {})
+  monkeypatch.setattr(datasets, 'FOLDERS', dict(datasets.FOLDERS))
+  for example in _examples('docs/extending.md'):
+    # One puts all parts together.
+    if 'simulation.run(' not in example:
+      assert len(example.strip().splitlines()) <= 21, example
   names = _run('docs/extending.md')
   rows = names['result'].history
   assert [row['round'] for row in rows] == [0, 1, 2, 3]
   assert rows[3]['loss'] < rows[1]['loss']
   assert rows[3]['feature_norm'] > 0.0
+  method = registry.get('fednorm')
+  assert [s.flag for s in settings.fields_of(method.config)] == [
+    'fednorm_lambda'
+  ]
+  assert names['fednorm'].averages_weights
+  row = metrics.training_columns({'client_work': {'feature_norm': 1.0}})
+  assert row == {'loss_feature_norm': 1.0}
+  assert names['stripes'].class_counts().shape == (4, 2)

@@ -62,7 +62,7 @@ def _holders(group: Any) -> Iterator[tuple[str, str]]:
   described = group
   if isinstance(group, generator.SettingsFlags):
     described = group.cls
-  title = (described.__doc__ or '').splitlines()[0].rstrip('.')
+  title = (described.__doc__ or '').splitlines()[0].split(': `')[0].rstrip('.')
   for value in vars(group).values():
     for part in value.values() if isinstance(value, dict) else [value]:
       if isinstance(part, flags.FlagHolder):

@@ -89,6 +89,7 @@ def golden_training() -> dict[str, float]:
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.data import input_spec
+  from tff_fedsa.maths import prototypes
   from tff_fedsa.models import functional
 
   def build_fn():
@@ -113,17 +114,16 @@ def golden_training() -> dict[str, float]:
     }
     process = fedsa.build_fedsa(
       [model],
+      fedsa.FedSAConfig(lambda_reg=float(arrays['lamda']), anchor_decay=1.0),
       input_spec=input_spec.InputSpec((8, 8, 1), 'float32', 1.0, 0.0),
       anchors=arrays['anchors'],
       optimizer=local_optimizer.LocalOptimizer(
         tff.learning.optimizers.build_sgdm(0.01)
       ),
-      loss_weights=fedsa.LossWeights(regularization=float(arrays['lamda'])),
       local=local_training.LocalTrainingConfig(
         batch_size=10, num_epochs=2, remainder='drop', shuffle=False
       ),
-      anchor_decay=1.0,
-      keep_missing=False,
+      class_means=prototypes.ClassMeanConfig(keep_missing=False),
     )
     examples = {
       'x': arrays['x'].transpose(0, 2, 3, 1).astype(np.float32),

@@ -24,10 +24,10 @@ def _logits(model, weights, examples):
 def test_rounds_by_hand(kind):
   process = feddistill.build_feddistill(
     _MODELS,
+    feddistill.FedDistillConfig(lambda_=3.0),
     input_spec=clients.SPEC,
     # Nothing moves: a round's logits are those of the initial weights.
     optimizer=clients.sgd(0.0),
-    distillation_weight=3.0,
     local=local_training.LocalTrainingConfig(prototypes=kind),
   )
   # Classes 0 to 4 only, so that the others have no logits.
@@ -93,7 +93,5 @@ def test_heterogeneous_clients():
 def test_bad_values_are_named():
   with pytest.raises(ValueError, match='distillation weight >= 0, found nan'):
     feddistill.build_objective(10, float('nan'))
-  with pytest.raises(ValueError, match='known: clients, examples'):
-    feddistill.build_feddistill(
-      _MODELS, input_spec=clients.SPEC, weighting='none'
-    )
+  with pytest.raises(ValueError, match='lambda_ >= 0, found inf'):
+    feddistill.FedDistillConfig(lambda_=float('inf'))

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.usefixtures('in_process_context')
 _MODELS = [clients.tiny_mlp(), clients.tiny_mlp('tanh')]
 _HEAD = 16 * 10 + 10  # the last weights of the flat vector: there is no state
 _SMALL = dict(noise_dim=6, hidden_dim=12)
-_CONFIG = fedgen.GeneratorConfig(**_SMALL)
+_CONFIG = fedgen.FedGenConfig(**_SMALL)
 
 
 @pytest.fixture(scope='module')
 def process():
-  return fedgen.build_fedgen(_MODELS, input_spec=clients.SPEC, **_SMALL)
+  return fedgen.build_fedgen(_MODELS, _CONFIG, input_spec=clients.SPEC)
 
 
 def _generator(num_classes=10, feature_dim=16, seed=0):
@@ -65,10 +65,12 @@ def test_features_by_hand():
 
 
 def test_labels_are_drawn_like_those_of_clients():
-  config = fedgen.GeneratorConfig(noise_dim=1, batch_size=4000)
+  config = fedgen.FedGenConfig(noise_dim=1)
 
   def shares(counts, seed=(0, 0)):
-    noise, labels = fedgen.draw(tf.constant(counts), config, tf.constant(seed))
+    noise, labels = fedgen.draw(
+      tf.constant(counts), config, 4000, tf.constant(seed)
+    )
     return np.bincount(labels, minlength=4) / 4000, noise.numpy()
 
   found, noise = shares([30.0, 0.0, 10.0, 0.0])
@@ -112,16 +114,19 @@ def test_a_step_of_the_server_by_hand():
   counts = rng.integers(1, 9, (2, 10)).astype(np.float32)
   label_counts = counts.sum(axis=0)
   generator = _generator()
-  config = fedgen.GeneratorConfig(**_SMALL, num_epochs=1, learning_rate=0.1)
+  config = fedgen.FedGenConfig(
+    **_SMALL, server_epochs=1, generator_learning_rate=0.1
+  )
   trained, loss = tf.function(fedgen.train_generator, autograph=False)(
     generator,
     head_fn,
     fedgen.FedGenUpdate((kernels, biases), counts),
     label_counts,
     config,
+    10,
     tf.constant([3, 4]),
   )
-  noise, labels = fedgen.draw(label_counts, config, _fold_in([3, 4], 0))
+  noise, labels = fedgen.draw(label_counts, config, 10, _fold_in([3, 4], 0))
   hidden, features = _features(generator, noise.numpy(), labels.numpy())
   shares = counts.sum(axis=1) / counts.sum()
   # The mean of linear heads is the head of mean weights.
@@ -147,11 +152,10 @@ def test_a_step_of_a_client_by_hand():
   weight, rate = 0.5, 0.1
   process = fedgen.build_fedgen(
     _MODELS[:1],
+    fedgen.FedGenConfig(lambda_=weight, **_SMALL),
     input_spec=clients.SPEC,
-    generative_weight=weight,
     optimizer=clients.sgd(rate),
     local=clients.ONE_STEP,
-    **_SMALL,
   )
   server = process.initialize()
   label_counts = np.arange(10, dtype=np.float32)
@@ -171,7 +175,7 @@ def test_a_step_of_a_client_by_hand():
   features = model.to_keras(state.weights)[0](examples['x']).numpy()
   # Seed, client, round, epoch, step.
   seed = _fold_in([2, 7], 5, 0, 1, 0)
-  noise, drawn = fedgen.draw(label_counts, _CONFIG, seed)
+  noise, drawn = fedgen.draw(label_counts, _CONFIG, 10, seed)
   _, generated = _features(server.model.generator, noise.numpy(), drawn.numpy())
   terms, kernel_gradient, bias_gradient = [], 0.0, 0.0
   for share, inputs, labels in (
@@ -265,10 +269,8 @@ def test_clients_that_diverge_do_not_count(process):
 def test_without_steps_the_generator_stays():
   process = fedgen.build_fedgen(
     _MODELS[:1],
+    fedgen.FedGenConfig(server_epochs=0, ensemble_weighting='labels', **_SMALL),
     input_spec=clients.SPEC,
-    server_epochs=0,
-    ensemble_weighting='labels',
-    **_SMALL,
   )
   server, _, _ = clients.run(process, _MODELS[:1], clients.random_examples(1))
   first = process.initialize().model
@@ -281,27 +283,32 @@ def test_without_steps_the_generator_stays():
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(generative_weight=-1.0), 'a generative weight >= 0, found -1.0'),
-    (dict(noise_dim=0), 'generator noise_dim >= 1, found 0'),
-    (dict(hidden_dim=0), 'generator hidden_dim >= 1, found 0'),
-    (dict(server_epochs=-1), 'generator num_epochs >= 0, found -1'),
+    (dict(lambda_=-1.0), 'lambda_ >= 0, found -1.0'),
+    (dict(noise_dim=0), 'noise_dim >= 1, found 0'),
+    (dict(hidden_dim=0), 'hidden_dim >= 1, found 0'),
+    (dict(server_epochs=-1), 'server_epochs >= 0, found -1'),
     (
       dict(generator_learning_rate=float('nan')),
-      'generator learning_rate >= 0, found nan',
+      'generator_learning_rate >= 0, found nan',
     ),
     (
       dict(ensemble_weighting='clients'),
       "ensemble_weighting 'clients'; known: examples, labels",
     ),
-    (
-      dict(local=clients.local_training.LocalTrainingConfig(batch_size=1)),
-      'generator batch_size >= 2, found 1',
-    ),
   ],
 )
 def test_bad_values_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    fedgen.build_fedgen(_MODELS, input_spec=clients.SPEC, **options)
+    fedgen.FedGenConfig(**options)
+
+
+def test_batches_of_one_are_refused():
+  with pytest.raises(ValueError, match='batch_size >= 2, found 1'):
+    fedgen.build_fedgen(
+      _MODELS,
+      input_spec=clients.SPEC,
+      local=clients.local_training.LocalTrainingConfig(batch_size=1),
+    )
 
 
 def test_heads_that_differ_are_named():

@@ -19,7 +19,9 @@ _MODELS = [clients.tiny_mlp(), clients.tiny_mlp('tanh')]
 
 def test_a_round_of_the_server_by_hand():
   process = fedgh.build_fedgh(
-    _MODELS, input_spec=clients.SPEC, server_learning_rate=0.1
+    _MODELS,
+    fedgh.FedGHConfig(server_learning_rate=0.1),
+    input_spec=clients.SPEC,
   )
   examples = clients.random_examples()
   examples[0]['x'] = examples[0]['x'] * np.float32(1e30)
@@ -57,7 +59,7 @@ def test_a_round_of_the_server_by_hand():
 
 def test_training_goes_on_over_rounds():
   process = fedgh.build_fedgh(
-    _MODELS, input_spec=clients.SPEC, server_epochs=20
+    _MODELS, fedgh.FedGHConfig(server_epochs=20), input_spec=clients.SPEC
   )
   examples = clients.random_examples()
   server, states, first = clients.run(process, _MODELS, examples, rounds=1)

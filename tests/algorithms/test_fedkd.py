@@ -14,6 +14,7 @@ from tff_fedsa.client import client_state
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
 _MODELS = [clients.tiny_mlp(), clients.tiny_mlp('tanh', head_units=[8])]
+_config = fedkd.FedKDConfig
 _build = functools.partial(fedkd.build_fedkd, input_spec=clients.SPEC)
 # Of the shared model, the first of these.
 _KERNELS = [(64, 32), (32, 16), (16, 10)]
@@ -28,7 +29,7 @@ def process():
 @pytest.fixture(scope='module')
 def lossless():
   """Which compresses nothing."""
-  return _build(_MODELS[:1], energy_start=1.0, energy_end=1.0)
+  return _build(_MODELS[:1], _config(energy_start=1.0, energy_end=1.0))
 
 
 def _initial(process):
@@ -55,8 +56,8 @@ def _truncated(vector, energy, base=0.0):
 
 
 def test_the_energy_grows_linearly_and_stays():
-  schedule = fedkd.EnergySchedule(0.5, 0.75, 10)
-  found = [float(schedule.at(tf.constant(t))) for t in (0, 4, 10, 25)]
+  schedule = _config(energy_start=0.5, energy_end=0.75, energy_rounds=10)
+  found = [float(schedule.energy_at(tf.constant(t))) for t in (0, 4, 10, 25)]
   np.testing.assert_allclose(found, [0.5, 0.6, 0.75, 0.75], rtol=1e-6)
 
 
@@ -68,14 +69,16 @@ def test_a_step_by_hand(reference):
   own = _MODELS[1]
   process = _build(
     [own],
+    _config(
+      shared_learning_rate=shared_rate,
+      energy_start=1.0,
+      energy_end=1.0,
+      clip_norm=0.0,
+      reference_losses=reference,
+    ),
     shared_model=_MODELS[0],
     optimizer=clients.sgd(rate),
-    shared_learning_rate=shared_rate,
     local=clients.ONE_STEP,
-    energy_start=1.0,
-    energy_end=1.0,
-    clip_norm=None,
-    reference_losses=reference,
     model_seed=3,
   )
   (examples,) = clients.random_examples(1, 10)
@@ -172,7 +175,7 @@ def test_updates_are_compressed_on_both_ways(process, lossless):
 
 @pytest.mark.slow
 def test_compression_of_the_reference_is_of_weights(lossless):
-  process = _build(_MODELS, reference_compression=True)
+  process = _build(_MODELS, _config(reference_compression=True))
   examples = clients.random_examples(1)
   plain, _, _ = clients.run(lossless, _MODELS, examples, rounds=1)
   sent, _ = _truncated(plain.model.shared_weights, 0.95)
@@ -230,11 +233,11 @@ def test_the_transformation_stays_with_its_client(process):
     ({'energy_start': 0.0}, r'energy_start in \(0, 1\], found 0.0'),
     ({'energy_end': 1.5}, r'energy_end in \(0, 1\], found 1.5'),
     ({'energy_rounds': 0}, 'energy_rounds >= 1, found 0'),
-    ({'clip_norm': -1.0}, 'clip norm > 0, or None for no clipping, found -1.0'),
-    ({'weighting': 'equal'}, "prototype weighting 'equal'"),
+    ({'clip_norm': -1.0}, 'clip_norm >= 0, found -1.0'),
+    ({'weighting': 'equal'}, "weighting 'equal'; known: clients, examples"),
     ({'shared_model': 'resnet1'}, "architecture 'resnet1'"),
   ],
 )
 def test_wrong_settings_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    _build(_MODELS[:1], **options)
+    _build(_MODELS[:1], _config(**options))

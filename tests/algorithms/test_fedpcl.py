@@ -162,8 +162,8 @@ def test_rounds_by_hand(process):
 def test_without_cross_entropy_heads_stay():
   process = fedpcl.build_fedpcl(
     _MODELS[:1],
+    fedpcl.FedPCLConfig(cross_entropy_weight=0.0),
     input_spec=clients.SPEC,
-    cross_entropy_weight=0.0,
     max_participants=3,
   )
   examples = clients.random_examples()  # Batches of 10, 10 and 3.
@@ -226,16 +226,20 @@ def test_more_clients_than_built_for_are_named(process):
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(temperature=0.0), 'a temperature > 0, found 0.0'),
-    (dict(contrastive_weight=-1.0), 'a contrastive weight >= 0, found -1.0'),
+    (dict(temperature=0.0), 'temperature > 0, found 0.0'),
+    (dict(lambda_=-1.0), 'lambda_ >= 0, found -1.0'),
     (
       dict(cross_entropy_weight=float('inf')),
-      'a cross-entropy weight >= 0, found inf',
+      'cross_entropy_weight >= 0, found inf',
     ),
-    (dict(max_participants=0), 'max_participants >= 1, found 0'),
     (dict(weighting='all'), "weighting 'all'; known: clients, examples"),
   ],
 )
 def test_bad_values_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    fedpcl.build_fedpcl(_MODELS, input_spec=clients.SPEC, **options)
+    fedpcl.FedPCLConfig(**options)
+
+
+def test_there_are_participants():
+  with pytest.raises(ValueError, match='max_participants >= 1, found 0'):
+    fedpcl.build_fedpcl(_MODELS, input_spec=clients.SPEC, max_participants=0)

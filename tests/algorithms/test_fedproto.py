@@ -31,9 +31,9 @@ def test_a_step_equals_the_reference(arrays):
   model = clients.tiny_mlp()
   process = fedproto.build_fedproto(
     [model],
+    fedproto.FedProtoConfig(lambda_=float(arrays['lamda'])),
     input_spec=clients.SPEC,
     optimizer=clients.sgd(float(arrays['lr'])),
-    regularization_weight=float(arrays['lamda']),
     local=clients.ONE_STEP,
   )
   state = client_state.new_client_state(

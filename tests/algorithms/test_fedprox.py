@@ -26,10 +26,10 @@ def models():
 def process(models):
   return fedprox.build_fedprox(
     models,
+    fedprox.FedProxConfig(mu=0.5),
     input_spec=clients.SPEC,
     optimizer=clients.sgd(0.1),
     local=learning.LOCAL,
-    proximal_weight=0.5,
   )
 
 

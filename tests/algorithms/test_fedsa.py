@@ -14,6 +14,7 @@ from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
@@ -79,13 +80,13 @@ def test_local_training_equals_the_reference(model, variant):
   }
   process = fedsa.build_fedsa(
     [model],
+    # The golden rounds have the same anchors.
+    fedsa.FedSAConfig(lambda_reg=float(arrays['lamda']), anchor_decay=1.0),
     input_spec=_SPEC,
     anchors=arrays['anchors'],
     optimizer=_sgd(),
-    loss_weights=fedsa.LossWeights(regularization=float(arrays['lamda'])),
     local=_REFERENCE,
-    anchor_decay=1.0,  # the golden rounds have the same anchors
-    keep_missing=False,
+    class_means=prototypes.ClassMeanConfig(keep_missing=False),
   )
   images = arrays['x'].transpose(0, 2, 3, 1)  # NCHW, one channel
   state = client_state.new_client_state(
@@ -116,7 +117,7 @@ def test_local_training_equals_the_reference(model, variant):
 def test_step_losses_equal_the_reference(model):
   """Each single step of variant `a`, by training on its prefix."""
   arrays = golden.load('4_local_training')
-  objective = fedsa.build_objective(10, 16, fedsa.LossWeights())
+  objective = fedsa.build_objective(10, 16)
   step = model.build_train_step(
     objective.loss_fn,
     batch_size=10,
@@ -147,7 +148,15 @@ def test_warmup_and_margin_scale_by_hand(model):
   anchors = np.eye(10, 16, dtype=np.float32)
   state = client_state.build_initial_state_fn([model])(0)
   objective = fedsa.build_objective(
-    10, 16, fedsa.LossWeights(2.0, 3.0, 5.0), margin_scale=0.5, warmup_rounds=4
+    10,
+    16,
+    fedsa.FedSAConfig(
+      lambda_reg=2.0,
+      lambda_mcl=3.0,
+      lambda_cc=5.0,
+      margin_scale=0.5,
+      warmup_rounds=4,
+    ),
   )
   features = tf.constant(np.eye(2, 16, dtype=np.float32)[::-1] * 2.0)
   logits = tf.zeros([2, 10])
@@ -169,16 +178,14 @@ def test_warmup_and_margin_scale_by_hand(model):
 
 
 def test_a_round_of_warmup_trains_without_anchors(model):
+  warming = fedsa.FedSAConfig(warmup_rounds=3)
+  without = fedsa.FedSAConfig(lambda_reg=0.0, lambda_mcl=0.0)
   examples = _random_clients(1)
-  _, warm, _ = _run([model], examples, rounds=1, warmup_rounds=3)
-  _, none, _ = _run(
-    [model], examples, rounds=1, loss_weights=fedsa.LossWeights(0.0, 0.0)
-  )
+  _, warm, _ = _run([model], examples, rounds=1, config=warming)
+  _, none, _ = _run([model], examples, rounds=1, config=without)
   np.testing.assert_allclose(warm[0].weights, none[0].weights, atol=1e-6)
-  _, later, _ = _run([model], examples, rounds=2, warmup_rounds=3)
-  _, never, _ = _run(
-    [model], examples, rounds=2, loss_weights=fedsa.LossWeights(0.0, 0.0)
-  )
+  _, later, _ = _run([model], examples, rounds=2, config=warming)
+  _, never, _ = _run([model], examples, rounds=2, config=without)
   assert np.abs(later[0].weights - never[0].weights).max() > 1e-4
 
 
@@ -359,8 +366,7 @@ def test_kept_optimizer_equals_one_long_round(model):
         tff.learning.optimizers.build_adam(0.001), state='keep'
       ),
       local=_config(shuffle=False, num_epochs=epochs),
-      loss_weights=fedsa.LossWeights(contrastive=0.0),
-      anchor_decay=1.0,
+      config=fedsa.FedSAConfig(lambda_mcl=0.0, anchor_decay=1.0),
     )
     weights.append(state.weights)
   np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-7)
@@ -425,7 +431,11 @@ def test_weighting_by_examples(model):
   few, many = _random_clients(1, 10)[0], _random_clients(1, 30, seed=1)[0]
   still = _sgd(0.0)
   server, states, _ = _run(
-    [model], [few, many], rounds=1, optimizer=still, weighting='examples'
+    [model],
+    [few, many],
+    rounds=1,
+    optimizer=still,
+    class_means=prototypes.ClassMeanConfig(weighting='examples'),
   )
   counts = np.stack([s.counts for s in states])
   sums = np.stack([s.prototypes for s in states]) * counts[:, :, None]
@@ -485,19 +495,24 @@ def test_bad_parts_are_named(model):
   )
   with pytest.raises(ValueError, match=r'Expected anchors .* found \[3, 16\]'):
     build(anchors=np.zeros((3, 16), np.float32))
-  with pytest.raises(ValueError, match='regularization weight >= 0'):
-    fedsa.LossWeights(regularization=-1.0)
+  with pytest.raises(ValueError, match='lambda_reg >= 0'):
+    fedsa.FedSAConfig(lambda_reg=-1.0)
   with pytest.raises(ValueError, match='margin_scale >= 0'):
-    build(margin_scale=-1.0)
+    fedsa.FedSAConfig(margin_scale=-1.0)
   with pytest.raises(ValueError, match='warmup_rounds >= 0'):
-    build(warmup_rounds=-1)
+    fedsa.FedSAConfig(warmup_rounds=-1)
   with pytest.raises(ValueError, match='found both'):
     build(
-      objective=fedsa.build_objective(10, 16, fedsa.LossWeights()),
-      warmup_rounds=1,
+      objective=fedsa.build_objective(10, 16),
+      config=fedsa.FedSAConfig(warmup_rounds=1),
+    )
+  with pytest.raises(ValueError, match='`anchors` or anchor_seed in `config`'):
+    build(
+      anchors=np.zeros((10, 16), np.float32),
+      config=fedsa.FedSAConfig(anchor_seed=1),
     )
   with pytest.raises(ValueError, match='known: clients, examples'):
-    build(weighting='none')
+    prototypes.ClassMeanConfig(weighting='none')
   with pytest.raises(ValueError, match='batch_size >= 1'):
     _config(batch_size=0)
   with pytest.raises(ValueError, match='known: short, wrap, drop'):

@@ -45,10 +45,9 @@ def test_a_client_equals_the_reference(arrays, reference_order):
   model = clients.tiny_mlp()
   process = fedtgp.build_fedtgp(
     [model],
+    fedtgp.FedTGPConfig(server_epochs=1, reference_order=reference_order),
     input_spec=clients.SPEC,
     local=clients.ONE_STEP,
-    server_epochs=1,
-    reference_order=reference_order,
   )
   state = client_state.new_client_state(
     model, 0, clients.flat(arrays, 'init'), client_id=0

@@ -41,13 +41,12 @@ def test_a_step_by_hand(reference):
   own = _MODELS[1]
   process = _build(
     [own],
+    fml.FMLConfig(
+      alpha=alpha, beta=beta, clip_norm=norm, reference_losses=reference
+    ),
     shared_model=_MODELS[0],
-    alpha=alpha,
-    beta=beta,
     optimizer=clients.sgd(rate),
     local=clients.ONE_STEP,
-    clip_norm=norm,
-    reference_losses=reference,
     model_seed=3,
   )
   (examples,) = clients.random_examples(1, 10)
@@ -101,7 +100,10 @@ def test_labels_alone_are_local_training():
   config = local_training.LocalTrainingConfig(num_epochs=2)
   options = {'optimizer': optimizer, 'local': config}
   process = _build(
-    _MODELS, alpha=1.0, beta=1.0, clip_norm=None, model_seed=5, **options
+    _MODELS,
+    fml.FMLConfig(alpha=1.0, beta=1.0, clip_norm=0.0),
+    model_seed=5,
+    **options,
   )
   examples = clients.random_examples(2)
   states = [
@@ -189,7 +191,7 @@ def test_shared_models_by_name_and_what_they_take(process):
   assert _initial(process).shape == (_MODELS[0].num_weights,)
   # A dense layer of 64, one of 16, the head.
   size = 65 * 64 + 65 * 16 + 17 * 10
-  named = _build(_MODELS, shared_model='digits_mlp')
+  named = _build(_MODELS, fml.FMLConfig(shared_model='digits_mlp'))
   assert _initial(named).shape == (size,)
   assert metrics.communication_columns(named) == {
     'bytes_down_per_client': size * 4 + 4,
@@ -199,7 +201,9 @@ def test_shared_models_by_name_and_what_they_take(process):
 
 @pytest.mark.slow
 def test_statistics_are_averaged_too_and_clients_may_count_the_same():
-  process = _build(_MODELS, shared_model='digits_cnn_bn', weighting='clients')
+  process = _build(
+    _MODELS, fml.FMLConfig(shared_model='digits_cnn_bn', weighting='clients')
+  )
   examples = clients.random_examples(2, 23) + clients.random_examples(1, 9, 5)
   server, _, _ = clients.run(process, _MODELS, examples, rounds=1)
   new_state = client_state.build_initial_state_fn(_MODELS)
@@ -222,15 +226,15 @@ def test_statistics_are_averaged_too_and_clients_may_count_the_same():
   [
     ({'alpha': 1.5}, r'alpha in \[0, 1\], found 1.5'),
     ({'beta': -0.5}, r'beta in \[0, 1\], found -0.5'),
-    ({'clip_norm': 0.0}, 'clip norm > 0, or None for no clipping, found 0.0'),
-    ({'weighting': 'equal'}, "prototype weighting 'equal'"),
+    ({'clip_norm': -1.0}, 'clip_norm >= 0, found -1.0'),
+    ({'weighting': 'equal'}, "weighting 'equal'; known: clients, examples"),
     ({'shared_model': 'resnet1'}, "architecture 'resnet1'"),
     ({'shared_model': 'digits3'}, 'one architecture, found .digits3., which'),
   ],
 )
 def test_wrong_settings_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    _build(_MODELS[:1], **options)
+    _build(_MODELS[:1], fml.FMLConfig(**options))
 
 
 def test_shared_models_that_do_not_fit_are_named():

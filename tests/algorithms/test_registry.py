@@ -1,13 +1,17 @@
 """Methods by name: one signature, each its own classifiers."""
 
+import dataclasses
 import functools
 
 import pytest
 
 from tests.algorithms import clients
 from tff_fedsa import composer
+from tff_fedsa import settings
+from tff_fedsa.algorithms import local
 from tff_fedsa.algorithms import registry
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import metrics
 from tff_fedsa.server import averaging as averaging_lib
 
 _CLASSIFIERS = {
@@ -92,20 +96,62 @@ def test_the_main_classifier_is_the_one_that_papers_report():
   }
 
 
-def test_hyperparameters_are_those_of_the_builder():
-  assert registry.hyperparameters('local') == {'objective': None}
-  assert registry.hyperparameters('fedtgp') == {
-    'regularization_weight': 10.0,
-    'server_epochs': 100,
-    'server_learning_rate': 0.01,
-    'max_margin': 100.0,
-    'reference_order': False,
-    'model_seed': 0,
+def test_methods_declare_what_they_average():
+  averages = {name: registry.get(name).averages for name in registry.NAMES}
+  assert {name: a for name, a in averages.items() if a} == {
+    'fedsa': 'prototypes',
+    'fedproto': 'prototypes',
+    'feddistill': 'logits',
+    'fedavg': 'weights',
+    'fedprox': 'weights',
   }
+
+
+@pytest.mark.parametrize('name', registry.NAMES)
+def test_methods_declare_the_terms_that_they_measure(process_of, name):
+  method = registry.get(name)
+  assert method.name == name
+  work = process_of(name).next.type_signature.result.measurements.member[
+    'client_work'
+  ]
+  others = {'loss', 'cross_entropy', 'examples', 'clients_trained'}
+  others |= {'clients_nonfinite', *metrics.COLUMNS}
+  assert set(dir(work)) - others == set(method.terms) - {*metrics.COLUMNS}
+  assert set(method.terms) <= set(dir(work))
+
+
+def test_the_flags_of_a_method_begin_with_its_name():
+  for method in registry.methods():
+    for setting in settings.fields_of(method.config):
+      assert method.name == 'fedsa' or setting.flag.startswith(
+        f'{method.name}_'
+      )
 
 
 def test_what_is_unknown_is_named():
   with pytest.raises(ValueError, match="Unknown algorithm 'fed'; known: fedsa"):
     registry.get('fed')
-  with pytest.raises(TypeError, match='local takes no anchors, keep_missing'):
-    registry.build('local', [], anchors=None, keep_missing=True)
+  with pytest.raises(
+    TypeError, match='local takes no anchors, keep_missing; i'
+  ):
+    registry.build(
+      'local', [], input_spec=clients.SPEC, anchors=None, keep_missing=True
+    )
+  with pytest.raises(
+    TypeError, match='of fedsa to be a FedSAConfig, found Loc'
+  ):
+    registry.build('fedsa', [], local.LocalConfig(), input_spec=clients.SPEC)
+
+
+def test_an_own_method_is_registered(monkeypatch, model):
+  monkeypatch.setattr(registry, '_registered', {})
+  own = dataclasses.replace(registry.get('local'), name='own', title='Own')
+  registry.register(own)
+  assert registry.names() == (*registry.NAMES, 'own')
+  assert registry.get('own').title == 'Own'
+  process = registry.build(
+    'own', [model], input_spec=clients.SPEC, model_seed=1, max_participants=2
+  )
+  assert isinstance(process, composer.StatefulProcess)
+  with pytest.raises(ValueError, match="'own' is registered already"):
+    registry.register(own)

@@ -6,10 +6,11 @@ from absl import flags
 import numpy as np
 import pytest
 
-from flags import algorithm_flags
 from launch import experiment
-from tff_fedsa.algorithms import fedgen
+from tff_fedsa.algorithms import fedkd
+from tff_fedsa.algorithms import fedtgp
 from tff_fedsa.algorithms import registry
+from tff_fedsa.client import local_training
 from tff_fedsa.maths import prototypes
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -27,46 +28,21 @@ def built(monkeypatch):
   """What the registry is asked to build."""
   calls = {}
 
-  def build(name, models, **options):
-    calls.update(options, name=name)
+  def build(name, models, config, **options):
+    calls.update(options, name=name, config=config)
 
   monkeypatch.setattr(registry, 'build', build)
   return calls
-
-
-def test_names_are_those_of_the_registry():
-  assert set(algorithm_flags.NAMES) == set(registry.NAMES)
 
 
 @pytest.mark.parametrize('name', registry.NAMES)
 def test_defaults_are_those_of_the_library(parse, built, name):
   _ = parse(f'--algorithm={name}').process
   assert built['name'] == name
-  for parameter, default in registry.hyperparameters(name).items():
-    if parameter == 'loss_weights':
-      assert built[parameter] == type(built[parameter])()
-    elif parameter == 'max_participants':
-      assert built[parameter] == 4  # All clients take part.
-    elif default is not None:  # None stands for what is made then.
-      assert built[parameter] == default, parameter
-  assert built['local'].batch_size == 10
-
-
-@pytest.mark.parametrize(
-  'name, known',
-  [
-    ('lg_fedavg_weighting', prototypes.WEIGHTINGS),
-    ('fedavg_weighting', prototypes.WEIGHTINGS),
-    ('fedprox_weighting', prototypes.WEIGHTINGS),
-    ('fedpcl_weighting', prototypes.WEIGHTINGS),
-    ('fml_weighting', prototypes.WEIGHTINGS),
-    ('fedkd_weighting', prototypes.WEIGHTINGS),
-    ('fedgen_ensemble_weighting', fedgen.ENSEMBLE_WEIGHTINGS),
-  ],
-)
-def test_weightings_are_those_of_the_library(parse, name, known):
-  parse()
-  assert set(flags.FLAGS[name].parser.enum_values) == set(known)
+  assert built['config'] == registry.get(name).config()
+  assert built['class_means'] == prototypes.ClassMeanConfig()
+  assert built['local'] == local_training.LocalTrainingConfig()
+  assert built['max_participants'] == 4  # All clients take part.
 
 
 def test_flags_reach_the_builder(parse, built):
@@ -79,12 +55,12 @@ def test_flags_reach_the_builder(parse, built):
     '--client_learning_rate=0.5',
     '--model_seed=6',
   ).process
-  assert built['regularization_weight'] == 2
-  assert built['server_epochs'] == 3
-  assert built['max_margin'] == 4
-  assert built['reference_order'] is True
+  assert built['config'] == fedtgp.FedTGPConfig(
+    lambda_=2, server_epochs=3, max_margin=4, reference_order=True
+  )
   # Unless it has a flag of its own, the server's rate is the clients'.
-  assert built['server_learning_rate'] == 0.5
+  assert built['config'].server_learning_rate is None
+  assert built['optimizer'].learning_rate == 0.5
   assert built['model_seed'] == 6
 
 
@@ -100,7 +76,7 @@ def test_weights_are_averaged_in_protocol_global(parse, built):
 
 def test_they_are_not_in_protocol_personal(parse, built):
   _ = parse('--algorithm=fedprox', '--fedprox_mu=0.5').process
-  assert built['averaging'] is None and built['proximal_weight'] == 0.5
+  assert built['averaging'] is None and built['config'].mu == 0.5
 
 
 @pytest.mark.parametrize(
@@ -155,19 +131,19 @@ def test_flags_of_shared_models_reach_the_builder(parse, built):
     'energy_start': 0.25,
     'energy_end': 0.75,
     'energy_rounds': 7,
-    'clip_norm': None,
+    'clip_norm': 0.0,
     'weighting': 'clients',
     'reference_losses': False,
     'reference_compression': True,
-    'model_seed': 6,
   }
-  assert {name: built[name] for name in expected} == expected
+  assert built['config'] == fedkd.FedKDConfig(**expected)
+  assert built['model_seed'] == 6
 
 
 def test_the_servers_rate_may_differ(parse, built):
   rate = '--fedtgp_server_learning_rate=0.25'
   _ = parse('--algorithm=fedtgp', rate).process
-  assert built['server_learning_rate'] == 0.25
+  assert built['config'].server_learning_rate == 0.25
 
 
 @pytest.mark.parametrize(
@@ -196,15 +172,18 @@ def test_anchors_come_from_a_file(parse, built, tmp_path):
   path = tmp_path / 'anchors.npy'
   np.save(path, np.eye(10, 8, dtype=np.float32))
   _ = parse(f'--anchor_file={path}').process
-  np.testing.assert_array_equal(built['anchors'], np.eye(10, 8))
+  found = built['config'].initial_anchors(10, 8)
+  np.testing.assert_array_equal(found, np.eye(10, 8))
 
 
 def test_a_wrong_anchor_file_is_named(parse, tmp_path):
   path = tmp_path / 'anchors.npy'
-  with pytest.raises(FileNotFoundError, match='no --anchor_file=.*anchors.npy'):
+  with pytest.raises(FileNotFoundError, match='no anchor_file=.*anchors.npy'):
     _ = parse(f'--anchor_file={path}').process
   path.write_text('not numbers')
-  with pytest.raises(ValueError, match='--anchor_file=.* is not a .npy file'):
+  with pytest.raises(
+    flags.IllegalFlagValueError, match='--anchor_file=.* is not a .npy file'
+  ):
     _ = parse(f'--anchor_file={path}').process
 
 

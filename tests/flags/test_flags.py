@@ -1,27 +1,22 @@
 """Flags: they teach, they agree with the library, and refuse what is vain."""
 
-import dataclasses
-import inspect
+import functools
 import pathlib
 
 from absl import flags
 import numpy as np
 import pytest
 
+from flags import generator
+from flags import run_flags
 from launch import experiment
-from tff_fedsa import simulation
-from tff_fedsa.algorithms import fedsa
+from tff_fedsa import settings
+from tff_fedsa.algorithms import registry
 from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
 from tff_fedsa.data import datasets
-from tff_fedsa.data import held_out
 from tff_fedsa.data import partition
-from tff_fedsa.data import tasks
-from tff_fedsa.maths import anchors
-from tff_fedsa.maths import prototypes
 from tff_fedsa.models import architectures
 from tff_fedsa.models import families
-from tff_fedsa.models import model_config
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _PRESETS = sorted(path.name for path in (_ROOT / 'flags').glob('*.flags'))
@@ -56,44 +51,22 @@ def _is_ours(architecture):
   return build_fn.__module__.startswith('tff_fedsa')
 
 
-def test_choices_are_those_of_the_library(parse):
-  parse()
-  for name, known in (
-    ('remainder', local_training.REMAINDERS),
-    ('prototypes', local_training.PROTOTYPE_KINDS),
-    ('prototype_weighting', prototypes.WEIGHTINGS),
-    ('anchor_init', anchors.INITIALIZER_NAMES),
-    ('client_init', model_config.CLIENT_INITS),
-    ('client_optimizer_state', local_optimizer.OPTIMIZER_STATES),
-    ('test_set', held_out.TEST_SETS),
-    ('protocol', simulation.PROTOCOLS),
-  ):
-    found = _flag(name).parser
-    values = getattr(found, 'enum_values', None)
-    if values is None:
-      assert all(k in _flag(name).help for k in known), name
-    else:
-      assert set(values) == set(known), name
-
-
-def test_defaults_are_those_of_the_library(parse):
-  defined = parse()
-  assert defined._task_flags.build() == tasks.TaskSpec()
-  assert defined.simulation_flags.build() == simulation.SimulationConfig()
-  weights = fedsa.LossWeights()
-  assert _flag('lambda_reg').value == weights.regularization
-  assert _flag('lambda_mcl').value == weights.contrastive
-  assert _flag('lambda_cc').value == weights.calibration
-  local = local_training.LocalTrainingConfig()
-  for name, value in dataclasses.asdict(local).items():
-    flag = {
-      'batch_size': 'client_batch_size',
-      'num_epochs': 'client_epochs_per_round',
-    }.get(name, name)
-    assert _flag(flag).value == value, name
-  parameters = inspect.signature(fedsa.build_fedsa).parameters
-  for name in ('anchor_decay', 'keep_missing'):
-    assert _flag(name).value == parameters[name].default, name
+@pytest.mark.parametrize(
+  'cls',
+  [*run_flags.SETTINGS, *(method.config for method in registry.methods())],
+)
+def test_defaults_and_bounds_are_those_of_the_library(define, cls):
+  parse = define(functools.partial(generator.SettingsFlags, cls))
+  group = parse()
+  assert group.build() == cls()
+  assert group.given() == []
+  for setting in settings.fields_of(cls):
+    if setting.lower is not None and setting.flag is not None:
+      with pytest.raises(flags.IllegalFlagValueError, match=setting.flag):
+        parse(f'--{setting.flag}={setting.lower - 1:g}')
+    if setting.type is float:
+      with pytest.raises(flags.IllegalFlagValueError, match=setting.flag):
+        parse(f'--{setting.flag}=nan')
 
 
 def test_images_are_cached_where_caches_are(parse, monkeypatch, tmp_path):

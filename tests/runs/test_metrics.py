@@ -66,6 +66,26 @@ def test_bytes_by_hand():
     metrics.bytes_of_type(tff.TensorType(np.float32, [None]))
 
 
+def test_what_an_aggregator_measures_becomes_columns():
+  parts = {
+    'client_work': {'loss': np.float32(2.0), 'hidden': np.float32(1.0)},
+    'aggregator': collections.OrderedDict(
+      classes_present=np.int32(3),
+      vectors=collections.OrderedDict(
+        clipping_norm=np.float32(0.5), tables=np.zeros([2]), nothing=()
+      ),
+      weights=collections.OrderedDict(),
+    ),
+    'averager': collections.OrderedDict(value=(), noise=np.float32(0.25)),
+  }
+  assert metrics.training_columns(parts) == {
+    'loss': 2.0,
+    'loss_hidden': 1.0,
+    'aggregator_vectors_clipping_norm': 0.5,
+    'averager_noise': 0.25,
+  }
+
+
 def test_memory_is_measured():
   before = metrics.memory_columns()
   held = np.ones(30_000_000)  # 240 MB

@@ -5,29 +5,53 @@ Decentralized Data", AISTATS 2017 (arXiv:1602.05629). The result is that of
 `tff.learning.algorithms.build_weighted_fed_avg` with SGD 1.0 at the server.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
+import dataclasses
+from typing import Annotated, ClassVar, Optional
 
-import tensorflow_federated as tff
+from etils import epy
 
-from tff_fedsa import composer
-from tff_fedsa.algorithms import local as local_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.models import functional
-from tff_fedsa.server import averaging
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
+from tff_fedsa.maths import prototypes
+
+with epy.lazy_imports():
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.algorithms import local as local_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import averaging
+
+
+@dataclasses.dataclass(frozen=True)
+class FedAvgConfig(settings.Settings):
+  """FedAvg: how models are averaged.
+
+  Attributes:
+    weighting: Weight of a client's model in the mean: its examples (examples,
+      the paper), or 1 (clients).
+  """
+
+  flag_prefix: ClassVar[str] = 'fedavg_'
+
+  weighting: Annotated[str, settings.OneOf(prototypes.WEIGHTINGS)] = 'examples'
 
 
 def build_fedavg(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedAvgConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   objective: Optional[objective_lib.ClientObjective] = None,
-  weighting: str = 'examples',
   model_seed: int = 0,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
@@ -41,12 +65,11 @@ def build_fedavg(
 
   Args:
     models: A single one, the architecture of all clients.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the paper's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
     objective: What clients minimize; the cross-entropy by default.
-    weighting: `examples`: a client counts as much as the examples that it
-      trained on; `clients`: all count the same.
     model_seed: The first model is the architecture's with it.
     aggregator_factory: See `averaging.build_weight_averaging`.
 
@@ -65,7 +88,16 @@ def build_fedavg(
     averaging.build_weight_averaging(
       models,
       model_seed=model_seed,
-      weighting=weighting,
+      weighting=(config or FedAvgConfig()).weighting,
       aggregator_factory=aggregator_factory,
     ),
   )
+
+
+METHOD = method.Method(
+  name='fedavg',
+  title='FedAvg',
+  config=FedAvgConfig,
+  build_fn=build_fedavg,
+  averages='weights',
+)

@@ -8,25 +8,47 @@ TsingZ0/PFLlib@2b077c1. Its squared error is used here; HtFLlib's `clientfd`
 gives logits to a cross-entropy in place of probabilities.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+import dataclasses
+from typing import Annotated, Any, ClassVar, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import class_mean
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import class_mean
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+
+
+@dataclasses.dataclass(frozen=True)
+class FedDistillConfig(settings.Settings):
+  """FedDistill: the pull to mean logits.
+
+  Attributes:
+    lambda_: Weight of the pull to mean logits, >= 0; 1 is PFLlib's.
+  """
+
+  flag_prefix: ClassVar[str] = 'feddistill_'
+
+  lambda_: Annotated[float, settings.AtLeast(0.0)] = 1.0
 
 
 class LogitModel(NamedTuple):
@@ -93,13 +115,12 @@ def build_objective(
 
 def build_feddistill(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedDistillConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  distillation_weight: float = 1.0,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'clients',
-  keep_missing: bool = True,
+  class_means: Optional[prototypes.ClassMeanConfig] = None,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
   ] = None,
@@ -112,13 +133,11 @@ def build_feddistill(
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    distillation_weight: lambda, of the pull to mean logits.
     local: Batches, epochs; its kind of prototypes is that of mean logits, too.
-    weighting: `clients` (reference) or `examples`, see
-      `prototypes.upload_weights`.
-    keep_missing: See `finalizers.known_classes`.
+    class_means: How mean logits are averaged.
     aggregator_factory: Takes `ClassPrototypes` of logits and returns their
       mean; by default `class_mean.ClassMeanFactory()`.
 
@@ -127,7 +146,8 @@ def build_feddistill(
       out of range.
   """
   num_classes, _ = client_work_lib.check_models(models, input_spec)
-  prototypes.check_weighting(weighting)
+  config = config or FedDistillConfig()
+  class_means = class_means or prototypes.ClassMeanConfig()
   model_type = tff.types.to_type(
     LogitModel(
       logits=tff.TensorType(np.float32, (num_classes, num_classes)),
@@ -138,13 +158,14 @@ def build_feddistill(
 
   def update_fn(unused_model, result):
     return prototypes.ClassPrototypes(
-      result.class_logits, prototypes.upload_weights(result.counts, weighting)
+      result.class_logits,
+      prototypes.upload_weights(result.counts, class_means.weighting),
     )
 
   def finalize_fn(model, update):
     return LogitModel(
       *finalizers.known_classes(
-        update, model.logits, model.present, keep_missing
+        update, model.logits, model.present, class_means.keep_missing
       )
     )
 
@@ -156,7 +177,7 @@ def build_feddistill(
     distribution.build_distributor(model_type),
     client_work_lib.build_client_work(
       models,
-      build_objective(num_classes, distillation_weight),
+      build_objective(num_classes, config.lambda_),
       model_type,
       update_fn=update_fn,
       optimizer=optimizer or local_optimizer.default_optimizer(),
@@ -166,3 +187,14 @@ def build_feddistill(
     (aggregator_factory or class_mean.ClassMeanFactory()).create(update_type),
     finalizers.build_finalizer(model_type, update_type, finalize_fn),
   )
+
+
+METHOD = method.Method(
+  name='feddistill',
+  title='FedDistill',
+  config=FedDistillConfig,
+  build_fn=build_feddistill,
+  averages='logits',
+  terms={'distillation': 'its pull to mean logits, unweighted, squared logits'},
+  metrics={'classes_present': 'classes with mean logits'},
+)

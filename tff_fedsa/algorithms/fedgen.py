@@ -6,33 +6,74 @@ conventions these are, `system/flcore/{clients/clientgen,servers/servergen}.py`,
 TsingZ0/HtFLlib@e959261; the authors' own is zhuangdizhu/FedGen@dd5807c.
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any, NamedTuple, Optional
+from typing import Annotated, Any, ClassVar, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import collecting
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
+from tff_fedsa.server import server_training
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import collecting
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
 
 ENSEMBLE_WEIGHTINGS = ('examples', 'labels')
 
 # PyTorch's defaults.
 _BATCH_NORM_EPSILON = 1e-5
 _ADAM_EPSILON = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class FedGenConfig(settings.Settings):
+  """FedGen: the generator, and how clients and server train with it.
+
+  The defaults are those of TsingZ0/HtFLlib's `main.py`.
+
+  Attributes:
+    lambda_: Weight of the cross-entropy of generated features, >= 0.
+    noise_dim: Length of the noise that features are generated from, >= 1.
+    hidden_dim: Units of the generator's hidden layer, >= 1.
+    server_epochs: The server's steps on the generator in a round, each on a
+      batch of its own, >= 0. 0 never trains it: what clients of the reference
+      see, which does not save the trained one.
+    generator_learning_rate: Learning rate of the server's Adam, which trains
+      the generator, >= 0.
+    ensemble_weighting: Weight of a client's head where the server trains the
+      generator: its examples (examples, the reference), or those of the
+      generated class (labels, the authors' code).
+  """
+
+  flag_prefix: ClassVar[str] = 'fedgen_'
+
+  lambda_: Annotated[float, settings.AtLeast(0.0)] = 1.0
+  noise_dim: Annotated[int, settings.AtLeast(1)] = 512
+  hidden_dim: Annotated[int, settings.AtLeast(1)] = 512
+  server_epochs: Annotated[int, settings.AtLeast(0)] = 100
+  generator_learning_rate: Annotated[float, settings.AtLeast(0.0)] = 0.005
+  ensemble_weighting: Annotated[str, settings.OneOf(ENSEMBLE_WEIGHTINGS)] = (
+    'examples'
+  )
 
 
 class Generator(NamedTuple):
@@ -85,53 +126,8 @@ class FedGenUpdate(NamedTuple):
   counts: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class GeneratorConfig:
-  """The generator, and how the server trains it.
-
-  Attributes:
-    noise_dim: Length of the noise e, >= 1.
-    hidden_dim: Units of the hidden layer, >= 1.
-    num_epochs: Steps of the server in a round, each on labels and noise of its
-      own, >= 0; 0 leaves the generator as it was drawn.
-    batch_size: Features of one step, at the server and with clients, >= 2:
-      they are normalized together.
-    learning_rate: Of the server's Adam, >= 0.
-    ensemble_weighting: How much the head of a client counts among the others',
-      see `ensemble_weights`.
-  """
-
-  noise_dim: int = 512
-  hidden_dim: int = 512
-  num_epochs: int = 100
-  batch_size: int = 10
-  learning_rate: float = 0.005
-  ensemble_weighting: str = 'examples'
-
-  def __post_init__(self):
-    for name, lowest in (
-      ('noise_dim', 1),
-      ('hidden_dim', 1),
-      ('num_epochs', 0),
-      ('batch_size', 2),
-    ):
-      if getattr(self, name) < lowest:
-        raise ValueError(
-          f'Expected generator {name} >= {lowest}, found {getattr(self, name)}.'
-        )
-    if not 0.0 <= self.learning_rate < float('inf'):
-      raise ValueError(
-        f'Expected a generator learning_rate >= 0, found {self.learning_rate}.'
-      )
-    if self.ensemble_weighting not in ENSEMBLE_WEIGHTINGS:
-      raise ValueError(
-        f'Unknown ensemble_weighting {self.ensemble_weighting!r}; known: '
-        f'{", ".join(ENSEMBLE_WEIGHTINGS)}.'
-      )
-
-
 def initial_generator(
-  num_classes: int, feature_dim: int, config: GeneratorConfig, seed: int = 0
+  num_classes: int, feature_dim: int, config: FedGenConfig, seed: int = 0
 ) -> Generator:
   """Returns a generator drawn as PyTorch draws it.
 
@@ -186,7 +182,10 @@ def generate(
 
 
 def draw(
-  label_counts: tf.Tensor, config: GeneratorConfig, seed: tf.Tensor
+  label_counts: tf.Tensor,
+  config: FedGenConfig,
+  batch_size: int,
+  seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns what a batch of features is generated from.
 
@@ -194,7 +193,9 @@ def draw(
     label_counts: float32[num_classes], to which the probability of a label is
       proportional; all are equally likely if there is none, as before the
       first round.
-    config: Sizes.
+    config: Length of the noise.
+    batch_size: Features to generate; at least 2, as they are normalized
+      together.
     seed: int32[2].
 
   Returns:
@@ -205,13 +206,13 @@ def draw(
     tf.random.experimental.stateless_fold_in(seed, i) for i in range(2)
   )
   noise = tf.random.stateless_uniform(
-    [config.batch_size, config.noise_dim], noise_seed
+    [batch_size, config.noise_dim], noise_seed
   )
   known = tf.reduce_any(label_counts > 0)
   likelihoods = tf.where(known, label_counts, tf.ones_like(label_counts))
   labels = tf.random.stateless_categorical(
     tf.math.log(likelihoods)[tf.newaxis],
-    config.batch_size,
+    batch_size,
     label_seed,
     dtype=tf.int32,
   )
@@ -272,7 +273,8 @@ def train_generator(
   head_fn: Callable[..., tf.Tensor],
   update: FedGenUpdate,
   label_counts: tf.Tensor,
-  config: GeneratorConfig,
+  config: FedGenConfig,
+  batch_size: int,
   seed: tf.Tensor,
 ) -> tuple[Generator, tf.Tensor]:
   """Trains the generator so that the clients' heads recognize its features.
@@ -286,7 +288,8 @@ def train_generator(
     head_fn: Of `FunctionalModel.build_head`.
     update: `FedGenUpdate` of all clients, stacked.
     label_counts: See `draw`.
-    config: Steps, batches, rate.
+    config: Steps and rate.
+    batch_size: See `draw`.
     seed: int32[2]; what is drawn follows from it.
 
   Returns:
@@ -295,7 +298,7 @@ def train_generator(
   weights = ensemble_weights(update.counts, config.ensemble_weighting)
   optimizer = local_optimizer.LocalOptimizer(
     tff.learning.optimizers.build_adam(
-      config.learning_rate, epsilon=_ADAM_EPSILON
+      config.generator_learning_rate, epsilon=_ADAM_EPSILON
     )
   )
   initial = [tf.convert_to_tensor(weight) for weight in generator]
@@ -304,6 +307,7 @@ def train_generator(
     noise, labels = draw(
       label_counts,
       config,
+      batch_size,
       tf.random.experimental.stateless_fold_in(seed, step),
     )
     with tf.GradientTape() as tape:
@@ -317,7 +321,9 @@ def train_generator(
     return step + 1, trained, state, loss
 
   # Without any client there is nothing to learn from.
-  num_steps = tf.where(tf.reduce_any(update.counts > 0), config.num_epochs, 0)
+  num_steps = tf.where(
+    tf.reduce_any(update.counts > 0), config.server_epochs, 0
+  )
   _, trained, _, loss = tf.while_loop(
     lambda step, *_: step < num_steps,
     train_step,
@@ -338,8 +344,8 @@ def train_generator(
 def build_objective(
   num_classes: int,
   feature_dim: int,
-  config: GeneratorConfig,
-  generative_weight: float,
+  config: FedGenConfig,
+  batch_size: int,
 ) -> objective_lib.ClientObjective:
   """Returns the objective of clients whose heads learn generated features.
 
@@ -351,27 +357,22 @@ def build_objective(
   Args:
     num_classes: C.
     feature_dim: D.
-    config: The generator.
-    generative_weight: lambda, >= 0.
-
-  Raises:
-    ValueError: If the weight is negative or not finite.
+    config: The generator, and lambda.
+    batch_size: See `draw`.
   """
-  if not 0.0 <= generative_weight < float('inf'):
-    raise ValueError(
-      f'Expected a generative weight >= 0, found {generative_weight}.'
-    )
 
   def loss_fn(features, logits, labels, head_fn, context):
     del features  # Unused.
     cross_entropy = losses.cross_entropy(logits, labels)
-    noise, drawn = draw(context['label_counts'], config, context['seed'])
+    noise, drawn = draw(
+      context['label_counts'], config, batch_size, context['seed']
+    )
     generator = Generator(*(context[name] for name in Generator._fields))
     generative = losses.cross_entropy(
       head_fn(generate(generator, noise, drawn)), drawn
     )
     return {
-      'loss': cross_entropy + generative_weight * generative,
+      'loss': cross_entropy + config.lambda_ * generative,
       'cross_entropy': cross_entropy,
       'generative': generative,
     }
@@ -396,7 +397,8 @@ def build_objective(
 
 def build_finalizer(
   model: functional.FunctionalModel,
-  config: GeneratorConfig,
+  config: FedGenConfig,
+  batch_size: int,
   *,
   seed: int = 0,
 ) -> tff.learning.templates.FinalizerProcess:
@@ -410,6 +412,7 @@ def build_finalizer(
   Args:
     model: The architecture whose head it is.
     config: The generator.
+    batch_size: See `draw`.
     seed: Of what is drawn.
 
   Raises:
@@ -428,7 +431,13 @@ def build_finalizer(
     )
     label_counts = known.label_counts + tf.reduce_sum(update.counts, axis=0)
     generator, loss = train_generator(
-      known.generator, head_fn, update, label_counts, config, round_seed
+      known.generator,
+      head_fn,
+      update,
+      label_counts,
+      config,
+      batch_size,
+      round_seed,
     )
     return FedGenModel(generator, head, label_counts), collections.OrderedDict(
       server_loss=loss
@@ -445,16 +454,11 @@ def build_finalizer(
 
 def build_fedgen(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedGenConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  generative_weight: float = 1.0,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  noise_dim: int = 512,
-  hidden_dim: int = 512,
-  server_epochs: int = 100,
-  generator_learning_rate: float = 0.005,
-  ensemble_weighting: str = 'examples',
   model_seed: int = 0,
 ) -> composer.StatefulProcess:
   """Builds the process of FedGen over heterogeneous, stateful clients.
@@ -468,7 +472,8 @@ def build_fedgen(
   Differs from the reference code:
 
   - It trains the generator of a round and does not save it, so that clients
-    always get the one that was drawn at first; `server_epochs=0` is the same.
+    always get the one that was drawn at first; `FedGenConfig(server_epochs=0)`
+    does the same.
   - It counts all clients' labels before the first round. Here the server
     learns them from updates; in the first round all labels are equally likely.
 
@@ -478,33 +483,27 @@ def build_fedgen(
   Args:
     models: One per architecture, all with the same head; a client's state says
       which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    generative_weight: lambda, of the cross-entropy of generated features.
     local: Batches and epochs; batches of the generator are of the same size.
-    noise_dim: See `GeneratorConfig`.
-    hidden_dim: See `GeneratorConfig`.
-    server_epochs: The generator's steps in a round.
-    generator_learning_rate: Of the server's Adam.
-    ensemble_weighting: See `ensemble_weights`.
     model_seed: The first head is the one that `models[0]` has with it; the
       initial generator and what the server draws follow from it.
 
   Raises:
     ValueError: If models and input spec do not fit each other, the heads of
-      models differ, or a value is out of range.
+      models differ, or batches have fewer than two examples.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
   client_work_lib.check_heads(models)
   local = local or local_training.LocalTrainingConfig()
-  config = GeneratorConfig(
-    noise_dim=noise_dim,
-    hidden_dim=hidden_dim,
-    num_epochs=server_epochs,
-    batch_size=local.batch_size,
-    learning_rate=generator_learning_rate,
-    ensemble_weighting=ensemble_weighting,
-  )
+  config = config or FedGenConfig()
+  batch_size = local.batch_size
+  if batch_size < 2:
+    raise ValueError(
+      'FedGen normalizes generated features over a batch: expected batch_size '
+      f'>= 2, found {batch_size}.'
+    )
   model_type = _model_type(models[0], config)
 
   def update_fn(model, result):
@@ -512,7 +511,7 @@ def build_fedgen(
 
   client_work = client_work_lib.build_client_work(
     models,
-    build_objective(num_classes, feature_dim, config, generative_weight),
+    build_objective(num_classes, feature_dim, config, batch_size),
     model_type,
     update_fn=update_fn,
     receive_fn=client_work_lib.receive_head,
@@ -530,7 +529,7 @@ def build_fedgen(
     distribution.build_distributor(model_type),
     client_work,
     collecting.CollectingFactory().create(_update_type(models[0])),
-    build_finalizer(models[0], config, seed=model_seed),
+    build_finalizer(models[0], config, batch_size, seed=model_seed),
   )
 
 
@@ -566,3 +565,13 @@ def _model_type(model, config):
       sent.counts,
     )
   )
+
+
+METHOD = method.Method(
+  name='fedgen',
+  title='FedGen',
+  config=FedGenConfig,
+  build_fn=build_fedgen,
+  terms={'generative': 'its cross-entropy of generated features, nats'},
+  metrics=server_training.COLUMNS,
+)

@@ -5,27 +5,53 @@ Global Header", ACM MM 2023 (arXiv:2303.13137); reference code
 `system/flcore/{clients/clientgh,servers/servergh}.py`, TsingZ0/HtFLlib@e959261.
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Sequence
 import dataclasses
-from typing import Optional
+from typing import Annotated, ClassVar, Optional
 
-import tensorflow_federated as tff
+from etils import epy
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import collecting
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
 from tff_fedsa.server import server_training
+
+with epy.lazy_imports():
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import collecting
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
+
+
+@dataclasses.dataclass(frozen=True)
+class FedGHConfig(settings.Settings):
+  """FedGH: how the server trains the head.
+
+  The defaults are those of TsingZ0/HtFLlib's `main.py`.
+
+  Attributes:
+    server_epochs: The server's passes over the prototypes of a round, >= 1.
+    server_learning_rate: Learning rate of the server's SGD, which trains the
+      head, >= 0.
+  """
+
+  flag_prefix: ClassVar[str] = 'fedgh_'
+
+  server_epochs: Annotated[int, settings.AtLeast(1)] = 1
+  server_learning_rate: Annotated[float, settings.AtLeast(0.0)] = 0.01
 
 
 def build_finalizer(
@@ -77,12 +103,11 @@ def build_finalizer(
 
 def build_fedgh(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedGHConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  server_epochs: int = 1,
-  server_learning_rate: float = 0.01,
   model_seed: int = 0,
 ) -> composer.StatefulProcess:
   """Builds the process of FedGH over heterogeneous, stateful clients.
@@ -96,26 +121,26 @@ def build_fedgh(
   Args:
     models: One per architecture, all with the same head; a client's state says
       which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs, at the server batches, too; its kind of
       prototypes does not count.
-    server_epochs: Passes of the server over the prototypes of a round.
-    server_learning_rate: Of the server's SGD.
     model_seed: The first head, the one that `models[0]` has with it, and the
       server's order of prototypes follow from it.
 
   Raises:
-    ValueError: If models and input spec do not fit each other, the heads of
-      models differ, or a value is out of range.
+    ValueError: If models and input spec do not fit each other, or the heads
+      of models differ.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
   model_type = server_model.head_model_type(client_work_lib.check_heads(models))
   local = dataclasses.replace(
     local or local_training.LocalTrainingConfig(), prototypes='final'
   )
-  config = server_training.ServerTrainingConfig(
-    server_epochs, local.batch_size, server_learning_rate
+  config = config or FedGHConfig()
+  server_config = server_training.ServerTrainingConfig(
+    config.server_epochs, local.batch_size, config.server_learning_rate
   )
   client_work = client_work_lib.build_client_work(
     models,
@@ -135,5 +160,14 @@ def build_fedgh(
     collecting.CollectingFactory().create(
       prototypes.prototypes_type(num_classes, feature_dim)
     ),
-    build_finalizer(models[0], config, seed=model_seed),
+    build_finalizer(models[0], server_config, seed=model_seed),
   )
+
+
+METHOD = method.Method(
+  name='fedgh',
+  title='FedGH',
+  config=FedGHConfig,
+  build_fn=build_fedgh,
+  metrics=server_training.COLUMNS,
+)

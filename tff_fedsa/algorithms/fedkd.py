@@ -5,29 +5,94 @@ distillation", Nature Communications 2022 (arXiv:2108.13323); reference code
 `system/flcore/{clients/clientkd,servers/serverkd}.py`, TsingZ0/HtFLlib@e959261.
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Sequence
+import dataclasses
 import math
-from typing import Any, NamedTuple, Optional
+from typing import Annotated, Any, ClassVar, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import weighted_mean
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import companion as companion_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
-from tff_fedsa.maths import low_rank
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import weighted_mean
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import companion as companion_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.maths import low_rank
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+
+_Energy = Annotated[float, settings.Above(0.0), settings.AtMost(1.0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class FedKDConfig(settings.Settings):
+  """FedKD: the shared model, its training and its compression.
+
+  The defaults of energies and clipping are those of the paper and of
+  TsingZ0/HtFLlib.
+
+  Attributes:
+    shared_model: Architecture of the shared model, one of those that --family
+      takes. Default: the clients' smallest.
+    shared_learning_rate: Learning rate of the clients' optimizer for the
+      shared model, >= 0. Default: the rate for their own models.
+    energy_start: Share of the squared singular values that compression keeps
+      in the first round, in (0, 1].
+    energy_end: The same after `energy_rounds`; in between it grows linearly.
+    energy_rounds: Rounds until compression keeps `energy_end`, >= 1; in the
+      paper all rounds of the run. A number of its own, so that a longer run
+      repeats a shorter.
+    weighting: Weight of a client's update in the mean: its examples
+      (examples), or 1 (clients, the reference).
+    clip_norm: Largest norm of the gradient of each model, and of W_h, in a
+      step, >= 0; 0 does not clip.
+    reference_losses: Whether divergences are averaged over classes, too, and
+      all terms move both models, as in the reference.
+    reference_compression: Whether the weights are compressed, not their
+      updates, and convolutions kernel by kernel, as in the reference.
+  """
+
+  flag_prefix: ClassVar[str] = 'fedkd_'
+
+  shared_model: Optional[str] = None
+  shared_learning_rate: Annotated[Optional[float], settings.AtLeast(0.0)] = None
+  energy_start: _Energy = 0.95
+  energy_end: _Energy = 0.98
+  energy_rounds: Annotated[int, settings.AtLeast(1)] = 100
+  weighting: Annotated[str, settings.OneOf(prototypes.WEIGHTINGS)] = 'examples'
+  clip_norm: Annotated[float, settings.AtLeast(0.0)] = 10.0
+  reference_losses: bool = False
+  reference_compression: bool = False
+
+  def energy_at(self, round_num: tf.Tensor) -> tf.Tensor:
+    """Returns what compression keeps in a round, a float32 scalar in (0, 1].
+
+      T(t) = start + min(t / rounds, 1) * (end - start)
+
+    Args:
+      round_num: int32 scalar, counted from 0.
+    """
+    progress = tf.minimum(
+      tf.cast(round_num, tf.float32) / self.energy_rounds, 1.0
+    )
+    return self.energy_start + progress * (self.energy_end - self.energy_start)
 
 
 class FedKDModel(NamedTuple):
@@ -44,36 +109,6 @@ class FedKDModel(NamedTuple):
   shared_weights: Any
   energy: Any
   num_floats: Any
-
-
-class EnergySchedule(NamedTuple):
-  """What compression keeps, from round to round.
-
-    T(t) = start + min(t / num_rounds, 1) * (end - start)
-
-  Attributes:
-    start: Share of the squared singular values, in (0, 1], of round 0.
-    end: The same, once `num_rounds` are done.
-    num_rounds: >= 1.
-  """
-
-  start: float = 0.95
-  end: float = 0.98
-  num_rounds: int = 100
-
-  def check(self) -> None:
-    """Raises a ValueError if a value is out of range."""
-    for name in ('start', 'end'):
-      value = getattr(self, name)
-      if not 0.0 < value <= 1.0:
-        raise ValueError(f'Expected an energy_{name} in (0, 1], found {value}.')
-    if self.num_rounds < 1:
-      raise ValueError(f'Expected energy_rounds >= 1, found {self.num_rounds}.')
-
-  def at(self, round_num: tf.Tensor) -> tf.Tensor:
-    """Returns the float32 scalar of a round, an int32 scalar counted from 0."""
-    progress = tf.minimum(tf.cast(round_num, tf.float32) / self.num_rounds, 1.0)
-    return self.start + progress * (self.end - self.start)
 
 
 def build_objective(
@@ -135,10 +170,7 @@ def build_objective(
 
 
 def build_finalizer(
-  model: functional.FunctionalModel,
-  energy: EnergySchedule,
-  *,
-  reference_compression: bool = False,
+  model: functional.FunctionalModel, config: FedKDConfig
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that compresses the mean update and applies it.
 
@@ -149,9 +181,9 @@ def build_finalizer(
 
   Args:
     model: The shared one.
-    energy: What compression keeps.
-    reference_compression: See `build_fedkd`.
+    config: What compression keeps, and of what.
   """
+  reference_compression = config.reference_compression
   compress = _compression(model, reference_compression)
 
   def finalize_fn(known, mean, round_seed):
@@ -161,7 +193,7 @@ def build_finalizer(
     new_model = FedKDModel(
       # Without any client the shared model stays.
       tf.where(sent, base + compressed.vector, known.shared_weights),
-      energy.at(round_seed[1] + 1),
+      config.energy_at(round_seed[1] + 1),
       # Then there is no update, but weights are sent again.
       tf.where(
         sent,
@@ -189,19 +221,12 @@ def build_finalizer(
 
 def build_fedkd(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedKDConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  shared_model: functional.FunctionalModel | str | None = None,
-  shared_learning_rate: Optional[float] = None,
-  energy_start: float = 0.95,
-  energy_end: float = 0.98,
-  energy_rounds: int = 100,
+  shared_model: Optional[functional.FunctionalModel] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'examples',
-  clip_norm: Optional[float] = 10.0,
-  reference_losses: bool = False,
-  reference_compression: bool = False,
   model_seed: int = 0,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
@@ -227,38 +252,27 @@ def build_fedkd(
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01. That of
       the shared model and of W_h starts anew every round.
-    shared_model: See `companion.choose_model`; by default the smallest of the
-      clients' architectures.
-    shared_learning_rate: Of the shared model; by default the optimizer's.
-    energy_start: See `EnergySchedule`.
-    energy_end: See `EnergySchedule`.
-    energy_rounds: See `EnergySchedule`.
+    shared_model: A model in place of `config.shared_model`.
     local: Batches and epochs.
-    weighting: `examples`: a client counts as much as the examples that it
-      trained on; `clients` (reference): all count the same.
-    clip_norm: Largest norm of the gradient of either model, and of W_h, in a
-      step; None lets it be.
-    reference_losses: See `build_objective`.
-    reference_compression: Whether weights are compressed, not updates, and
-      convolutions kernel by kernel (see `low_rank.build_compression`).
     model_seed: The first shared model and the first W_h, the same for all
       clients, follow from it.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean; by default `weighted_mean.WeightedMeanFactory()`.
 
   Raises:
-    ValueError: If models, shared model and input spec do not fit each other,
-      or a value is out of range.
+    ValueError: If models, shared model and input spec do not fit each other.
   """
   _, feature_dim = client_work_lib.check_models(models, input_spec)
-  prototypes.check_weighting(weighting)
-  energy = EnergySchedule(energy_start, energy_end, energy_rounds)
-  energy.check()
+  config = config or FedKDConfig()
+  reference_compression = config.reference_compression
   optimizer = optimizer or local_optimizer.default_optimizer()
-  shared = companion_lib.choose_model(models, shared_model, input_spec)
+  shared = companion_lib.choose_model(
+    models, shared_model or config.shared_model, input_spec
+  )
   compress = _compression(shared, reference_compression)
   model_type = _model_type(shared)
   initial_weights = shared.initial_weights(model_seed)
@@ -280,20 +294,20 @@ def build_fedkd(
   def update_fn(unused_model, result):
     return weighted_mean.WeightedValue(
       result.companion.vector,
-      prototypes.upload_weights(result.num_examples, weighting),
+      prototypes.upload_weights(result.num_examples, config.weighting),
     )
 
   client_work = client_work_lib.build_client_work(
     models,
-    build_objective(reference=reference_losses),
+    build_objective(reference=config.reference_losses),
     model_type,
     update_fn=update_fn,
     companion=companion_lib.Companion(
       shared,
       receive_fn=lambda known: known.shared_weights,
       send_fn=send_fn,
-      optimizer=optimizer.restarted(shared_learning_rate),
-      clip_norm=clip_norm,
+      optimizer=optimizer.restarted(config.shared_learning_rate),
+      clip_norm=config.clip_norm or None,
       private_specs=[tf.TensorSpec([feature_dim, feature_dim])],
       initial_private_fn=initial_private_fn,
     ),
@@ -305,7 +319,7 @@ def build_fedkd(
   return composer.compose_process(
     lambda: FedKDModel(
       initial_weights,
-      np.float32(energy_start),
+      np.float32(config.energy_start),
       np.float32(shared.num_weights),
     ),
     distribution.build_distributor(model_type),
@@ -313,9 +327,7 @@ def build_fedkd(
     (aggregator_factory or weighted_mean.WeightedMeanFactory()).create(
       client_work.type_signature.result.update
     ),
-    build_finalizer(
-      shared, energy, reference_compression=reference_compression
-    ),
+    build_finalizer(shared, config),
   )
 
 
@@ -337,3 +349,23 @@ def _model_type(model):
   return tff.types.to_type(
     FedKDModel(tff.TensorType(np.float32, (model.num_weights,)), scalar, scalar)
   )
+
+
+METHOD = method.Method(
+  name='fedkd',
+  title='FedKD',
+  config=FedKDConfig,
+  build_fn=build_fedkd,
+  terms={
+    'distillation': 'its pull to what the shared model says, unweighted, nats',
+    'hidden': (
+      "its pull to the shared model's transformed features, unweighted, "
+      'squared units'
+    ),
+    'shared': "the shared model's objective in clients' training, nats",
+  },
+  metrics={
+    'compression_down': 'how many times more it would be without compression',
+    'compression_up': 'the same of what a client sent, mean over clients',
+  },
+)

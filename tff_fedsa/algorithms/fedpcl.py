@@ -7,31 +7,63 @@ TsingZ0/PFLlib@d832e76; the authors' own, for projections of frozen pre-trained
 features, is yuetan031/FedPCL@0c3895b.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 import dataclasses
-from typing import Any, NamedTuple, Optional
+from typing import Annotated, Any, ClassVar, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import collecting
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import collecting
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
 
 # Similarity of classes that are not there: they never count, and no gradient is
 # NaN, as it would be with -inf in every class.
 _NEVER = -1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class FedPCLConfig(settings.Settings):
+  """FedPCL: the contrastive terms, and how prototypes are averaged.
+
+  The defaults are those of TsingZ0/PFLlib.
+
+  Attributes:
+    temperature: Divides similarities in both contrastive terms, > 0.
+    lambda_: Weight of both contrastive terms, >= 0.
+    cross_entropy_weight: Weight of the cross-entropy, >= 0. 0 is the paper,
+      whose clients train by the contrastive terms alone: heads then stay as
+      they were drawn.
+    weighting: Weight of a client in a class's global prototype: 1 (clients,
+      the reference), or its examples of the class (examples).
+  """
+
+  flag_prefix: ClassVar[str] = 'fedpcl_'
+
+  temperature: Annotated[float, settings.Above(0.0)] = 0.07
+  lambda_: Annotated[float, settings.AtLeast(0.0)] = 1.0
+  cross_entropy_weight: Annotated[float, settings.AtLeast(0.0)] = 1.0
+  weighting: Annotated[str, settings.OneOf(prototypes.WEIGHTINGS)] = 'clients'
 
 
 class FedPCLModel(NamedTuple):
@@ -109,10 +141,7 @@ def build_objective(
   num_classes: int,
   feature_dim: int,
   max_participants: int,
-  *,
-  temperature: float = 0.07,
-  contrastive_weight: float = 1.0,
-  cross_entropy_weight: float = 1.0,
+  config: Optional[FedPCLConfig] = None,
 ) -> objective_lib.ClientObjective:
   """Returns the objective of clients that contrast features with prototypes.
 
@@ -125,21 +154,10 @@ def build_objective(
     num_classes: C.
     feature_dim: D.
     max_participants: Of a round.
-    temperature: tau, > 0.
-    contrastive_weight: lambda, >= 0.
-    cross_entropy_weight: mu, >= 0; 0 is the paper.
-
-  Raises:
-    ValueError: If a value is out of range.
+    config: tau (`temperature`), lambda, and mu (`cross_entropy_weight`).
   """
-  if not 0.0 < temperature < float('inf'):
-    raise ValueError(f'Expected a temperature > 0, found {temperature}.')
-  for name, weight in (
-    ('contrastive', contrastive_weight),
-    ('cross-entropy', cross_entropy_weight),
-  ):
-    if not 0.0 <= weight < float('inf'):
-      raise ValueError(f'Expected a {name} weight >= 0, found {weight}.')
+  config = config or FedPCLConfig()
+  temperature = config.temperature
 
   def loss_fn(features, logits, labels, head_fn, context):
     del head_fn  # Unused.
@@ -157,8 +175,8 @@ def build_objective(
     )
     return {
       'loss': (
-        cross_entropy_weight * cross_entropy
-        + contrastive_weight * (to_global + to_local)
+        config.cross_entropy_weight * cross_entropy
+        + config.lambda_ * (to_global + to_local)
       ),
       'cross_entropy': cross_entropy,
       'contrastive_global': to_global,
@@ -254,14 +272,11 @@ def build_finalizer(
 
 def build_fedpcl(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedPCLConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  temperature: float = 0.07,
-  contrastive_weight: float = 1.0,
-  cross_entropy_weight: float = 1.0,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'clients',
   max_participants: int = 20,
 ) -> composer.StatefulProcess:
   """Builds the process of FedPCL over heterogeneous, stateful clients.
@@ -288,22 +303,19 @@ def build_fedpcl(
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    temperature: tau, of both contrastive terms.
-    contrastive_weight: lambda, of both contrastive terms.
-    cross_entropy_weight: mu, of the cross-entropy; 0 is the paper.
     local: Batches and epochs; its kind of prototypes does not count.
-    weighting: `clients` (reference) or `examples`, see
-      `prototypes.upload_weights`.
     max_participants: Clients of a round at most: as many tables are broadcast.
       A round with more of them fails.
 
   Raises:
-    ValueError: If models and input spec do not fit each other, or a value is
-      out of range.
+    ValueError: If models and input spec do not fit each other, or
+      `max_participants` is not positive.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  config = config or FedPCLConfig()
   if max_participants < 1:
     raise ValueError(
       f'Expected max_participants >= 1, found {max_participants}.'
@@ -311,16 +323,9 @@ def build_fedpcl(
   model_type = _model_type(num_classes, feature_dim, max_participants)
   client_work = client_work_lib.build_client_work(
     models,
-    build_objective(
-      num_classes,
-      feature_dim,
-      max_participants,
-      temperature=temperature,
-      contrastive_weight=contrastive_weight,
-      cross_entropy_weight=cross_entropy_weight,
-    ),
+    build_objective(num_classes, feature_dim, max_participants, config),
     model_type,
-    update_fn=client_work_lib.class_prototypes_update_fn(weighting),
+    update_fn=client_work_lib.class_prototypes_update_fn(config.weighting),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
     config=dataclasses.replace(
@@ -352,3 +357,16 @@ def _model_type(num_classes, feature_dim, max_participants):
       tff.TensorType(np.bool_, (max_participants,)),
     )
   )
+
+
+METHOD = method.Method(
+  name='fedpcl',
+  title='FedPCL',
+  config=FedPCLConfig,
+  build_fn=build_fedpcl,
+  terms={
+    'contrastive_global': 'its contrast with global prototypes, nats',
+    'contrastive_local': "its contrast with clients' prototypes, nats",
+  },
+  metrics={'classes_present': 'classes with a global prototype'},
+)

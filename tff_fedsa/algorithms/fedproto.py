@@ -6,25 +6,48 @@ Heterogeneous Clients", AAAI 2022 (arXiv:2105.00243); reference code
 lokinko/FedSA@75bf106 and TsingZ0/HtFLlib@e959261.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
+import dataclasses
+from typing import Annotated, ClassVar, Optional
 
-import tensorflow as tf
-import tensorflow_federated as tff
+from etils import epy
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import class_mean
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import class_mean
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
+
+
+@dataclasses.dataclass(frozen=True)
+class FedProtoConfig(settings.Settings):
+  """FedProto: the pull to global prototypes.
+
+  Attributes:
+    lambda_: Weight of the pull to global prototypes, >= 0; 10 is HtFLlib's
+      choice, the paper chooses from 0.1 to 4.
+  """
+
+  flag_prefix: ClassVar[str] = 'fedproto_'
+
+  lambda_: Annotated[float, settings.AtLeast(0.0)] = 10.0
 
 
 def build_objective(
@@ -78,13 +101,12 @@ def build_objective(
 
 def build_fedproto(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedProtoConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  regularization_weight: float = 10.0,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'clients',
-  keep_missing: bool = True,
+  class_means: Optional[prototypes.ClassMeanConfig] = None,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
   ] = None,
@@ -97,17 +119,15 @@ def build_fedproto(
   there are `prototype` and `head`.
 
   Differs from the reference code in its defaults as FedSA does: see
-  `LocalTrainingConfig` and `keep_missing`.
+  `LocalTrainingConfig` and `ClassMeanConfig`.
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    regularization_weight: lambda, of the pull to global prototypes.
     local: Batches, epochs, kind of prototypes.
-    weighting: `clients` (reference) or `examples` (the paper), see
-      `prototypes.upload_weights`.
-    keep_missing: See `finalizers.known_classes`.
+    class_means: How prototypes are averaged; the paper weighs by examples.
     aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
       default `class_mean.ClassMeanFactory()`.
 
@@ -116,12 +136,14 @@ def build_fedproto(
       out of range.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  config = config or FedProtoConfig()
+  class_means = class_means or prototypes.ClassMeanConfig()
   model_type = server_model.prototype_model_type(num_classes, feature_dim)
   client_work = client_work_lib.build_client_work(
     models,
-    build_objective(num_classes, feature_dim, regularization_weight),
+    build_objective(num_classes, feature_dim, config.lambda_),
     model_type,
-    update_fn=client_work_lib.class_prototypes_update_fn(weighting),
+    update_fn=client_work_lib.class_prototypes_update_fn(class_means.weighting),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
     config=local or local_training.LocalTrainingConfig(),
@@ -135,6 +157,19 @@ def build_fedproto(
     client_work,
     aggregator,
     finalizers.build_prototype_finalizer(
-      num_classes, feature_dim, keep_missing=keep_missing
+      num_classes, feature_dim, keep_missing=class_means.keep_missing
     ),
   )
+
+
+METHOD = method.Method(
+  name='fedproto',
+  title='FedProto',
+  config=FedProtoConfig,
+  build_fn=build_fedproto,
+  averages='prototypes',
+  terms={
+    'regularization': 'its pull to global prototypes, unweighted, squared units'
+  },
+  metrics={'classes_present': 'classes with a global prototype'},
+)

@@ -2,23 +2,53 @@
 
 Source: Li et al., "Federated Optimization in Heterogeneous Networks", MLSys
 2020 (arXiv:1812.06127); step as in `system/flcore/optimizers/fedoptimizer.py`
-(`PerturbedGradientDescent`), TsingZ0/PFLlib@2b077c1. The result is that of
-`tff.learning.algorithms.build_weighted_fed_prox` with SGD 1.0 at the server.
+(`PerturbedGradientDescent`), TsingZ0/PFLlib@2b077c1. The result is not
+that of `tff.learning.algorithms.build_weighted_fed_prox`, whose proximal term
+has the opposite sign: it pushes clients away from the weights that the round
+began with (docs/methods.md).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
+import dataclasses
+from typing import Annotated, ClassVar, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.algorithms import fedavg
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.models import functional
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
+from tff_fedsa.maths import prototypes
+
+with epy.lazy_imports():
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.algorithms import fedavg
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.models import functional
+
+
+@dataclasses.dataclass(frozen=True)
+class FedProxConfig(settings.Settings):
+  """FedProx: how strongly clients are held, and how models are averaged.
+
+  Attributes:
+    mu: Half of it times the squared distance from the weights that the round
+      began with is part of the loss, >= 0. The paper chooses it from 0.001,
+      0.01, 0.1 and 1; with 0 it is FedAvg.
+    weighting: Weight of a client's model in the mean: its examples (examples,
+      the paper), or 1 (clients).
+  """
+
+  flag_prefix: ClassVar[str] = 'fedprox_'
+
+  mu: Annotated[float, settings.AtLeast(0.0)] = 0.001
+  weighting: Annotated[str, settings.OneOf(prototypes.WEIGHTINGS)] = 'examples'
 
 
 def build_objective(proximal_weight: float) -> objective_lib.ClientObjective:
@@ -49,12 +79,11 @@ def build_objective(proximal_weight: float) -> objective_lib.ClientObjective:
 
 def build_fedprox(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedProxConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  proximal_weight: float = 0.001,
-  weighting: str = 'examples',
   model_seed: int = 0,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
@@ -66,26 +95,39 @@ def build_fedprox(
 
   Args:
     models: A single one, the architecture of all clients.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the default mu is the mildest of the paper's.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
-    proximal_weight: mu. The paper chooses it from 0.001, 0.01, 0.1 and 1 for
-      each data set; the default is the mildest of these. With 0 it is FedAvg.
-    weighting: See `fedavg.build_fedavg`.
     model_seed: The first model is the architecture's with it.
     aggregator_factory: See `averaging.build_weight_averaging`.
 
   Raises:
-    ValueError: If there are several architectures, model and input spec do not
-      fit each other, or mu is negative.
+    ValueError: If there are several architectures, or model and input spec do
+      not fit each other.
   """
+  config = config or FedProxConfig()
   return fedavg.build_fedavg(
     models,
+    fedavg.FedAvgConfig(weighting=config.weighting),
     input_spec=input_spec,
     optimizer=optimizer,
     local=local,
-    objective=build_objective(proximal_weight),
-    weighting=weighting,
+    objective=build_objective(config.mu),
     model_seed=model_seed,
     aggregator_factory=aggregator_factory,
   )
+
+
+METHOD = method.Method(
+  name='fedprox',
+  title='FedProx',
+  config=FedProxConfig,
+  build_fn=build_fedprox,
+  averages='weights',
+  terms={
+    'proximal': (
+      "half its squared distance from the round's first weights, unweighted"
+    )
+  },
+)

@@ -6,58 +6,133 @@ reference code `system/flcore/{clients/clientsa,servers/serversa}.py`,
 lokinko/FedSA@75bf106.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Optional
+from typing import Annotated, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import class_mean
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import anchors as anchors_lib
-from tff_fedsa.maths import losses
-from tff_fedsa.maths import margins
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import class_mean
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.maths import margins
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
+
+_OF_OBJECTIVE = (
+  'lambda_reg',
+  'lambda_mcl',
+  'lambda_cc',
+  'margin_scale',
+  'warmup_rounds',
+)
+_OF_ANCHORS = ('anchor_init', 'anchor_file', 'anchor_seed', 'anchor_scale')
+_NonNegative = Annotated[float, settings.AtLeast(0.0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class LossWeights:
-  """Weights of the terms beside the cross-entropy, all >= 0.
+class FedSAConfig(settings.Settings):
+  """FedSA: objective and anchors.
+
+  The defaults are the reference's: `args` of `system/main.py`, and 0.9999 in
+  `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
 
   Attributes:
-    regularization: lambda_reg, of `losses.anchor_regularization`.
-    contrastive: lambda_mcl, of `losses.margin_contrastive`.
-    calibration: lambda_cc, of `losses.classifier_calibration`.
+    lambda_reg: Weight of the anchor regularization, >= 0.
+    lambda_mcl: Weight of the margin contrastive term, >= 0.
+    lambda_cc: Weight of the classifier calibration, >= 0.
+    margin_scale: The margin of the contrastive term is multiplied by it, >= 0;
+      1 is the reference, 0 is no margin.
+    warmup_rounds: The weights of regularization and contrastive term rise from
+      0 in the first round to their value after so many, >= 0; 0 is the
+      reference.
+    anchor_init: Where anchors start: the reference's random projection,
+      Gaussian, or equally far apart.
+    anchor_file: Start from these anchors instead: a .npy file
+      float32[num_classes, feature_dim].
+    anchor_seed: Initial anchors follow from it.
+    anchor_scale: Initial anchors are multiplied by it, >= 0; 1 is the
+      reference, whose norm is about sqrt(feature_dim / 2).
+    anchor_decay: alpha of the anchors' moving average, in [0, 1]:
+      A <- alpha A + (1 - alpha) P.
   """
 
-  regularization: float = 10.0
-  contrastive: float = 1.0
-  calibration: float = 1.0
+  lambda_reg: _NonNegative = 10.0
+  lambda_mcl: _NonNegative = 1.0
+  lambda_cc: _NonNegative = 1.0
+  margin_scale: _NonNegative = 1.0
+  warmup_rounds: Annotated[int, settings.AtLeast(0)] = 0
+  anchor_init: Annotated[str, settings.OneOf(anchors_lib.INITIALIZER_NAMES)] = (
+    'random_projection'
+  )
+  anchor_file: Optional[str] = None
+  anchor_seed: int = 0
+  anchor_scale: _NonNegative = 1.0
+  anchor_decay: Annotated[
+    float, settings.AtLeast(0.0), settings.AtMost(1.0)
+  ] = 0.9999
 
-  def __post_init__(self):
-    for name, value in dataclasses.asdict(self).items():
-      if not (np.isfinite(value) and value >= 0.0):
-        raise ValueError(f'Expected {name} weight >= 0, found {value}.')
+  def without_effect(self) -> Mapping[str, str]:
+    """Returns the fields that the other fields make pointless."""
+    if not self.anchor_file:
+      return {}
+    because = 'the anchors come from `anchor_file`'
+    return dict.fromkeys(
+      ('anchor_init', 'anchor_seed', 'anchor_scale'), because
+    )
+
+  def initial_anchors(self, num_classes: int, feature_dim: int) -> np.ndarray:
+    """Returns where the anchors start, float32[num_classes, feature_dim].
+
+    Raises:
+      SettingsError: If `anchor_file` is not a .npy file of numbers.
+      ValueError: If anchors of these sizes can't be made.
+      FileNotFoundError: If there is no `anchor_file`.
+    """
+    if not self.anchor_file:
+      return anchors_lib.initial_anchors(
+        num_classes,
+        feature_dim,
+        seed=self.anchor_seed,
+        initializer=self.anchor_init,
+        scale=self.anchor_scale,
+      )
+    try:
+      return np.load(self.anchor_file, allow_pickle=False)
+    except FileNotFoundError as error:
+      raise FileNotFoundError(
+        f'There is no anchor_file={self.anchor_file}.'
+      ) from error
+    except ValueError as error:
+      raise settings.SettingsError(
+        f'`anchor_file`={self.anchor_file} is not a .npy file of numbers: '
+        f'{error}'
+      ) from error
 
 
 def build_objective(
   num_classes: int,
   feature_dim: int,
-  weights: LossWeights,
-  *,
-  margin_scale: float = 1.0,
-  warmup_rounds: int = 0,
+  config: Optional[FedSAConfig] = None,
 ) -> objective_lib.ClientObjective:
   """Returns FedSA's client objective; the server broadcasts the anchors.
 
@@ -69,23 +144,16 @@ def build_objective(
   Args:
     num_classes: C.
     feature_dim: D.
-    weights: The lambdas.
-    margin_scale: The margin is multiplied by it, >= 0.
-    warmup_rounds: w rises evenly from 0 in the first round to 1 after so many.
-
-  Raises:
-    ValueError: If a value is negative or not finite.
+    config: The lambdas, the margin's scale, and `warmup_rounds`: w rises
+      evenly from 0 in the first round to 1 after so many.
   """
-  if not 0.0 <= margin_scale < float('inf'):
-    raise ValueError(f'Expected margin_scale >= 0, found {margin_scale}.')
-  if warmup_rounds < 0:
-    raise ValueError(f'Expected warmup_rounds >= 0, found {warmup_rounds}.')
+  config = config or FedSAConfig()
 
   def context_fn(anchors, state, round_num):
     margin = margins.margin(anchors, state.prototypes, state.counts)
-    context = {'anchors': anchors, 'margin': margin_scale * margin}
-    if warmup_rounds:
-      progress = tf.cast(round_num, tf.float32) / warmup_rounds
+    context = {'anchors': anchors, 'margin': config.margin_scale * margin}
+    if config.warmup_rounds:
+      progress = tf.cast(round_num, tf.float32) / config.warmup_rounds
       context['warmup'] = tf.minimum(progress, 1.0)
     return context
 
@@ -102,9 +170,9 @@ def build_objective(
     warmup = context.get('warmup', 1.0)
     total = (
       terms['cross_entropy']
-      + warmup * weights.regularization * terms['regularization']
-      + warmup * weights.contrastive * terms['contrastive']
-      + weights.calibration * terms['calibration']
+      + warmup * config.lambda_reg * terms['regularization']
+      + warmup * config.lambda_mcl * terms['contrastive']
+      + config.lambda_cc * terms['calibration']
     )
     return {'loss': total, **terms}
 
@@ -119,7 +187,7 @@ def build_objective(
     context_specs={
       'anchors': tf.TensorSpec([num_classes, feature_dim]),
       'margin': tf.TensorSpec([]),
-      **({'warmup': tf.TensorSpec([])} if warmup_rounds else {}),
+      **({'warmup': tf.TensorSpec([])} if config.warmup_rounds else {}),
     },
     loss_fn=loss_fn,
     loss_names=(
@@ -135,18 +203,14 @@ def build_objective(
 
 def build_fedsa(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedSAConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   anchors: Optional[np.ndarray] = None,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  loss_weights: Optional[LossWeights] = None,
-  margin_scale: float = 1.0,
-  warmup_rounds: int = 0,
   objective: Optional[objective_lib.ClientObjective] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'clients',
-  anchor_decay: float = 0.9999,
-  keep_missing: bool = True,
+  class_means: Optional[prototypes.ClassMeanConfig] = None,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
   ] = None,
@@ -162,24 +226,20 @@ def build_fedsa(
   Differs from the reference code in its defaults: examples are shuffled and
   a short last batch is used (`LocalTrainingConfig`), and a class that nobody
   sent keeps its global prototype (`keep_missing`). The reference's behaviour is
-  `LocalTrainingConfig(remainder='drop', shuffle=False)`, `keep_missing=False`.
+  `LocalTrainingConfig(remainder='drop', shuffle=False)` and
+  `ClassMeanConfig(keep_missing=False)`.
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     anchors: float32[num_classes, feature_dim], where the server starts; by
-      default `anchors.initial_anchors` with seed 0.
+      default `config.initial_anchors`.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    loss_weights: The lambdas; the reference's by default.
-    margin_scale: See `build_objective`.
-    warmup_rounds: See `build_objective`.
     objective: What clients minimize instead, e.g. `build_objective`'s with a
       term more; it gets the anchors as broadcast.
     local: Batches, epochs, kind of prototypes.
-    weighting: `clients` (reference) or `examples`, see
-      `prototypes.upload_weights`.
-    anchor_decay: alpha of the moving average; the reference uses 0.9999.
-    keep_missing: See `finalizers.build_anchor_finalizer`.
+    class_means: How prototypes are averaged.
     aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
       default `class_mean.ClassMeanFactory()`.
 
@@ -189,14 +249,14 @@ def build_fedsa(
     TypeError: If a part is of the wrong kind.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
-  chosen = loss_weights is not None or margin_scale != 1.0 or warmup_rounds
-  if objective is not None and chosen:
-    raise ValueError(
-      'Expected `objective` or `loss_weights`, `margin_scale` and '
-      '`warmup_rounds`, found both: give them to `build_objective`.'
-    )
-  if anchors is None:
-    anchors = anchors_lib.initial_anchors(num_classes, feature_dim)
+  config = config or FedSAConfig()
+  class_means = class_means or prototypes.ClassMeanConfig()
+  if objective is not None:
+    _refuse(config, _OF_OBJECTIVE, 'objective')
+  if anchors is not None:
+    _refuse(config, _OF_ANCHORS, 'anchors')
+  else:
+    anchors = config.initial_anchors(num_classes, feature_dim)
   if np.shape(anchors) != (num_classes, feature_dim):
     raise ValueError(
       f'Expected anchors [num_classes, feature_dim] = [{num_classes}, '
@@ -206,16 +266,9 @@ def build_fedsa(
   distributor = distribution.build_anchor_distributor(num_classes, feature_dim)
   client_work = client_work_lib.build_client_work(
     models,
-    objective
-    or build_objective(
-      num_classes,
-      feature_dim,
-      loss_weights or LossWeights(),
-      margin_scale=margin_scale,
-      warmup_rounds=warmup_rounds,
-    ),
+    objective or build_objective(num_classes, feature_dim, config),
     distributor.next.type_signature.result.result.member,
-    update_fn=client_work_lib.class_prototypes_update_fn(weighting),
+    update_fn=client_work_lib.class_prototypes_update_fn(class_means.weighting),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
     config=local or local_training.LocalTrainingConfig(),
@@ -224,8 +277,43 @@ def build_fedsa(
     prototypes.prototypes_type(num_classes, feature_dim)
   )
   finalizer = finalizers.build_anchor_finalizer(
-    num_classes, feature_dim, decay=anchor_decay, keep_missing=keep_missing
+    num_classes,
+    feature_dim,
+    decay=config.anchor_decay,
+    keep_missing=class_means.keep_missing,
   )
   return composer.compose_process(
     lambda: initial_model, distributor, client_work, aggregator, finalizer
   )
+
+
+def _refuse(config, names, instead):
+  """Raises if one of these values was set, which an argument replaces."""
+  default = FedSAConfig()
+  found = [n for n in names if getattr(config, n) != getattr(default, n)]
+  if found:
+    raise ValueError(
+      f'Expected `{instead}` or {", ".join(found)} in `config`, found both.'
+    )
+
+
+METHOD = method.Method(
+  name='fedsa',
+  title='FedSA',
+  config=FedSAConfig,
+  build_fn=build_fedsa,
+  averages='prototypes',
+  terms={
+    'regularization': 'its pull to anchors, unweighted, squared units',
+    'contrastive': 'its margin contrastive term, unweighted, nats',
+    'calibration': 'its classifier calibration, unweighted, nats',
+  },
+  metrics={
+    'gap_global': 'gap of the anchors, feature distance',
+    'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
+    'anchor_separation_min': 'smallest distance between two anchors',
+    'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
+    'anchor_drift': 'mean distance of an anchor from where it started',
+    'classes_present': 'classes with a global prototype',
+  },
+)

@@ -7,31 +7,65 @@ in Federated Learning", AAAI 2024 (arXiv:2401.03230); reference code
 and TsingZ0/HtFLlib@e959261.
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Sequence
 import dataclasses
-from typing import Any, NamedTuple, Optional
+from typing import Annotated, Any, ClassVar, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import collecting
-from tff_fedsa.algorithms import fedproto
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import distances
-from tff_fedsa.maths import losses
-from tff_fedsa.maths import margins
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
 from tff_fedsa.server import server_training
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import collecting
+  from tff_fedsa.algorithms import fedproto
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import distances
+  from tff_fedsa.maths import losses
+  from tff_fedsa.maths import margins
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
+
+
+@dataclasses.dataclass(frozen=True)
+class FedTGPConfig(settings.Settings):
+  """FedTGP: the pull to prototypes, and how the server trains them.
+
+  The defaults are those of TsingZ0/HtFLlib's `example.sh` and `main.py`.
+
+  Attributes:
+    lambda_: Weight of the pull to global prototypes, >= 0.
+    server_epochs: The server's passes over the prototypes of a round, >= 1.
+    server_learning_rate: Learning rate of the server's SGD, which trains the
+      prototypes, >= 0. Default: the clients', as in the reference.
+    max_margin: Upper bound of the margin, feature distance, >= 0.
+    reference_order: Whether clients send prototypes of their model from before
+      the round, as the reference does by its order of saving, and not of the
+      trained one.
+  """
+
+  flag_prefix: ClassVar[str] = 'fedtgp_'
+
+  lambda_: Annotated[float, settings.AtLeast(0.0)] = 10.0
+  server_epochs: Annotated[int, settings.AtLeast(1)] = 100
+  server_learning_rate: Annotated[Optional[float], settings.AtLeast(0.0)] = None
+  max_margin: Annotated[float, settings.AtLeast(0.0)] = 100.0
+  reference_order: bool = False
 
 
 class Generator(NamedTuple):
@@ -208,15 +242,11 @@ def build_finalizer(
 
 def build_fedtgp(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FedTGPConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  regularization_weight: float = 10.0,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  server_epochs: int = 100,
-  server_learning_rate: float = 0.01,
-  max_margin: float = 100.0,
-  reference_order: bool = False,
   model_seed: int = 0,
 ) -> composer.StatefulProcess:
   """Builds the process of FedTGP over heterogeneous, stateful clients.
@@ -228,33 +258,34 @@ def build_fedtgp(
 
   Differs from the reference code: it makes that pass before it saves the
   trained model, and so sends prototypes of the weights from before the round.
-  `reference_order` does the same.
+  `config.reference_order` does the same.
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    regularization_weight: lambda, of the pull to global prototypes.
     local: Batches and epochs, at the server batches, too; its kind of
       prototypes does not count.
-    server_epochs: Passes of the server over the prototypes of a round.
-    server_learning_rate: Of the server's SGD; in the reference, the clients'.
-    max_margin: See `server_margin`.
-    reference_order: See above.
     model_seed: The initial generator and the server's order of prototypes
       follow from it.
 
   Raises:
-    ValueError: If models and input spec do not fit each other, or a value is
-      out of range.
+    ValueError: If models and input spec do not fit each other, or neither
+      `config` nor `optimizer` says the server's learning rate.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
+  config = config or FedTGPConfig()
+  optimizer = optimizer or local_optimizer.default_optimizer()
   local = dataclasses.replace(
     local or local_training.LocalTrainingConfig(),
-    prototypes='initial' if reference_order else 'final',
+    prototypes='initial' if config.reference_order else 'final',
   )
-  config = server_training.ServerTrainingConfig(
-    server_epochs, local.batch_size, server_learning_rate
+  learning_rate = config.server_learning_rate
+  if learning_rate is None:
+    learning_rate = optimizer.learning_rate
+  server_config = server_training.ServerTrainingConfig(
+    config.server_epochs, local.batch_size, learning_rate
   )
   distributor = distribution.build_distributor(
     _model_type(num_classes, feature_dim),
@@ -264,10 +295,10 @@ def build_fedtgp(
   )
   client_work = client_work_lib.build_client_work(
     models,
-    fedproto.build_objective(num_classes, feature_dim, regularization_weight),
+    fedproto.build_objective(num_classes, feature_dim, config.lambda_),
     distributor.next.type_signature.result.result.member,
     update_fn=client_work_lib.class_prototypes_update_fn(),
-    optimizer=optimizer or local_optimizer.default_optimizer(),
+    optimizer=optimizer,
     input_spec=input_spec,
     config=local,
   )
@@ -284,8 +315,8 @@ def build_fedtgp(
     build_finalizer(
       num_classes,
       feature_dim,
-      config,
-      max_margin=max_margin,
+      server_config,
+      max_margin=config.max_margin,
       seed=model_seed,
     ),
   )
@@ -302,3 +333,19 @@ def _model_type(num_classes, feature_dim):
       known.present,
     )
   )
+
+
+METHOD = method.Method(
+  name='fedtgp',
+  title='FedTGP',
+  config=FedTGPConfig,
+  build_fn=build_fedtgp,
+  terms={
+    'regularization': 'its pull to global prototypes, unweighted, squared units'
+  },
+  metrics={
+    **server_training.COLUMNS,
+    'server_margin': 'margin of that training, feature distance',
+    'classes_present': 'classes with a global prototype',
+  },
+)

@@ -5,26 +5,68 @@ reference code `system/flcore/{clients/clientfml,servers/serverfml}.py`,
 TsingZ0/HtFLlib@e959261.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+import dataclasses
+from typing import Annotated, Any, ClassVar, NamedTuple, Optional
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import weighted_mean
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import companion as companion_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.maths import losses
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import weighted_mean
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import companion as companion_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.maths import losses
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+
+_Share = Annotated[float, settings.AtLeast(0.0), settings.AtMost(1.0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class FMLConfig(settings.Settings):
+  """FML: the shared model, and how it and clients' own models learn.
+
+  The defaults of alpha, beta and the clipping are those of TsingZ0/HtFLlib.
+
+  Attributes:
+    shared_model: Architecture of the shared model, one of those that --family
+      takes. Default: the clients' smallest.
+    alpha: Weight of labels in the training of a client's own model, in [0, 1];
+      the rest is the shared model's opinion.
+    beta: Weight of labels in the training of the shared model, in [0, 1]; the
+      rest is the opinion of the client's own.
+    weighting: Weight of a client's shared model in the mean: its examples
+      (examples), or 1 (clients, the reference).
+    clip_norm: Largest norm of each model's gradient in a step, >= 0; 0 does
+      not clip.
+    reference_losses: Whether divergences are averaged over classes, too, and
+      move both models, teacher and pupil, as in the reference.
+  """
+
+  flag_prefix: ClassVar[str] = 'fml_'
+
+  shared_model: Optional[str] = None
+  alpha: _Share = 0.5
+  beta: _Share = 0.5
+  weighting: Annotated[str, settings.OneOf(prototypes.WEIGHTINGS)] = 'examples'
+  clip_norm: Annotated[float, settings.AtLeast(0.0)] = 10.0
+  reference_losses: bool = False
 
 
 class FMLModel(NamedTuple):
@@ -82,16 +124,12 @@ def build_objective(
 
 def build_fml(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[FMLConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
-  shared_model: functional.FunctionalModel | str | None = None,
-  alpha: float = 0.5,
-  beta: float = 0.5,
+  shared_model: Optional[functional.FunctionalModel] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'examples',
-  clip_norm: Optional[float] = 10.0,
-  reference_losses: bool = False,
   model_seed: int = 0,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
@@ -110,30 +148,24 @@ def build_fml(
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer of both models; by default SGD with learning
       rate 0.01. The shared model's starts anew every round.
-    shared_model: See `companion.choose_model`; by default the smallest of the
-      clients' architectures.
-    alpha: Weight of labels against the shared model's opinion, in [0, 1].
-    beta: Weight of labels against the client's opinion in the training of the
-      shared model, in [0, 1].
+    shared_model: A model in place of `config.shared_model`.
     local: Batches and epochs.
-    weighting: `examples`: a client counts as much as the examples that it
-      trained on; `clients` (reference): all count the same.
-    clip_norm: Largest norm of each model's gradient in a step; None lets it be.
-    reference_losses: See `losses.mutual_distillation`.
     model_seed: The first shared model follows from it.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean; by default `weighted_mean.WeightedMeanFactory()`.
 
   Raises:
-    ValueError: If models, shared model and input spec do not fit each other,
-      or a value is out of range.
+    ValueError: If models, shared model and input spec do not fit each other.
   """
   client_work_lib.check_models(models, input_spec)
-  prototypes.check_weighting(weighting)
-  shared = companion_lib.choose_model(models, shared_model, input_spec)
+  config = config or FMLConfig()
+  shared = companion_lib.choose_model(
+    models, shared_model or config.shared_model, input_spec
+  )
   initial_model = FMLModel(shared.initial_weights(model_seed))
   model_type = tff.types.to_type(
     FMLModel(tff.TensorType(np.float32, (shared.num_weights,)))
@@ -142,18 +174,20 @@ def build_fml(
   def update_fn(unused_model, result):
     return weighted_mean.WeightedValue(
       result.companion,
-      prototypes.upload_weights(result.num_examples, weighting),
+      prototypes.upload_weights(result.num_examples, config.weighting),
     )
 
   client_work = client_work_lib.build_client_work(
     models,
-    build_objective(alpha, beta, reference=reference_losses),
+    build_objective(
+      config.alpha, config.beta, reference=config.reference_losses
+    ),
     model_type,
     update_fn=update_fn,
     companion=companion_lib.Companion(
       shared,
       receive_fn=lambda broadcast: broadcast.shared_weights,
-      clip_norm=clip_norm,
+      clip_norm=config.clip_norm or None,
     ),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
@@ -174,3 +208,15 @@ def build_fml(
     ),
     finalizers.build_finalizer(model_type, update_type, finalize_fn),
   )
+
+
+METHOD = method.Method(
+  name='fml',
+  title='FML',
+  config=FMLConfig,
+  build_fn=build_fml,
+  terms={
+    'distillation': 'its pull to what the shared model says, unweighted, nats',
+    'shared': "the shared model's objective in clients' training, nats",
+  },
+)

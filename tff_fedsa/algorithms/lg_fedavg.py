@@ -5,33 +5,56 @@ Local and Global Representations", 2020 (arXiv:2001.01523); reference code
 `system/flcore/{clients/clientlg,servers/serverlg}.py`, TsingZ0/HtFLlib@e959261.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
+import dataclasses
+from typing import Annotated, ClassVar, Optional
 
-import tensorflow as tf
-import tensorflow_federated as tff
+from etils import epy
 
-from tff_fedsa import composer
-from tff_fedsa.aggregation import weighted_mean
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
-from tff_fedsa.server import server_model
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.aggregation import weighted_mean
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+  from tff_fedsa.server import server_model
+
+
+@dataclasses.dataclass(frozen=True)
+class LGFedAvgConfig(settings.Settings):
+  """LG-FedAvg: how heads are averaged.
+
+  Attributes:
+    weighting: Weight of a client's head in the mean: its examples (examples,
+      the reference), or 1 (clients).
+  """
+
+  flag_prefix: ClassVar[str] = 'lg_fedavg_'
+
+  weighting: Annotated[str, settings.OneOf(prototypes.WEIGHTINGS)] = 'examples'
 
 
 def build_lg_fedavg(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[LGFedAvgConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
-  weighting: str = 'examples',
   model_seed: int = 0,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
@@ -47,11 +70,10 @@ def build_lg_fedavg(
   Args:
     models: One per architecture, all with the same head; a client's state says
       which is its own.
-    input_spec: Of the clients' images.
+    config: Hyper-parameters; the reference's by default.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
-    weighting: `examples` (reference): a client counts as much as the examples
-      that it trained on; `clients`: all count the same.
     model_seed: The first head is the one that `models[0]` has with it.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean; by default `weighted_mean.WeightedMeanFactory()`.
@@ -62,7 +84,7 @@ def build_lg_fedavg(
   """
   client_work_lib.check_models(models, input_spec)
   model_type = server_model.head_model_type(client_work_lib.check_heads(models))
-  prototypes.check_weighting(weighting)
+  weighting = (config or LGFedAvgConfig()).weighting
 
   def update_fn(model, result):
     return weighted_mean.WeightedValue(
@@ -102,3 +124,11 @@ def build_lg_fedavg(
       model_type, client_work.type_signature.result.update, finalize_fn
     ),
   )
+
+
+METHOD = method.Method(
+  name='lg_fedavg',
+  title='LG-FedAvg',
+  config=LGFedAvgConfig,
+  build_fn=build_lg_fedavg,
+)

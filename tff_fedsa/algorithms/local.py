@@ -3,27 +3,40 @@
 Source: `clientLocal.train`, TsingZ0/HtFLlib@e959261 (as in lokinko/FedSA).
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Sequence
+import dataclasses
 from typing import Optional
 
-import tensorflow_federated as tff
+from etils import epy
 
-from tff_fedsa import composer
-from tff_fedsa.client import client_work as client_work_lib
-from tff_fedsa.client import local_optimizer
-from tff_fedsa.client import local_training
-from tff_fedsa.client import objective as objective_lib
-from tff_fedsa.data import input_spec as input_spec_lib
-from tff_fedsa.models import functional
-from tff_fedsa.server import distribution
-from tff_fedsa.server import finalizers
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method
 
-_NOTHING = tff.types.to_type(())
+with epy.lazy_imports():
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_training
+  from tff_fedsa.client import objective as objective_lib
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import distribution
+  from tff_fedsa.server import finalizers
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalConfig(settings.Settings):
+  """Local has no hyper-parameters of its own."""
 
 
 def build_local(
   models: Sequence[functional.FunctionalModel],
+  config: Optional[LocalConfig] = None,
   *,
   input_spec: input_spec_lib.InputSpec,
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
@@ -37,7 +50,8 @@ def build_local(
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    input_spec: Of the clients' images.
+    config: Nothing; as in the other methods.
+    input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
     objective: What clients minimize; the cross-entropy by default.
@@ -45,10 +59,12 @@ def build_local(
   Raises:
     ValueError: If models and input spec do not fit each other.
   """
+  del config  # Unused.
+  nothing = tff.types.to_type(())
   client_work = client_work_lib.build_client_work(
     models,
     objective or objective_lib.cross_entropy_objective(),
-    _NOTHING,
+    nothing,
     update_fn=lambda model, result: (),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
@@ -56,10 +72,10 @@ def build_local(
   )
   return composer.compose_process(
     lambda: (),
-    distribution.build_distributor(_NOTHING),
+    distribution.build_distributor(nothing),
     client_work,
     _build_empty_aggregation(),
-    finalizers.build_finalizer(_NOTHING, _NOTHING, lambda model, update: model),
+    finalizers.build_finalizer(nothing, nothing, lambda model, update: model),
   )
 
 
@@ -72,7 +88,7 @@ def _build_empty_aggregation() -> tff.templates.AggregationProcess:
 
   @tff.federated_computation(
     initialize_fn.type_signature.result,
-    tff.FederatedType(_NOTHING, tff.CLIENTS),
+    tff.FederatedType(tff.types.to_type(()), tff.CLIENTS),
   )
   def next_fn(state, unused_value):
     return tff.templates.MeasuredProcessOutput(
@@ -82,3 +98,8 @@ def _build_empty_aggregation() -> tff.templates.AggregationProcess:
     )
 
   return tff.templates.AggregationProcess(initialize_fn, next_fn)
+
+
+METHOD = method.Method(
+  name='local', title='Local', config=LocalConfig, build_fn=build_local
+)

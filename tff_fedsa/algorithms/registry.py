@@ -1,116 +1,132 @@
-"""All methods by name: what builds them, and what there is to choose."""
+"""All methods by name. Looking them up imports no TensorFlow."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+import importlib
 import inspect
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
-from tff_fedsa import composer
-from tff_fedsa.algorithms import fedavg
-from tff_fedsa.algorithms import feddistill
-from tff_fedsa.algorithms import fedgen
-from tff_fedsa.algorithms import fedgh
-from tff_fedsa.algorithms import fedkd
-from tff_fedsa.algorithms import fedpcl
-from tff_fedsa.algorithms import fedproto
-from tff_fedsa.algorithms import fedprox
-from tff_fedsa.algorithms import fedsa
-from tff_fedsa.algorithms import fedtgp
-from tff_fedsa.algorithms import fml
-from tff_fedsa.algorithms import lg_fedavg
-from tff_fedsa.algorithms import local
-from tff_fedsa.models import functional
-from tff_fedsa.server import averaging as averaging_lib
+from etils import epy
+
+from tff_fedsa import settings
+from tff_fedsa.algorithms import method as method_lib
+
+with epy.lazy_imports():
+  from tff_fedsa import composer
+  from tff_fedsa.data import input_spec as input_spec_lib
+  from tff_fedsa.models import functional
+  from tff_fedsa.server import averaging as averaging_lib
+
+# Each is the name of a method and of its module in this package, which has a
+# `METHOD`.
+NAMES = (
+  'fedsa',
+  'local',
+  'fedproto',
+  'fedtgp',
+  'lg_fedavg',
+  'feddistill',
+  'fedgh',
+  'fml',
+  'fedkd',
+  'fedavg',
+  'fedprox',
+  'fedgen',
+  'fedpcl',
+)
+_registered: dict[str, method_lib.Method] = {}
+
+# What `build` offers to all methods; each takes what it needs.
+_OFFERED = ('model_seed', 'max_participants', 'class_means')
 
 
-class Algorithm(NamedTuple):
-  """A method.
+def names() -> tuple[str, ...]:
+  """Returns the names of all methods."""
+  return (*NAMES, *_registered)
 
-  Attributes:
-    title: As papers write it.
-    build_fn: Its `build_*`.
+
+def register(method: method_lib.Method) -> None:
+  """Makes a method of your own known by its name.
+
+  Raises:
+    ValueError: If the name is taken.
   """
-
-  title: str
-  build_fn: Callable[..., composer.StatefulProcess]
-
-
-_ALGORITHMS = {
-  'fedsa': Algorithm('FedSA', fedsa.build_fedsa),
-  'local': Algorithm('Local', local.build_local),
-  'fedproto': Algorithm('FedProto', fedproto.build_fedproto),
-  'fedtgp': Algorithm('FedTGP', fedtgp.build_fedtgp),
-  'lg_fedavg': Algorithm('LG-FedAvg', lg_fedavg.build_lg_fedavg),
-  'feddistill': Algorithm('FedDistill', feddistill.build_feddistill),
-  'fedgh': Algorithm('FedGH', fedgh.build_fedgh),
-  'fml': Algorithm('FML', fml.build_fml),
-  'fedkd': Algorithm('FedKD', fedkd.build_fedkd),
-  'fedavg': Algorithm('FedAvg', fedavg.build_fedavg),
-  'fedprox': Algorithm('FedProx', fedprox.build_fedprox),
-  'fedgen': Algorithm('FedGen', fedgen.build_fedgen),
-  'fedpcl': Algorithm('FedPCL', fedpcl.build_fedpcl),
-}
-NAMES = tuple(_ALGORITHMS)
-
-# What every `build_*` takes.
-_COMMON = ('models', 'input_spec', 'optimizer', 'local')
+  if method.name in names():
+    raise ValueError(f'An algorithm {method.name!r} is registered already.')
+  _registered[method.name] = method
 
 
-def get(name: str) -> Algorithm:
+def get(name: str) -> method_lib.Method:
   """Returns a method.
 
   Raises:
     ValueError: If there is none of that name.
   """
-  if name not in _ALGORITHMS:
-    raise ValueError(f'Unknown algorithm {name!r}; known: {", ".join(NAMES)}.')
-  return _ALGORITHMS[name]
+  if name in NAMES:
+    return importlib.import_module(f'{__package__}.{name}').METHOD
+  if name not in _registered:
+    raise ValueError(
+      f'Unknown algorithm {name!r}; known: {", ".join(names())}.'
+    )
+  return _registered[name]
 
 
-def hyperparameters(name: str) -> dict[str, Any]:
-  """Returns a method's own arguments of `build`, with their defaults.
-
-  Raises:
-    ValueError: If there is no method of that name.
-  """
-  parameters = inspect.signature(get(name).build_fn).parameters
-  return {
-    parameter.name: parameter.default
-    for parameter in parameters.values()
-    if parameter.name not in _COMMON
-  }
+def methods() -> list[method_lib.Method]:
+  """Returns all methods."""
+  return [get(name) for name in names()]
 
 
 def build(
   name: str,
   models: Sequence[functional.FunctionalModel],
+  config: Optional[settings.Settings] = None,
   *,
+  input_spec: input_spec_lib.InputSpec,
   averaging: Optional[averaging_lib.WeightAveraging] = None,
   **options: Any,
 ) -> composer.StatefulProcess:
   """Builds the process of a method.
 
   Args:
-    name: One of `NAMES`.
+    name: One of `names()`.
     models: One per architecture.
+    config: The method's hyper-parameters, an object of `get(name).config`;
+      its defaults by default.
+    input_spec: How models see the clients' images.
     averaging: Makes the method one with an averaged model, for the protocol
       `global`; those that average weights anyway stay as they are.
-    **options: `input_spec`, `optimizer`, `local` and the method's
-      `hyperparameters`.
+    **options: Further arguments of the method's builder, e.g. `optimizer` and
+      `local`. Methods that have no use for `model_seed`, `max_participants`
+      (clients of a round) or `class_means` (a `prototypes.ClassMeanConfig`)
+      get along without them.
 
   Raises:
     ValueError: If there is no method of that name, or a value does not fit.
-    TypeError: If the method does not take one of the options; those that it
-      takes are listed.
+    TypeError: If the hyper-parameters are another method's, or the method does
+      not take one of the options; those that it takes are listed.
   """
-  build_fn = get(name).build_fn
-  own = hyperparameters(name)
-  unknown = sorted(set(options) - set(own) - set(_COMMON))
+  method = get(name)
+  if config is None:
+    config = method.config()
+  if not isinstance(config, method.config):
+    raise TypeError(
+      f'Expected the config of {name} to be a {method.config.__name__}, found '
+      f'{type(config).__name__}.'
+    )
+  parameters = inspect.signature(method.build_fn).parameters
+  taken = [n for n in parameters if n not in ('models', 'config')]
+  unknown = sorted(set(options) - {*taken, *_OFFERED})
   if unknown:
     raise TypeError(
-      f'{name} takes no {", ".join(unknown)}; it takes '
-      f'{", ".join((*_COMMON[1:], *own))}.'
+      f'{name} takes no {", ".join(unknown)}; it takes {", ".join(taken)}.'
     )
-  process = build_fn(models, **options)
+  process = method.build_fn(
+    models,
+    config,
+    input_spec=input_spec,
+    **{n: value for n, value in options.items() if n in taken},
+  )
   if averaging is None or process.averages_weights:
     return process
   return composer.with_averaging(process, averaging)

@@ -97,6 +97,34 @@ NATURAL_NAMES = (
 NAMES = ('digits', *_TFDS_NAMES, *FOLDERS, 'npz', *NATURAL_NAMES)
 
 
+def names() -> tuple[str, ...]:
+  """Returns the names of all data sets, registered ones too."""
+  return (*NAMES, *(name for name in FOLDERS if name not in NAMES))
+
+
+def register(
+  name: str,
+  read: Callable[..., sources.Source],
+  *,
+  image_size: int = 32,
+  about: str = '',
+) -> None:
+  """Makes a data set of your own known by its name.
+
+  Args:
+    name: Name of the data set.
+    read: `fn(data_dir, *, image_size, cache_dir) -> Source`.
+    image_size: Pixels square that images are decoded to by default.
+    about: Where to get the data and how to lay them out.
+
+  Raises:
+    ValueError: If the name is taken.
+  """
+  if name in names():
+    raise ValueError(f'A dataset {name!r} is registered already.')
+  FOLDERS[name] = Folder(read, image_size, about)
+
+
 def load(
   dataset: str,
   *,
@@ -130,8 +158,10 @@ def load(
       image_size=image_size,
       cache_dir=cache_dir,
     )
-  if dataset not in NAMES:
-    raise ValueError(f'Unknown dataset {dataset!r}; known: {", ".join(NAMES)}.')
+  if dataset not in names():
+    raise ValueError(
+      f'Unknown dataset {dataset!r}; known: {", ".join(names())}.'
+    )
   if dataset in NATURAL_NAMES:
     raise ValueError(
       f'The dataset {dataset!r} has clients of its own: `natural.load` returns '

@@ -91,7 +91,7 @@ class TaskSpec(settings.Settings):
       Default: all.
   """
 
-  dataset: Annotated[str, settings.OneOf(lambda: datasets.NAMES)] = 'digits'
+  dataset: Annotated[str, settings.OneOf(datasets.names)] = 'digits'
   data_dir: Annotated[Optional[str], settings.Free()] = None
   download: Annotated[bool, settings.Free()] = False
   cache_dir: Annotated[

@@ -12,6 +12,7 @@ from etils import epy
 import numpy as np
 import psutil
 
+from tff_fedsa.algorithms import registry
 from tff_fedsa.evaluation import client_evaluation
 
 with epy.lazy_imports():
@@ -32,47 +33,16 @@ _CLASSIFIER_COLUMNS = {
 
 _ROUND = {'round': 'rounds done when the row was taken; 0 is before training'}
 
-# Training columns are of the row's own round.
-_TRAINING_COLUMNS = {
+# What all methods measure. Training columns are of the row's own round.
+_OF_ALL = {
   'loss': 'client objective, mean over trained examples, nats',
   'loss_cross_entropy': 'its cross-entropy term, unweighted, nats',
-  'loss_regularization': (
-    'its pull to anchors or global prototypes, unweighted, squared units'
-  ),
-  'loss_contrastive': 'its margin contrastive term, unweighted, nats',
-  'loss_contrastive_global': 'its contrast with global prototypes, nats',
-  'loss_contrastive_local': "its contrast with clients' prototypes, nats",
-  'loss_generative': 'its cross-entropy of generated features, nats',
-  'loss_calibration': 'its classifier calibration, unweighted, nats',
-  'loss_distillation': (
-    'its pull to mean logits (squared logits), or to what the shared model '
-    'says (nats), unweighted'
-  ),
-  'loss_hidden': (
-    "its pull to the shared model's transformed features, unweighted, squared "
-    'units'
-  ),
-  'loss_shared': "the shared model's objective in clients' training, nats",
-  'loss_proximal': (
-    "half its squared distance from the round's first weights, unweighted"
-  ),
-  'gap_global': 'gap of the anchors, feature distance',
-  'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
-  'anchor_separation_min': 'smallest distance between two anchors',
-  'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
-  'anchor_drift': 'mean distance of an anchor from where it started',
-  'classes_present': 'classes with a global prototype, or mean logits',
-  'server_loss': "loss of the server's training, mean of its last epoch, nats",
-  'server_margin': 'margin of that training, feature distance',
-  'server_nonfinite': '1 if that training diverged and was left out, else 0',
   'examples': 'training examples visited in the round, all epochs',
   'clients_sampled': 'clients that took part in the round',
   'clients_trained': 'of these, clients that made a step and stayed finite',
   'clients_nonfinite': 'of these, clients excluded because they diverged',
   'bytes_down_per_client': 'bytes that a client received in the round',
   'bytes_up_per_client': 'bytes that a client sent in the round, mean',
-  'compression_down': 'how many times more it would be without compression',
-  'compression_up': 'the same of what a client sent, mean over clients',
   'seconds_training': 'wall-clock seconds of the round without evaluation',
   'seconds_evaluation': 'wall-clock seconds of the evaluation',
   'memory_python_mb': 'resident memory of Python, MB (10^6 bytes)',
@@ -82,6 +52,56 @@ _TRAINING_COLUMNS = {
 
 # Means over clients that are no terms of their objective.
 _GAUGES = ('gap_local',)
+
+# Terms and metrics of methods that have a place among the columns, which is
+# that of all files so far. Those of other methods follow at the end.
+_ORDER = (
+  'loss',
+  'loss_cross_entropy',
+  'loss_regularization',
+  'loss_contrastive',
+  'loss_contrastive_global',
+  'loss_contrastive_local',
+  'loss_generative',
+  'loss_calibration',
+  'loss_distillation',
+  'loss_hidden',
+  'loss_shared',
+  'loss_proximal',
+  'gap_global',
+  'gap_local',
+  'anchor_separation_min',
+  'anchor_separation_mean',
+  'anchor_drift',
+  'classes_present',
+  'server_loss',
+  'server_margin',
+  'server_nonfinite',
+  'examples',
+  'clients_sampled',
+  'clients_trained',
+  'clients_nonfinite',
+  'bytes_down_per_client',
+  'bytes_up_per_client',
+  'compression_down',
+  'compression_up',
+)
+
+
+def _training_columns() -> dict[str, str]:
+  """Returns the columns of all methods: name -> meaning and unit."""
+  meanings: dict[str, list[str]] = {n: [m] for n, m in _OF_ALL.items()}
+  for name in registry.NAMES:
+    method = registry.get(name)
+    terms = {f'loss_{name}': meaning for name, meaning in method.terms.items()}
+    for column, meaning in {**terms, **method.metrics}.items():
+      known = meanings.setdefault(column, [])
+      if meaning not in known:
+        known.append(meaning)
+  places = {name: place for place, name in enumerate(_ORDER)}
+  names = sorted(meanings, key=lambda name: places.get(name, len(places)))
+  return {name: '; or '.join(meanings[name]) for name in names}
+
 
 # Column of metrics.csv -> what it holds and its unit, protocol `personal`.
 COLUMNS: dict[str, str] = {
@@ -96,7 +116,7 @@ COLUMNS: dict[str, str] = {
     )
     for name, described in _CLASSIFIER_COLUMNS.items()
   },
-  **_TRAINING_COLUMNS,
+  **_training_columns(),
 }
 
 # The same of protocol `global`. Where there are several test sets (domains),
@@ -115,7 +135,7 @@ GLOBAL_COLUMNS: dict[str, str] = {
       ('global_head', "the server's head on its features"),
     )
   },
-  **_TRAINING_COLUMNS,
+  **_training_columns(),
 }
 
 # They differ between two equal runs.
@@ -134,20 +154,29 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   The objective's terms become `loss` and `loss_<term>`; everything else that
   the client work measures keeps its name, and so does what the finalizer does.
   Means over clients are left out if training diverged at all of them.
+  What an aggregation measures (clipping, noise) becomes `aggregator_<path>`,
+  or `averager_<path>` where weights are averaged; structures and arrays are
+  left out.
 
   Args:
     measurements: Of `composer.compose_process`.
   """
   work = measurements['client_work']
   diverged = diverged_everywhere(measurements)
+  terms = {'loss', 'cross_entropy'}
+  terms |= {term for method in registry.methods() for term in method.terms}
   columns = collections.OrderedDict()
   for name, value in work.items():
-    is_term = f'loss_{name}' in COLUMNS
-    if diverged and (is_term or name in ('loss', *_GAUGES)):
+    if diverged and (name in terms or name in _GAUGES):
       continue
-    columns[f'loss_{name}' if is_term else name] = np.asarray(value).item()
+    column = f'loss_{name}' if name in terms and name != 'loss' else name
+    columns[column] = np.asarray(value).item()
   for name, value in dict(measurements.get('finalizer') or {}).items():
     columns[name] = np.asarray(value).item()
+  for part in ('aggregator', 'averager'):
+    columns.update(_scalars(part, measurements.get(part)))
+  # The column of this name is the server's, with the classes that it keeps.
+  columns.pop('aggregator_classes_present', None)
   return columns
 
 
@@ -162,6 +191,20 @@ def diverged_everywhere(measurements: Mapping[str, Any]) -> bool:
     np.asarray(work.get('clients_trained', 1)).item() == 0
     and np.asarray(work.get('clients_nonfinite', 0)).item() > 0
   )
+
+
+def _scalars(path: str, measured: Any) -> Row:
+  """Returns the numbers of a structure of measurements, named by their path."""
+  if hasattr(measured, '_asdict'):
+    measured = measured._asdict()
+  if isinstance(measured, Mapping):
+    parts = [_scalars(f'{path}_{name}', m) for name, m in measured.items()]
+    return {name: value for part in parts for name, value in part.items()}
+  if measured is None or isinstance(measured, tuple | list):
+    return {}
+  value = np.asarray(measured)
+  is_number = value.ndim == 0 and np.issubdtype(value.dtype, np.number)
+  return {path: value.item()} if is_number else {}
 
 
 def communication_columns(

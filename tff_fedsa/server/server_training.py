@@ -1,13 +1,24 @@
 """Training at the server, on the class prototypes that clients sent."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-import tensorflow as tf
+from etils import epy
 
-from tff_fedsa.maths import gradients as gradients_lib
-from tff_fedsa.maths import prototypes
+with epy.lazy_imports():
+  import tensorflow as tf
+
+  from tff_fedsa.maths import gradients as gradients_lib
+  from tff_fedsa.maths import prototypes
+
+# What a finalizer that trains measures: name -> meaning and unit.
+COLUMNS = {
+  'server_loss': "loss of the server's training, mean of its last epoch, nats",
+  'server_nonfinite': '1 if that training diverged and was left out, else 0',
+}
 
 
 @dataclasses.dataclass(frozen=True)

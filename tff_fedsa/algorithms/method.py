@@ -1,0 +1,47 @@
+"""What a method tells the rest of the code about itself."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, Optional
+
+from tff_fedsa import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A method: its name, its hyper-parameters and what it measures.
+
+  Flags, columns of metrics.csv, tags of TensorBoard, documents and reports
+  follow from it.
+
+  Attributes:
+    name: Name on the command line.
+    title: Name in papers.
+    config: Class of its hyper-parameters.
+    build_fn: `fn(models, config, *, input_spec, …)` returns its process.
+    terms: Terms of the clients' objective besides the cross-entropy: name ->
+      meaning and unit. The column of a term is `loss_<name>`.
+    metrics: Further columns: name -> meaning and unit.
+    averages: What the server averages over clients: `prototypes` or `logits`
+      (by class, see `prototypes.ClassMeanConfig`), `weights` (of the whole
+      model, with which clients begin the next round), or None for something
+      else or nothing.
+  """
+
+  name: str
+  title: str
+  config: type[settings.Settings]
+  build_fn: Callable[..., Any]
+  terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  averages: Optional[str] = None
+
+  @property
+  def averages_classes(self) -> bool:
+    """Whether the server averages something by class."""
+    return self.averages in ('prototypes', 'logits')
+
+  @property
+  def averages_weights(self) -> bool:
+    """Whether clients begin a round with averaged weights."""
+    return self.averages == 'weights'
