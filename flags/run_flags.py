@@ -45,7 +45,7 @@ FREE_WHEN_RESUMING = (
 
 
 class RunDirFlags:
-  """Where a run is: `build()` returns its directory."""
+  """Where a run is, and what it shows: `build()` returns its directory."""
 
   def __init__(self):
     self._experiment_name = flags.DEFINE_string(
@@ -65,6 +65,9 @@ class RunDirFlags:
       '{experiment_name}; or, as in google-research/federated, in '
       '{root_output_dir}/checkpoints, /results and /logdir, each with a '
       'directory {experiment_name}.',
+    )
+    self.progress = flags.DEFINE_boolean(
+      'progress', True, 'Whether to show a progress bar.'
     )
     flags.register_validator(
       self._experiment_name,

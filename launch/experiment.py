@@ -36,9 +36,6 @@ class ExperimentFlags:
     others = set(flags.FLAGS)
     self.run_dir_flags = run_flags.RunDirFlags()
     self.simulation_flags = generator.SettingsFlags(simulation.SimulationConfig)
-    self.progress = flags.DEFINE_boolean(
-      'progress', True, 'Whether to show a progress bar.'
-    )
     self.store_flags = generator.SettingsFlags(store_config.StoreConfig)
     self.runtime_flags = generator.SettingsFlags(runtime.RuntimeConfig)
     self._task_flags = generator.SettingsFlags(task_spec.TaskSpec)

@@ -114,7 +114,7 @@ def _train(
     recorders_lib.TensorBoardRecorder(run.tensorboard),
   ]
   with progress.Bar(
-    config.total_rounds, enabled=_EXPERIMENT.progress.value
+    config.total_rounds, enabled=_EXPERIMENT.run_dir_flags.progress.value
   ) as bar:
 
     def on_round(round_num: int, row: 'typing.Optional[metrics.Row]') -> None:

@@ -9,8 +9,11 @@ _PROGRAM = textwrap.dedent("""
   from flags import run_flags
   from tff_fedsa import settings
   from tff_fedsa.models import families
-  for cls in run_flags.SETTINGS:
-    assert settings.fields_of(cls)
+  from tff_fedsa.algorithms import registry
+  methods = [method.config for method in registry.methods()]
+  assert len(methods) == len(registry.NAMES)
+  for cls in (*run_flags.SETTINGS, *methods):
+    settings.fields_of(cls)
     cls()
   assert families.members('HtM10')
   try:

@@ -23,6 +23,7 @@ import typing
 from typing import Any, ClassVar, Optional, TypeVar
 
 _S = TypeVar('_S', bound='Settings')
+_Type = type
 
 
 class SettingsError(ValueError):
@@ -139,14 +140,14 @@ class Setting:
 
   name: str
   flag: Optional[str]
-  type: type
+  type: _Type
   optional: bool
   default: Any
   text: str
   bounds: tuple[AtLeast | Above | AtMost | Below, ...] = ()
   choices: Optional[Sequence[str] | Callable[[], Collection[str]]] = None
   pairs: Optional[Pairs] = None
-  item_type: Optional[type] = None
+  item_type: Optional[_Type] = None
   free: bool = False
   lists: tuple[Lists, ...] = ()
 
@@ -295,7 +296,6 @@ class Settings:
       )
 
 
-@functools.cache
 def fields_of(cls: type[Settings]) -> tuple[Setting, ...]:
   """Returns the fields of a class of settings, in their order.
 
@@ -303,6 +303,12 @@ def fields_of(cls: type[Settings]) -> tuple[Setting, ...]:
     TypeError: If a field has a type that settings don't know, no default, or
       no text in the docstring.
   """
+  key: Any = cls  # Else mypy does not take it for hashable.
+  return _fields_of(key)
+
+
+@functools.cache
+def _fields_of(cls: Any) -> tuple[Setting, ...]:
   hints = typing.get_type_hints(cls, include_extras=True)
   texts: dict[str, str] = {}
   for base in reversed(cls.__mro__):
@@ -346,7 +352,7 @@ def from_flags(cls: type[_S], values: Mapping[str, Any]) -> _S:
     **{
       setting.name: _from_flag(setting, values[setting.flag])
       for setting in fields_of(cls)
-      if setting.flag in values
+      if setting.flag is not None and setting.flag in values
     }
   )
 

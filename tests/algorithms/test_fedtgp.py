@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
 from tests import golden
 from tests.algorithms import clients
 from tff_fedsa.algorithms import fedtgp
 from tff_fedsa.client import client_state
+from tff_fedsa.client import local_optimizer
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.maths import prototypes
 from tff_fedsa.runs import metrics
@@ -202,6 +204,24 @@ def test_a_server_that_diverges_keeps_its_model():
     tf.nest.flatten(output.result), tf.nest.flatten(model), strict=True
   ):
     np.testing.assert_array_equal(kept, before)
+
+
+class _Rateless(tff.learning.optimizers.Optimizer):
+  def initialize(self, specs):
+    return ()
+
+  def next(self, state, weights, gradients):
+    return state, weights
+
+
+def test_the_servers_rate_is_the_clients_unless_it_is_said():
+  assert clients.sgd(0.25).learning_rate == 0.25
+  still = local_optimizer.LocalOptimizer(_Rateless())
+  assert still.learning_rate is None
+  with pytest.raises(ValueError, match='FedTGP needs `server_learning_rate`'):
+    fedtgp.build_fedtgp(
+      [clients.tiny_mlp()], input_spec=clients.SPEC, optimizer=still
+    )
 
 
 def test_bad_values_are_named():

@@ -284,6 +284,11 @@ def build_fedtgp(
   learning_rate = config.server_learning_rate
   if learning_rate is None:
     learning_rate = optimizer.learning_rate
+  if learning_rate is None:
+    raise ValueError(
+      "The clients' optimizer has no learning rate for the server to take: "
+      'FedTGP needs `server_learning_rate`.'
+    )
   server_config = server_training.ServerTrainingConfig(
     config.server_epochs, local.batch_size, learning_rate
   )
