@@ -56,7 +56,7 @@ def _fold_in(seed, *data):
 
 def test_features_by_hand():
   generator = _generator()
-  noise, labels = fedgen.draw(tf.zeros([10]), _CONFIG, tf.constant([1, 2]))
+  noise, labels = fedgen.draw(tf.zeros([10]), _CONFIG, 10, tf.constant([1, 2]))
   assert noise.shape == (10, 6) and labels.shape == (10,)
   assert 0 <= np.min(noise) and np.max(noise) < 1
   found = fedgen.generate(generator, noise, labels)
