@@ -1,6 +1,88 @@
 """FedSA, federated learning through semantic anchors, in TensorFlow Federated.
 
-Nothing is imported here: take what you need, e.g.
-`from tff_fedsa.algorithms import fedsa`. One round, from top to bottom, is
-drawn in `tff_fedsa.composer`; `tff_fedsa.simulation` runs many.
+  import tff_fedsa
+
+  result = tff_fedsa.Experiment(
+    task=tff_fedsa.TaskSpec(dataset='digits', num_clients=20, alpha=0.1),
+    algorithm='fedsa', family='digits3', feature_dim=64,
+  ).run(total_rounds=20)
+  result.client(3).predict(images)
+
+What most users need, imported when it is first used:
+
+  Experiment                what is run, and running it
+  load_run                  a run from its directory
+  presets                   names for `Experiment.from_preset`
+  Result, TrainedModel      what a run gives; the model of a client
+  TaskSpec                  which data, and how they are dealt out
+  FederatedTask             the data of all clients
+  ClientExamples            the data of one client
+  load_task                 the task of a specification
+  InputSpec                 how models see stored images
+  FunctionalModel           a Keras model as functions of its weights
+  KerasClientModel          the two halves of a client's model
+  register_architecture     makes an own architecture known by name
+  build_family              the models of a family
+  FedSAConfig, build_fedsa  FedSA's settings, and its process
+  SimulationConfig          settings of the round loop
+  run_simulation            the round loop itself
+  MemoryStore, DiskStore    where client states live
+  set_in_process_context    makes this process TFF's runtime
+  to_keras                  a client's model as a Keras model
+
+Everything else is reachable by its module, and may change: one round, from top
+to bottom, is drawn in `tff_fedsa.composer`. docs/python.md is the guide.
 """
+
+import importlib
+from typing import Any
+
+# Name -> module (below tff_fedsa) and name there.
+_NAMES = {
+  'ClientExamples': ('data.tasks', 'ClientExamples'),
+  'DiskStore': ('client.client_store', 'DiskStore'),
+  'Experiment': ('experiment', 'Experiment'),
+  'FedSAConfig': ('algorithms.fedsa', 'FedSAConfig'),
+  'FederatedTask': ('data.tasks', 'FederatedTask'),
+  'FunctionalModel': ('models.functional', 'FunctionalModel'),
+  'InputSpec': ('data.input_spec', 'InputSpec'),
+  'KerasClientModel': ('models.functional', 'KerasClientModel'),
+  'MemoryStore': ('client.client_store', 'MemoryStore'),
+  'Result': ('runs.results', 'Result'),
+  'SimulationConfig': ('simulation', 'SimulationConfig'),
+  'TaskSpec': ('data.task_spec', 'TaskSpec'),
+  'TrainedModel': ('runs.results', 'TrainedModel'),
+  'build_family': ('models.families', 'build_family'),
+  'build_fedsa': ('algorithms.fedsa', 'build_fedsa'),
+  'load_run': ('experiment', 'load_run'),
+  'load_task': ('data.tasks', 'load_task'),
+  'presets': ('runs.presets', 'names'),
+  'register_architecture': ('models.architectures', 'register_architecture'),
+  'run_simulation': ('simulation', 'run'),
+  'set_in_process_context': (
+    'execution.in_process.contexts',
+    'set_in_process_context',
+  ),
+  'to_keras': ('runs.exporting', 'to_keras'),
+}
+
+__all__ = [*_NAMES, '__version__']
+
+
+def __getattr__(name: str) -> Any:
+  if name == '__version__':
+    from importlib import metadata
+
+    value: Any = metadata.version('tff_fedsa')
+  elif name in _NAMES:
+    module, attribute = _NAMES[name]
+    value = getattr(importlib.import_module(f'{__name__}.{module}'), attribute)
+  else:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  # The next time, Python finds it itself.
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

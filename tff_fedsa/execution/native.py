@@ -4,7 +4,7 @@ import atexit
 import contextlib
 import os
 import types
-from typing import Optional
+from typing import Any, Optional
 
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.context_stack import (
@@ -15,6 +15,9 @@ from tensorflow_federated.python.core.impl.executor_stacks import (
 )
 
 from tff_fedsa.execution import workers
+
+# What `set_native_context` has set last.
+_current: Optional[Any] = None
 
 
 def set_native_context(*, max_concurrent_clients: Optional[int] = None) -> None:
@@ -27,9 +30,17 @@ def set_native_context(*, max_concurrent_clients: Optional[int] = None) -> None:
   Raises:
     ValueError: If `max_concurrent_clients` is less than 1.
   """
+  global _current
   tff.backends.native.set_sync_local_cpp_execution_context(
     max_concurrent_computation_calls=_own_workers(max_concurrent_clients)
   )
+  _current = tff.framework.get_context_stack().current
+
+
+def is_current() -> bool:
+  """Returns whether TFF's context is what `set_native_context` has set."""
+  now = tff.framework.get_context_stack().current
+  return _current is not None and _current is now
 
 
 def create_async_native_context(

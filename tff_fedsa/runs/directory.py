@@ -1,4 +1,4 @@
-"""The directory of a run: its files, flags, owner and status.
+"""The directory of a run: its name, files, flags, owner and status.
 
 Everything that reads or writes such a directory asks this module: launchers,
 sweeps, reports and `tff_fedsa.load_run`. It imports no TensorFlow.
@@ -7,15 +7,17 @@ sweeps, reports and `tff_fedsa.load_run`. It imports no TensorFlow.
 from collections.abc import Collection, Iterator, Mapping
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import io
 import json
 import os
 import socket
 import time
-from typing import Any, NamedTuple, Optional
+from typing import Annotated, Any, NamedTuple, Optional
 
 from tff_fedsa import files
+from tff_fedsa import settings
 from tff_fedsa.runs import errors
 
 # Where the parts of a run are. `run`: {root}/{name}/checkpoints, …;
@@ -60,6 +62,7 @@ class RunDirectory:
     self.per_client_csv = os.path.join(path, 'per_client.csv')
     self.per_test_set_csv = os.path.join(path, 'per_test_set.csv')
     self.partition_npz = os.path.join(path, 'partition.npz')
+    self.data_json = os.path.join(path, 'data.json')
     self.anchors_npy = os.path.join(path, 'initial_anchors.npy')
     self.summary_json = os.path.join(path, 'summary.json')
     self.status_json = os.path.join(path, 'status.json')
@@ -76,6 +79,77 @@ class RunDirectory:
       self.checkpoints = os.path.join(path, 'checkpoints')
       self.client_states = os.path.join(path, 'client_states')
       self.tensorboard = os.path.join(path, 'tensorboard')
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(settings.Settings):
+  """Where a run is kept, and how it is shown.
+
+  Attributes:
+    experiment_name: Name of the run: its directory under `root_output_dir`. A
+      run of that name is resumed. Default: the name of the algorithm.
+    root_output_dir: Directory of all runs.
+    directory_layout: Where the parts of a run are. run: all in
+      {root_output_dir}/{experiment_name}; by_kind: as in
+      google-research/federated, in {root_output_dir}/checkpoints, /results and
+      /logdir, each with a directory {experiment_name}.
+    progress: Whether to show a progress bar.
+  """
+
+  experiment_name: Annotated[Optional[str], settings.Free()] = None
+  root_output_dir: Annotated[str, settings.Free()] = 'runs'
+  directory_layout: Annotated[str, settings.OneOf(LAYOUTS), settings.Free()] = (
+    'run'
+  )
+  progress: Annotated[bool, settings.Free()] = True
+
+  def __post_init__(self):
+    super().__post_init__()
+    name = self.experiment_name
+    if name is not None and (
+      not name or name in '..' or os.sep in name or not name.isprintable()
+    ):
+      raise settings.SettingsError(
+        'Expected `experiment_name` to be the name of a directory, without a '
+        f'separator, found {name!r}.'
+      )
+
+  def directory(self, algorithm: str) -> RunDirectory:
+    """Returns the run's directory.
+
+    Args:
+      algorithm: Names the run where nothing else does.
+    """
+    name = self.experiment_name or algorithm
+    path = os.path.join(self.root_output_dir, name)
+    if self.directory_layout == 'by_kind':
+      path = os.path.join(self.root_output_dir, 'results', name)
+    return RunDirectory(path, self.directory_layout)
+
+
+def names_of(path: str, layout: str = 'run') -> dict[str, str]:
+  """Returns the fields of a `RunConfig` whose run has a given path.
+
+  Args:
+    path: See `RunDirectory`.
+    layout: See `RunDirectory`.
+
+  Raises:
+    RunDirectoryError: If the layout has no such path.
+  """
+  root, name = os.path.split(os.path.normpath(path))
+  if layout == 'by_kind':
+    root, results = os.path.split(root)
+    if results != 'results':
+      raise RunDirectoryError(
+        'Expected the directory of a run with directory_layout=by_kind to be '
+        f'…/results/<name>, found {path!r}.'
+      )
+  return {
+    'root_output_dir': root or os.curdir,
+    'experiment_name': name,
+    'directory_layout': layout,
+  }
 
 
 class Status(NamedTuple):

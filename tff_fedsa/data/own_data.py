@@ -1,0 +1,166 @@
+"""Own data of any form as a task: arrays, `ClientData`, or a task already."""
+
+from collections.abc import Mapping, Sequence
+import hashlib
+from typing import Any
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_fedsa.data import client_data
+from tff_fedsa.data import sources
+from tff_fedsa.data import task_spec
+from tff_fedsa.data import tasks
+
+_FORMS = (
+  'Expected own data as a FederatedTask, a tff.simulation.datasets.ClientData, '
+  'or a list with, for each client, a pair of arrays (images, labels), a pair '
+  'of such pairs (train, test) or a ClientExamples'
+)
+
+
+def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
+  """Returns own data as a task.
+
+  Args:
+    data: A `FederatedTask`; a `ClientData`; or for each client a pair (images,
+      labels), a pair of such pairs (train, test), or a `ClientExamples`. Images
+      are uint8 or float32[num_examples, height, width(, channels)], labels
+      int[num_examples]. uint8 is scaled to [-1, 1], float32 is taken as it
+      comes.
+    spec: Its `train_fraction` and `seed` divide the examples of clients that
+      have no test examples; its `image_size` and `channels` apply, too.
+
+  Raises:
+    TypeError: If data have another form.
+    ValueError: If arrays do not fit; the client is named.
+  """
+  if isinstance(data, tasks.FederatedTask):
+    return data
+  if isinstance(data, tff.simulation.datasets.ClientData):
+    return client_data.task_from_client_data(
+      data,
+      num_classes=_num_classes(data),
+      train_fraction=spec.train_fraction,
+      seed=spec.seed,
+      image_size=spec.image_size,
+      channels=spec.channels,
+    )
+  if isinstance(data, np.ndarray | str | bytes | Mapping) or not isinstance(
+    data, Sequence
+  ):
+    raise TypeError(f'{_FORMS}; found {type(data).__name__}.')
+  return _task_of_arrays(data, spec)
+
+
+def digest(task: tasks.FederatedTask) -> str:
+  """Returns a SHA-256 of all examples of all clients."""
+  found = hashlib.sha256()
+  for client in task.clients:
+    for examples in client:
+      for name in ('x', 'y'):
+        array = np.ascontiguousarray(examples[name])
+        found.update(f'{array.shape}{array.dtype}'.encode())
+        found.update(array.tobytes())
+  return found.hexdigest()
+
+
+def _task_of_arrays(
+  data: Sequence[Any], spec: task_spec.TaskSpec
+) -> tasks.FederatedTask:
+  clients = []
+  for index, client in enumerate(data):
+    try:
+      parts = _parts(client)
+    except TypeError as error:
+      raise TypeError(f'{_FORMS}; client {index}: {error}.') from error
+    if len(parts) == 1:
+      parts = _divided(index, *parts, spec)
+    clients.append(parts)
+  if not clients:
+    raise ValueError('Expected at least one client, found none.')
+  num_classes = 1 + max(
+    int(np.max(labels, initial=-1)) for parts in clients for _, labels in parts
+  )
+  checked = []
+  input_specs = []
+  for index, parts in enumerate(clients):
+    examples = []
+    for part, (images, labels) in zip(('train', 'test'), parts):
+      source = sources.from_arrays(
+        images,
+        labels,
+        num_classes=num_classes,
+        name=f'client {index}, {part}',
+      )
+      input_specs.append(source.input_spec)
+      examples.append({'x': source.images, 'y': source.labels})
+    checked.append(tasks.ClientExamples(*examples))
+  input_spec = input_specs[0]
+  size = None if spec.image_size is None else (spec.image_size,) * 2
+  return tasks.task_from_clients(
+    checked,
+    type(input_spec)(
+      **{
+        **input_spec.to_json_dict(),
+        'size': size,
+        'channels': spec.channels,
+      }
+    ),
+    tuple(map(str, range(num_classes))),
+    name='own data',
+  )
+
+
+def _parts(client: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Returns (images, labels) of all examples, or of train and test."""
+  if isinstance(client, Mapping):
+    return [_pair(client)]
+  if not isinstance(client, Sequence) or len(client) != 2:
+    raise TypeError(f'found {type(client).__name__}')
+  first, second = client
+  if hasattr(first, 'shape') and hasattr(second, 'shape'):
+    return [(np.asarray(first), np.asarray(second))]
+  return [_pair(first), _pair(second)]
+
+
+def _pair(examples: Any) -> tuple[np.ndarray, np.ndarray]:
+  if isinstance(examples, Mapping):
+    if not {'x', 'y'} <= set(examples):
+      raise TypeError(f'found a dict with {list(examples)}, not x and y')
+    return np.asarray(examples['x']), np.asarray(examples['y'])
+  if not isinstance(examples, Sequence) or len(examples) != 2:
+    raise TypeError(f'found {type(examples).__name__} for (images, labels)')
+  return np.asarray(examples[0]), np.asarray(examples[1])
+
+
+def _divided(
+  index: int,
+  examples: tuple[np.ndarray, np.ndarray],
+  spec: task_spec.TaskSpec,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Divides a client's examples into train and test."""
+  images, labels = examples
+  if len(images) != len(labels):
+    raise ValueError(
+      f'Client {index}: expected one label for each of {len(images)} images, '
+      f'found {len(labels)}.'
+    )
+  if len(labels) < 2:
+    raise ValueError(
+      f'Client {index}: expected two examples or more, one of them to test '
+      f'with, found {len(labels)}.'
+    )
+  order = np.random.default_rng([spec.seed, index]).permutation(len(labels))
+  cut = min(int(np.ceil(spec.train_fraction * len(order))), len(order) - 1)
+  return [(images[part], labels[part]) for part in (order[:cut], order[cut:])]
+
+
+def _num_classes(data: tff.simulation.datasets.ClientData) -> int:
+  """Returns the largest label + 1."""
+  largest = -1
+  for client_id in data.client_ids:
+    for element in data.create_tf_dataset_for_client(client_id):
+      label = element['y'] if 'y' in element else element['label']
+      largest = max(largest, int(label))
+  return largest + 1

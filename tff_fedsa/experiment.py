@@ -1,0 +1,689 @@
+"""An experiment: a frozen description of a run, and everything built of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+import contextlib
+import difflib
+import functools
+import itertools
+import os
+import re
+from typing import Any, Optional, TYPE_CHECKING
+
+from etils import epy
+
+from tff_fedsa import settings as settings_lib
+from tff_fedsa import simulation as simulation_lib
+from tff_fedsa.algorithms import registry
+from tff_fedsa.client import local_training
+from tff_fedsa.client import optimizer_config
+from tff_fedsa.client import store_config
+from tff_fedsa.data import task_spec
+from tff_fedsa.execution import runtime as runtime_lib
+from tff_fedsa.maths import prototypes
+from tff_fedsa.models import model_config
+from tff_fedsa.runs import directory as directory_lib
+from tff_fedsa.runs import presets
+
+with epy.lazy_imports():
+  from tff_fedsa.client import client_state
+  from tff_fedsa.data import own_data
+  from tff_fedsa.data import tasks
+  from tff_fedsa.evaluation import client_evaluation
+  from tff_fedsa.evaluation import global_evaluation
+  from tff_fedsa.execution import current
+  from tff_fedsa.models import own_models
+  from tff_fedsa.runs import running
+  from tff_fedsa.server import averaging
+
+if TYPE_CHECKING:
+  import tensorflow_federated as tff
+
+  from tff_fedsa import composer
+  from tff_fedsa.client import local_optimizer
+  from tff_fedsa.models import functional
+  from tff_fedsa.runs import results
+
+# The settings of every run.
+_COMMON: tuple[type[settings_lib.Settings], ...] = (
+  task_spec.TaskSpec,
+  model_config.ModelConfig,
+  optimizer_config.OptimizerConfig,
+  local_training.LocalTrainingConfig,
+  prototypes.ClassMeanConfig,
+  simulation_lib.SimulationConfig,
+  store_config.StoreConfig,
+  runtime_lib.RuntimeConfig,
+  directory_lib.RunConfig,
+)
+
+# What settings of a task still say about data that are given.
+_OF_OWN_TASK = ('partition_seed', 'train_fraction', 'image_size', 'channels')
+_OF_OWN_MODELS = ('model_seed', 'client_init')
+
+
+class Experiment:
+  """What is run: data, models, a method and how long. Frozen, and cheap.
+
+  Every setting is an argument of the name that its flag has (docs/flags.md);
+  what is not given has its default:
+
+    Experiment(algorithm='fedsa', num_clients=20, alpha=0.1, total_rounds=20)
+
+  Nothing is read or built before it is needed. Then `task`, `models`,
+  `process`, `evaluate` and `initial_state_fn` are what `simulation.run` takes,
+  and `run` does all of it.
+
+  Attributes:
+    algorithm: Name of the method.
+  """
+
+  def __init__(
+    self,
+    task: Any = None,
+    algorithm: str = 'fedsa',
+    config: Optional[settings_lib.Settings] = None,
+    models: Optional[Sequence[Any]] = None,
+    **settings: Any,
+  ):
+    """Initializes `Experiment`.
+
+    Args:
+      task: A `TaskSpec`; or own data: a `FederatedTask`, a `ClientData` of
+        `tff.simulation.datasets`, or for each client a pair of arrays (images,
+        labels), a pair of such pairs (train, test), or a `ClientExamples`. By
+        default, what the settings say.
+      algorithm: Name of the method (`registry.names()`).
+      config: The method's own settings, e.g. a `FedSAConfig`.
+      models: Own models, Keras models or `FunctionalModel`s; client i gets
+        models[i % len(models)]. By default the `family` of the settings.
+      **settings: Values by the name of their flag. They change those of `task`
+        and `config`.
+
+    Raises:
+      settings.SettingsError: If a name or a value is unknown, a value is out of
+        range, or one would be ignored.
+    """
+    known = registry.names()
+    if algorithm not in known:
+      raise settings_lib.SettingsError(
+        f'Unknown `algorithm` {algorithm!r}{_hint(algorithm, known)}; known: '
+        f'{", ".join(known)}.'
+      )
+    self.__dict__['algorithm'] = algorithm
+    groups = {cls: cls() for cls in setting_classes()}
+    own_task = None
+    if isinstance(task, task_spec.TaskSpec):
+      groups[task_spec.TaskSpec] = task
+    else:
+      own_task = task
+    own_class = registry.get(algorithm).config
+    if config is not None:
+      if not isinstance(config, own_class):
+        raise settings_lib.SettingsError(
+          f'Expected config of {algorithm!r} to be a {own_class.__name__}, '
+          f'found {config!r}.'
+        )
+      groups[own_class] = config
+    for cls, values in _by_class(settings).items():
+      groups[cls] = _changed(groups[cls], values)
+    self.__dict__['_groups'] = groups
+    self.__dict__['_own_task'] = own_task
+    self.__dict__['_own_models'] = None if models is None else tuple(models)
+    self._refuse_ignored()
+
+  @classmethod
+  def from_preset(cls, name: str, **settings: Any) -> Experiment:
+    """Returns the experiment of a preset.
+
+    Args:
+      name: Name of a preset (`tff_fedsa.presets()` lists them), e.g.
+        `fedsa.digits` or `paper/cifar10_htfe8`; or the path of a file of flags,
+        a run's flags.txt for example.
+      **settings: Change what it says.
+
+    Raises:
+      presets.PresetError: If there is none.
+      settings.SettingsError: See `Experiment`.
+    """
+    return cls.from_flags({**_parsed(presets.read(name)), **settings})
+
+  @classmethod
+  def from_flags(cls, values: Mapping[str, Any]) -> Experiment:
+    """Returns the experiment that flags describe.
+
+    Args:
+      values: Values by name of their flag, the `algorithm` among them.
+
+    Raises:
+      settings.SettingsError: See `Experiment`.
+    """
+    return cls(**values)
+
+  def replace(self, **changes: Any) -> Experiment:
+    """Returns an experiment with some other settings.
+
+    Args:
+      **changes: Arguments of `Experiment`. Another `algorithm` begins with its
+        defaults: the settings of the former method are dropped.
+
+    Raises:
+      settings.SettingsError: See `Experiment`.
+    """
+    arguments = {'algorithm': self.algorithm, 'models': self._own_models}
+    arguments['task'] = self._own_task
+    if self._own_task is None:
+      arguments['task'] = self.task_spec
+    if changes.get('algorithm', self.algorithm) == self.algorithm:
+      arguments['config'] = self.config
+    # Objects first: names of settings change what they say.
+    arguments.update(
+      (name, changes.pop(name)) for name in tuple(arguments) if name in changes
+    )
+    if 'config' in changes:
+      arguments['config'] = changes.pop('config')
+    kept: dict[str, Any] = {}
+    for group in self._groups.values():
+      if type(group) in _COMMON and type(group) is not task_spec.TaskSpec:
+        kept |= _given(group)
+    if self._own_task is not None and arguments['task'] is self._own_task:
+      kept |= _given(self.task_spec)
+    return Experiment(**arguments, **{**kept, **changes})
+
+  def flags(self) -> dict[str, Any]:
+    """Returns the values of all flags by name, those of all methods included.
+
+    Flags of data or models are left out where these are given as objects.
+    """
+    values: dict[str, Any] = {'algorithm': self.algorithm}
+    for group in self._groups.values():
+      values |= settings_lib.to_flags(group)
+    for name in self._replaced_flags():
+      values.pop(name, None)
+    return dict(sorted(values.items()))
+
+  @staticmethod
+  def flag_defaults() -> dict[str, Any]:
+    """Returns the defaults of all flags by name."""
+    defaults: dict[str, Any] = {'algorithm': 'fedsa'}
+    for cls in setting_classes():
+      defaults |= settings_lib.to_flags(cls())
+    return defaults
+
+  @staticmethod
+  def free_flags() -> list[str]:
+    """Returns the flags that may change when a run is resumed."""
+    return [
+      setting.flag
+      for cls in _COMMON
+      for setting in settings_lib.fields_of(cls)
+      if setting.free and setting.flag is not None
+    ]
+
+  @property
+  def title(self) -> str:
+    """Name of the method, as papers write it."""
+    return registry.get(self.algorithm).title
+
+  @property
+  def config(self) -> settings_lib.Settings:
+    """The method's own settings."""
+    return self._groups[registry.get(self.algorithm).config]
+
+  @property
+  def task_spec(self) -> task_spec.TaskSpec:
+    """The settings of the data."""
+    return self._groups[task_spec.TaskSpec]
+
+  @property
+  def model_config(self) -> model_config.ModelConfig:
+    """The settings of the models."""
+    return self._groups[model_config.ModelConfig]
+
+  @property
+  def optimizer_config(self) -> optimizer_config.OptimizerConfig:
+    """The settings of the clients' optimizer."""
+    return self._groups[optimizer_config.OptimizerConfig]
+
+  @property
+  def local(self) -> local_training.LocalTrainingConfig:
+    """The settings of a client's training in a round."""
+    return self._groups[local_training.LocalTrainingConfig]
+
+  @property
+  def simulation(self) -> simulation_lib.SimulationConfig:
+    """The settings of the round loop."""
+    return self._groups[simulation_lib.SimulationConfig]
+
+  @property
+  def store(self) -> store_config.StoreConfig:
+    """The settings of where client states live."""
+    return self._groups[store_config.StoreConfig]
+
+  @property
+  def runtime(self) -> runtime_lib.RuntimeConfig:
+    """The settings of where clients are computed."""
+    return self._groups[runtime_lib.RuntimeConfig]
+
+  @property
+  def run_directory(self) -> directory_lib.RunDirectory:
+    """The directory of a run that is not in memory."""
+    return self._groups[directory_lib.RunConfig].directory(self.algorithm)
+
+  @property
+  def averages_weights(self) -> bool:
+    """Whether clients begin a round with averaged weights."""
+    return (
+      self.simulation.protocol == 'global'
+      or registry.get(self.algorithm).averages_weights
+    )
+
+  def check(self) -> None:
+    """Checks names that take imports, but no data.
+
+    Raises:
+      settings.SettingsError: If a module or an architecture is unknown.
+    """
+    if self._own_models is None:
+      with _naming_flags(model_config.ModelConfig):
+        self.model_config.members()
+
+  @functools.cached_property
+  def task(self) -> tasks.FederatedTask:
+    """The data of all clients."""
+    if self._own_task is None:
+      with _naming_flags(task_spec.TaskSpec):
+        return tasks.load_task(self.task_spec)
+    return own_data.to_task(self._own_task, self.task_spec)
+
+  @functools.cached_property
+  def models(self) -> list[functional.FunctionalModel]:
+    """One model per architecture."""
+    spec, num_classes = self.task.input_spec, self.task.num_classes
+    if self._own_models is not None:
+      return own_models.to_functional(
+        self._own_models, spec.model_shape, num_classes
+      )
+    with _naming_flags(model_config.ModelConfig):
+      return self.model_config.build(spec.model_shape, num_classes)
+
+  @functools.cached_property
+  def optimizer(self) -> local_optimizer.LocalOptimizer:
+    """The clients' optimizer."""
+    return self.optimizer_config.build()
+
+  @functools.cached_property
+  def process(self) -> composer.StatefulProcess:
+    """The process of the method; see `composer`."""
+    return registry.build(
+      self.algorithm,
+      self.models,
+      self.config,
+      input_spec=self.task.input_spec,
+      optimizer=self.optimizer,
+      local=self.local,
+      class_means=self._groups[prototypes.ClassMeanConfig],
+      model_seed=self.model_config.model_seed,
+      max_participants=(
+        self.simulation.clients_per_round or self.task.num_clients
+      ),
+      averaging=averaging.build_weight_averaging(
+        self.models, model_seed=self.model_config.model_seed
+      )
+      if self.simulation.protocol == 'global'
+      else None,
+    )
+
+  @functools.cached_property
+  def evaluate(self) -> tff.Computation:
+    """What tests clients, or with the protocol global the averaged model."""
+    build_fn = client_evaluation.build_evaluation
+    if self.simulation.protocol == 'global':
+      build_fn = global_evaluation.build_global_evaluation
+    return build_fn(
+      self.models, self.task.input_spec, self.process.server_model_type
+    )
+
+  @functools.cached_property
+  def initial_state_fn(self) -> Callable[[int], client_state.ClientState]:
+    """`fn(client_id) -> ClientState`, before the first round."""
+    return client_state.build_initial_state_fn(
+      self.models,
+      model_seed=self.model_config.model_seed,
+      sampling_seed=self.simulation.sampling_seed,
+      client_init=self.model_config.client_init,
+      optimizer=self.optimizer if self.optimizer.keeps_state else None,
+    )
+
+  def architecture_of(self, client_id: int) -> str:
+    """Returns the name of a client's architecture."""
+    return self.models[client_id % len(self.models)].name
+
+  def check_states(self, store: Any) -> None:
+    """Checks that client states of a checkpoint are those of these models.
+
+    Args:
+      store: The restored `ClientStateStore`.
+
+    Raises:
+      ValueError: If they are not: an own architecture was edited.
+    """
+    one_of_each = {i % len(self.models): i for i in store.client_ids()}
+    for client_id in one_of_each.values():
+      before = store.get(client_id).weights.size
+      now = self.initial_state_fn(client_id).weights.size
+      if before != now:
+        raise ValueError(
+          f'Client {client_id} has {before:,} weights in the checkpoint, '
+          f'{self.architecture_of(client_id)!r} has {now:,}: the architecture '
+          'has changed since. Restore it, or use another --experiment_name.'
+        )
+
+  def run(
+    self,
+    directory: Optional[str | os.PathLike[str]] = None,
+    *,
+    total_rounds: Optional[int] = None,
+    progress: Optional[bool] = None,
+    on_round: Callable[[int, Optional[Mapping[str, Any]]], None] = (
+      lambda *_: None
+    ),
+  ) -> results.Result:
+    """Runs the experiment; starts the runtime if none of ours is set.
+
+    Args:
+      directory: Where everything is written that `launch.train` writes; a run
+        that is there already is resumed after its latest checkpoint. By
+        default, the run is in memory only.
+      total_rounds: Communication rounds, instead of those of the settings.
+      progress: Whether to show a progress bar; by default as the settings say.
+      on_round: Called as `on_round(round_num, row)` after each round, `row`
+        being None where there was no evaluation, and once at the beginning.
+
+    Raises:
+      RunDirectoryError: If the directory can't be written, is owned by another
+        program, or holds a run with other settings or data.
+      CheckpointError: If a checkpoint can't be written, or none is whole.
+      ValueError: If data, models and settings do not fit.
+    """
+    changes: dict[str, Any] = {}
+    if total_rounds is not None:
+      changes['total_rounds'] = total_rounds
+    if directory is not None:
+      layout = self._groups[directory_lib.RunConfig].directory_layout
+      changes |= directory_lib.names_of(os.fspath(directory), layout)
+    experiment = self._with(changes)
+    current.start(self.runtime)
+    if progress is None:
+      progress = self._groups[directory_lib.RunConfig].progress
+    if directory is None:
+      return running.run_in_memory(
+        experiment, progress=progress, on_round=on_round
+      )
+    return running.run_in_directory(
+      experiment, progress=progress, on_round=on_round
+    )
+
+  def __setattr__(self, name: str, value: Any) -> None:
+    raise AttributeError(
+      f'An experiment is frozen: use experiment.replace({name}=…).'
+    )
+
+  def __delattr__(self, name: str) -> None:
+    raise AttributeError('An experiment is frozen.')
+
+  def __eq__(self, other: Any) -> bool:
+    if not isinstance(other, Experiment):
+      return NotImplemented
+    return (
+      self.algorithm == other.algorithm
+      and self._groups == other._groups
+      and self._own_task is other._own_task
+      and _same(self._own_models, other._own_models)
+    )
+
+  def __hash__(self) -> int:
+    return hash((self.algorithm, repr(self._groups)))
+
+  def __repr__(self) -> str:
+    parts = []
+    if self._own_task is not None:
+      parts.append(f'task=<{type(self._own_task).__name__}>')
+    parts.append(f'algorithm={self.algorithm!r}')
+    if self._own_models is not None:
+      parts.append(f'models=<{len(self._own_models)} models>')
+    for group in self._groups.values():
+      parts += [f'{name}={value!r}' for name, value in _given(group).items()]
+    return f'Experiment({", ".join(parts)})'
+
+  def _with(self, changes: Mapping[str, Any]) -> Experiment:
+    """`replace`, but for settings that change nothing that was built."""
+    if not changes:
+      return self
+    experiment = self.replace(**changes)
+    built = ('task', 'models', 'optimizer', 'process', 'evaluate')
+    for name in (*built, 'initial_state_fn'):
+      if name in self.__dict__:
+        experiment.__dict__[name] = self.__dict__[name]
+    return experiment
+
+  def ignored_flags(self) -> dict[str, str]:
+    """Returns flags that have no effect with this method, data and models.
+
+    Returns:
+      Flag -> why, which completes the sentence "would be ignored: …".
+    """
+    method = registry.get(self.algorithm)
+    because = f'`algorithm`={self.algorithm}'
+    found = self._replaced_flags()
+    for cls in setting_classes():
+      if cls not in (*_COMMON, method.config):
+        found |= dict.fromkeys(_flags_of(cls), because)
+    if not method.averages_classes:
+      of_means = (*_flags_of(prototypes.ClassMeanConfig), 'prototypes')
+      found |= dict.fromkeys(of_means, because)
+    if self.averages_weights:
+      found['client_init'] = 'all clients begin with the averaged model'
+    return found
+
+  def _replaced_flags(self) -> dict[str, str]:
+    """Returns flags in whose place objects are given, and why."""
+    found: dict[str, str] = {}
+    if self._own_task is not None:
+      # A `FederatedTask` is ready, arrays are not.
+      is_ready = hasattr(self._own_task, 'input_spec')
+      for name in _flags_of(task_spec.TaskSpec):
+        if is_ready or name not in _OF_OWN_TASK:
+          found[name] = 'the task is given'
+    if self._own_models is not None:
+      for name in _flags_of(model_config.ModelConfig):
+        if name not in _OF_OWN_MODELS:
+          found[name] = 'the models are given'
+    return found
+
+  def _refuse_ignored(self) -> None:
+    """Refuses settings that have no effect, and impossible combinations."""
+    ignored = self.ignored_flags()
+    by_reason: dict[str, list[str]] = {}
+    for group in self._groups.values():
+      with _naming_flags(type(group)):
+        group.refuse_ignored()
+      for name in _given(group):
+        if name in ignored:
+          by_reason.setdefault(ignored[name], []).append(f'`{name}`')
+    if by_reason:
+      raise settings_lib.SettingsError(
+        ' '.join(
+          f'{", ".join(names)} would be ignored: {reason}.'
+          for reason, names in by_reason.items()
+        )
+      )
+    if self.simulation.protocol == 'global' and self._own_task is None:
+      with _naming_flags(task_spec.TaskSpec):
+        self.task_spec.check_global_test()
+
+
+def load_run(
+  directory: str | os.PathLike[str],
+  *,
+  round_num: Optional[int] = None,
+  task: Any = None,
+  models: Optional[Sequence[Any]] = None,
+) -> results.Result:
+  """Loads a run of `Experiment.run` or `launch.train`, as far as it got.
+
+  Args:
+    directory: The run's directory.
+    round_num: Which checkpoint; the latest by default.
+    task: Own data that the run was given; see `Experiment`.
+    models: Own models that the run was given.
+
+  Raises:
+    RunDirectoryError: If there is no run, or it has no checkpoint.
+    CheckpointError: If the checkpoint is damaged.
+    ValueError: If it is of other models.
+  """
+  run = directory_lib.open_existing(os.fspath(directory))
+  recorded = directory_lib.read_flags(run)
+  for what, given, name in (
+    ('data', task, 'task'),
+    ('models', models, 'models'),
+  ):
+    known = 'dataset' if name == 'task' else 'family'
+    if given is None and known not in recorded:
+      raise directory_lib.RunDirectoryError(
+        f'The run at {run.path!r} was given its {what} as objects: give them '
+        f'again, load_run(…, {name}=…).'
+      )
+  values = _parsed([f'--{name}={text}' for name, text in recorded.items()])
+  # The directory may have been moved.
+  layout = values.get('directory_layout', 'run')
+  values |= directory_lib.names_of(run.path, layout)
+  experiment = Experiment(task=task, models=models, **values)
+  current.start(experiment.runtime, without_workers=True)
+  return running.load(experiment, round_num)
+
+
+def setting_classes() -> tuple[type[settings_lib.Settings], ...]:
+  """Returns all classes of settings: those of every run, then of methods."""
+  own = (method.config for method in registry.methods())
+  return tuple(dict.fromkeys((*_COMMON, *own)))
+
+
+def _by_flag() -> (
+  dict[str, tuple[type[settings_lib.Settings], settings_lib.Setting]]
+):
+  return {
+    setting.flag: (cls, setting)
+    for cls in setting_classes()
+    for setting in settings_lib.fields_of(cls)
+    if setting.flag is not None
+  }
+
+
+def _by_class(
+  values: Mapping[str, Any],
+) -> dict[type[settings_lib.Settings], dict[str, Any]]:
+  """Groups values by name of a flag.
+
+  Raises:
+    settings.SettingsError: If there is no such flag.
+  """
+  grouped: dict[type[settings_lib.Settings], dict[str, Any]] = {}
+  known = _by_flag()
+  for name, value in values.items():
+    if name not in known:
+      raise settings_lib.SettingsError(
+        f'There is no setting {name!r}{_hint(name, known)}. docs/flags.md '
+        'lists all.'
+      )
+    grouped.setdefault(known[name][0], {})[name] = value
+  return grouped
+
+
+def _changed(
+  group: settings_lib.Settings, values: Mapping[str, Any]
+) -> settings_lib.Settings:
+  """Returns settings with some values, by name of their flags."""
+  cls = type(group)
+  with _naming_flags(cls):
+    return settings_lib.with_flags(group, values)
+
+
+def _given(group: settings_lib.Settings) -> dict[str, Any]:
+  """Returns values that are not the default, by name of their flags."""
+  return {
+    setting.flag: value
+    for setting in settings_lib.fields_of(type(group))
+    if setting.flag is not None
+    and (value := getattr(group, setting.name)) != setting.default
+  }
+
+
+@functools.cache
+def _flags_of(cls: type[settings_lib.Settings]) -> tuple[str, ...]:
+  return tuple(
+    setting.flag
+    for setting in settings_lib.fields_of(cls)
+    if setting.flag is not None
+  )
+
+
+def _parsed(arguments: Sequence[str]) -> dict[str, Any]:
+  """Returns values by name of their flag, from arguments of a command.
+
+  Raises:
+    settings.SettingsError: If one is no flag or has no such value.
+  """
+  known = _by_flag()
+  values: dict[str, Any] = {}
+  for argument in arguments:
+    match = re.fullmatch(r'--?(\w+)(?:=(.*))?', argument, re.DOTALL)
+    if match is None:
+      raise settings_lib.SettingsError(
+        f'Expected a flag, --name=value, found {argument!r}.'
+      )
+    name, text = match[1], match[2]
+    if text is None and name not in known and name.startswith('no'):
+      name, text = name.removeprefix('no'), 'false'
+    if name == 'algorithm':
+      values[name] = text
+    elif name in known:
+      value = settings_lib.parse(
+        known[name][1], 'true' if text is None else text
+      )
+      values[name] = value
+    else:
+      raise settings_lib.SettingsError(
+        f'There is no flag --{name}{_hint(name, known)}.'
+      )
+  return values
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+  close = difflib.get_close_matches(name, known, 1)
+  return f' (did you mean {close[0]!r}?)' if close else ''
+
+
+def _same(one: Optional[Sequence[Any]], other: Optional[Sequence[Any]]) -> bool:
+  """Whether two sequences hold the same objects."""
+  missing = object()
+  pairs = itertools.zip_longest(one or (), other or (), fillvalue=missing)
+  return all(a is b for a, b in pairs)
+
+
+@contextlib.contextmanager
+def _naming_flags(cls: type[settings_lib.Settings]):
+  """Makes errors of settings name flags, which are the arguments here."""
+  flags = {s.name: s.flag for s in settings_lib.fields_of(cls)}
+  try:
+    yield
+  except settings_lib.SettingsError as error:
+    raise settings_lib.SettingsError(
+      re.sub(
+        r'`(\w+)`',
+        lambda match: f'`{flags.get(match[1]) or match[1]}`',
+        error.text,
+      )
+    ) from error

@@ -1,0 +1,81 @@
+"""Own Keras models as functional models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tff_fedsa.models import functional
+
+
+def to_functional(
+  models: Sequence[Any], input_shape: tuple[int, int, int], num_classes: int
+) -> list[functional.FunctionalModel]:
+  """Returns own models as functional ones.
+
+  Args:
+    models: Each a `FunctionalModel`; a pair of Keras models (images to
+      features, features to logits); or a Keras model from images to logits,
+      whose last layer is the head. Keras models begin with the weights that
+      they have.
+    input_shape: (height, width, channels) of the data.
+    num_classes: Classes of the data.
+
+  Raises:
+    TypeError: If a model is none of these.
+    ValueError: If a model does not fit the data or the others.
+  """
+  found = [_functional(index, model) for index, model in enumerate(models)]
+  if not found:
+    raise ValueError('Expected at least one model, found none.')
+  for model in found:
+    expected = tuple(input_shape), num_classes, found[0].feature_dim
+    has = tuple(model.input_shape), model.num_classes, model.feature_dim
+    if has != expected:
+      raise ValueError(
+        f'Model {model.name!r}: expected images {expected[0]}, {expected[1]} '
+        f'classes and {expected[2]} features (those of the first model), found '
+        f'images {has[0]}, {has[1]} classes and {has[2]} features.'
+      )
+  return found
+
+
+def _functional(index: int, model: Any) -> functional.FunctionalModel:
+  if isinstance(model, functional.FunctionalModel):
+    return model
+  if isinstance(model, tf.keras.Model):
+    return functional.FunctionalModel.from_keras(
+      _halves(model), name=model.name
+    )
+  if isinstance(model, tuple | list) and len(model) == 2:
+    return functional.FunctionalModel.from_keras(
+      functional.KerasClientModel(*model), name=f'model_{index}'
+    )
+  raise TypeError(
+    f'Model {index}: expected a Keras model, a pair of Keras models (feature '
+    f'extractor, head) or a FunctionalModel, found {type(model).__name__}.'
+  )
+
+
+def _halves(model: tf.keras.Model) -> functional.KerasClientModel:
+  """Cuts a classifier before its last layer."""
+  layer = model.layers[-1] if model.built and model.layers else None
+  features = getattr(layer, 'input', None)
+  if not isinstance(layer, tf.keras.layers.Dense) or features.shape.rank != 2:
+    raise ValueError(
+      f'Model {model.name!r}: expected a built Keras model whose last layer is '
+      'Dense, features [batch, feature_dim] to logits; give a pair of models '
+      '(feature extractor, head) instead.'
+    )
+  if layer.activation is not tf.keras.activations.linear:
+    raise ValueError(
+      f'Model {model.name!r}: expected the last layer {layer.name!r} to give '
+      f'logits, found activation={layer.activation.__name__!r}: leave it out.'
+    )
+  inputs = tf.keras.Input(features.shape[1:])
+  copied = type(layer).from_config(layer.get_config())
+  head = tf.keras.Model(inputs, copied(inputs), name='head')
+  head.set_weights(layer.get_weights())
+  return functional.KerasClientModel(
+    tf.keras.Model(model.inputs, features, name='extractor'), head
+  )

@@ -1,0 +1,340 @@
+"""What a run leaves: numbers, figures, and every client's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import functools
+import html
+from typing import Any, Optional, TYPE_CHECKING
+
+import numpy as np
+import pandas
+
+from tff_fedsa.client import client_state as client_state_lib
+from tff_fedsa.client import client_store
+from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.reporting import feature_space
+from tff_fedsa.reporting import figures as figures_lib
+from tff_fedsa.reporting import summary as summary_lib
+from tff_fedsa.runs import directory as directory_lib
+from tff_fedsa.runs import exporting
+
+if TYPE_CHECKING:
+  import matplotlib.figure
+  import tensorflow as tf
+
+  from tff_fedsa import experiment as experiment_lib
+
+_EXAMPLES_AT_A_TIME = 256
+
+
+class TrainedModel:
+  """The model of a client, or the averaged one, with its classifiers.
+
+  Attributes:
+    name: Name of the architecture.
+    client_id: The client; None for the averaged model.
+    classifiers: Names of those that the method has, e.g. `prototype`, `head`.
+  """
+
+  def __init__(
+    self,
+    experiment: experiment_lib.Experiment,
+    server_model: Any,
+    *,
+    client_id: Optional[int] = None,
+    state: Optional[client_state_lib.ClientState] = None,
+  ):
+    """Initializes `TrainedModel`; `Result.client` makes one."""
+    self.client_id = client_id
+    self._task = experiment.task
+    self._state = state
+    self._server_model = server_model
+    index = 0 if state is None else int(state.architecture)
+    self._model = experiment.models[index]
+    self.name = self._model.name
+
+  @functools.cached_property
+  def keras_model(self) -> tf.keras.Model:
+    """A Keras model; see `exporting.to_keras` for what it takes and gives."""
+    return exporting.to_keras(
+      self._model, self._state, self._server_model, self._task.input_spec
+    )
+
+  @property
+  def classifiers(self) -> list[str]:
+    return [n for n in client_evaluation.CLASSIFIERS if n in self._outputs]
+
+  @property
+  def anchors(self) -> Optional[np.ndarray]:
+    """float32[num_classes, feature_dim]; None for methods without anchors."""
+    anchors = getattr(self._server_model, 'anchors', None)
+    return None if anchors is None else np.asarray(anchors)
+
+  @property
+  def prototypes(self) -> np.ndarray:
+    """The client's own prototypes, float32[num_classes, feature_dim].
+
+    Rows of classes that the client has no example of (`counts`) are zero.
+
+    Raises:
+      AttributeError: For an averaged model.
+    """
+    return np.asarray(self._client_state.prototypes)
+
+  @property
+  def counts(self) -> np.ndarray:
+    """Examples behind each of the client's prototypes, float32[num_classes].
+
+    Raises:
+      AttributeError: For an averaged model.
+    """
+    return np.asarray(self._client_state.counts)
+
+  def predict(
+    self, images: np.ndarray, classifier: Optional[str] = None
+  ) -> np.ndarray:
+    """Returns the class of each image, int64[num_images].
+
+    Args:
+      images: As the data set stores them, in shape and dtype: uint8 or
+        float32[num_images, height, width, channels].
+      classifier: One of `classifiers`; by default the method's main one (the
+        nearest prototype where there are prototypes).
+
+    Raises:
+      ValueError: If images have another shape or dtype, or there is no such
+        classifier.
+    """
+    if classifier is None:
+      classifier = client_evaluation.main_classifier(self.classifiers)
+    if classifier not in self.classifiers:
+      raise ValueError(
+        f'Expected a classifier of {", ".join(self.classifiers)}, found '
+        f'{classifier!r}.'
+      )
+    return self._scores(images, classifier).argmax(axis=1)
+
+  def features(self, images: np.ndarray) -> np.ndarray:
+    """Returns float32[num_images, feature_dim]; takes images as `predict`."""
+    return self._scores(images, 'features')
+
+  def save(self, path: str) -> None:
+    """Writes the Keras model.
+
+    Args:
+      path: A file ending in .keras, which `tf.keras.models.load_model` reads.
+
+    Raises:
+      ValueError: If it ends otherwise.
+    """
+    if not path.endswith('.keras'):
+      raise ValueError(f'Expected a path that ends in .keras, found {path!r}.')
+    self.keras_model.save(path)
+
+  def __repr__(self) -> str:
+    whose = 'averaged' if self.client_id is None else f'client {self.client_id}'
+    return f'<TrainedModel {self.name}, {whose}>'
+
+  @property
+  def _outputs(self) -> list[str]:
+    return list(self.keras_model.output)
+
+  @property
+  def _client_state(self) -> client_state_lib.ClientState:
+    if self._state is None:
+      raise AttributeError('The averaged model is no client: it has no state.')
+    return self._state
+
+  def _scores(self, images: np.ndarray, output: str) -> np.ndarray:
+    spec = self._task.input_spec
+    images = np.asarray(images)
+    found = (images.shape[1:], images.dtype.name)
+    if found != (spec.shape, spec.dtype):
+      raise ValueError(
+        f'Expected images as the data set {self._task.name!r} stores them, '
+        f'{spec.dtype}[num_images, {", ".join(map(str, spec.shape))}], found '
+        f'{images.dtype}{list(images.shape)}.'
+      )
+    cuts = range(0, len(images), _EXAMPLES_AT_A_TIME) or [0]
+    return np.concatenate(
+      [
+        self.keras_model(images[cut : cut + _EXAMPLES_AT_A_TIME])[
+          output
+        ].numpy()
+        for cut in cuts
+      ]
+    )
+
+
+class Result:
+  """A run that is finished, or as far as it got.
+
+  Attributes:
+    experiment: What was run, an `Experiment`.
+    directory: Path of the run's directory; None for a run in memory.
+    status: `finished`, `stopped early`, `interrupted`, …
+    round_num: Rounds done.
+    server_state: Of the last round, a `composer.ServerState`.
+    store: The clients' states, a `client_store.ClientStateStore`.
+    rows: The history, a dict for each evaluated round.
+    per_client: The last evaluation, a dict of counts for each client; empty
+      with the protocol `global`.
+    per_test_set: The last evaluation with the protocol `global`, by test set.
+  """
+
+  def __init__(
+    self,
+    experiment: experiment_lib.Experiment,
+    *,
+    status: str,
+    round_num: int,
+    server_state: Any,
+    store: client_store.ClientStateStore,
+    rows: Sequence[Mapping[str, Any]],
+    per_client: Sequence[Mapping[str, Any]] = (),
+    per_test_set: Optional[Mapping[str, Mapping[str, Any]]] = None,
+    directory: Optional[str] = None,
+  ):
+    """Initializes `Result`; `Experiment.run` and `load_run` make one."""
+    self.experiment = experiment
+    self.status = status
+    self.round_num = round_num
+    self.server_state = server_state
+    self.store = store
+    self.rows = list(rows)
+    self.per_client = list(per_client)
+    self.per_test_set = dict(per_test_set or {})
+    self.directory = directory
+
+  @property
+  def stopped_early(self) -> bool:
+    """Whether patience ended the run."""
+    return self.status == directory_lib.STOPPED_EARLY
+
+  @property
+  def summary(self) -> dict[str, Any]:
+    """Last, best and mean accuracies; see `reporting.summary.summarize`."""
+    return summary_lib.summarize(self.rows)
+
+  @property
+  def history(self) -> pandas.DataFrame:
+    """One row for each evaluated round; docs/metrics.md says the columns."""
+    return pandas.DataFrame(self.rows).set_index('round')
+
+  @property
+  def warnings(self) -> list[str]:
+    """What went wrong without ending the run, in a line each."""
+    lines = []
+    for whose, column, rate in (
+      ("clients'", 'clients_nonfinite', 'client_learning_rate'),
+      ("the server's", 'server_nonfinite', 'learning rate for it'),
+    ):
+      diverged = sum(row.get(column) or 0 for row in self.rows)
+      if diverged:
+        lines.append(
+          f'{whose} training diverged {diverged} times and was left out '
+          f'({column} in the history); try a smaller {rate}'
+        )
+    return lines
+
+  def client(self, client_id: int) -> TrainedModel:
+    """Returns the model of a client; where weights are averaged, the average.
+
+    Args:
+      client_id: In [0, num_clients).
+
+    Raises:
+      IndexError: If there is no such client.
+    """
+    num_clients = self.experiment.task.num_clients
+    if not 0 <= client_id < num_clients:
+      raise IndexError(
+        f'Expected a client in [0, {num_clients}), found {client_id}.'
+      )
+    return TrainedModel(
+      self.experiment,
+      self.server_state.model,
+      client_id=client_id,
+      state=self.store.get(client_id),
+    )
+
+  def averaged(self) -> TrainedModel:
+    """Returns the averaged model.
+
+    Raises:
+      ValueError: If the method does not average weights.
+    """
+    if not self.experiment.process.averages_weights:
+      raise ValueError(
+        f'{self.experiment.algorithm} averages no weights here: use client(i).'
+      )
+    return TrainedModel(self.experiment, self.server_state.model)
+
+  def figures(self) -> dict[str, matplotlib.figure.Figure]:
+    """Returns figures by name: curves, partition, clients, feature space."""
+    task = self.experiment.task
+    architectures = [
+      self.experiment.architecture_of(i) for i in range(task.num_clients)
+    ]
+    title = f'{self.experiment.title} on {task.name}'
+    drawn = {
+      'curves': figures_lib.curves(self.rows, title),
+      'partition': figures_lib.partition(
+        task.class_counts(), task.class_names, architectures
+      ),
+    }
+    if self.per_client:
+      drawn['per_client_accuracy'] = figures_lib.per_client_accuracy(
+        self.per_client, architectures
+      )
+    model = self.server_state.model
+    # Two points at least, or there is nothing to see.
+    if hasattr(model, 'prototypes') and (
+      feature_space.finite_classes(model.prototypes, model.present).sum() > 1
+    ):
+      states = (self.store.get(i) for i in range(task.num_clients))
+      anchors = getattr(model, 'anchors', None)
+      name = 'prototypes' if anchors is None else 'anchors_and_prototypes'
+      drawn[name] = feature_space.draw(
+        anchors,
+        model.prototypes,
+        model.present,
+        task.class_names,
+        [(state.prototypes, state.counts) for state in states],
+      )
+    return drawn
+
+  def __repr__(self) -> str:
+    lines = [self._heading(), summary_lib.to_text(self.summary)]
+    return '\n'.join([*lines, *(f'warning: {line}' for line in self.warnings)])
+
+  def _repr_html_(self) -> str:
+    table = pandas.DataFrame(
+      {
+        name.removeprefix(client_evaluation.GLOBAL_PREFIX): {
+          key: value
+          for key, value in values.items()
+          if not isinstance(value, Mapping)
+        }
+        for name, values in self.summary.items()
+        if isinstance(values, Mapping)
+      }
+    ).T
+    # A table of numbers makes whole numbers floats.
+    table['best_round'] = table['best_round'].astype(int)
+    return ''.join(
+      [
+        f'<p><b>{html.escape(self._heading())}</b></p>',
+        table.to_html(float_format='{:.4f}'.format),
+        *(f'<p>warning: {html.escape(line)}</p>' for line in self.warnings),
+      ]
+    )
+
+  def _heading(self) -> str:
+    task = self.experiment.task
+    where = '' if self.directory is None else f', {self.directory}'
+    return (
+      f'{self.experiment.title} on {task.name}, {task.num_clients} clients: '
+      f'{self.status} after round {self.round_num}{where}'
+    )

@@ -1,0 +1,320 @@
+"""Runs an experiment, in memory or in a directory, and loads it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import csv
+import io
+import os
+from typing import Any, Optional, TYPE_CHECKING
+
+import numpy as np
+
+from tff_fedsa import files
+from tff_fedsa import simulation
+from tff_fedsa.client import client_store
+from tff_fedsa.data import partition as partition_lib
+from tff_fedsa.data import tasks
+from tff_fedsa.execution import devices
+from tff_fedsa.reporting import figures as figures_lib
+from tff_fedsa.runs import checkpoints
+from tff_fedsa.runs import directory as directory_lib
+from tff_fedsa.runs import metrics
+from tff_fedsa.runs import progress as progress_lib
+from tff_fedsa.runs import recorders as recorders_lib
+from tff_fedsa.runs import results
+from tff_fedsa.server import server_model
+
+if TYPE_CHECKING:
+  from tff_fedsa import experiment as experiment_lib
+
+OnRound = Callable[[int, Optional[Mapping[str, Any]]], None]
+
+
+def run_in_memory(
+  experiment: experiment_lib.Experiment,
+  *,
+  progress: bool = True,
+  on_round: OnRound = lambda *_: None,
+) -> results.Result:
+  """Runs an experiment; nothing is written.
+
+  Args:
+    experiment: What to run.
+    progress: Whether to show a progress bar.
+    on_round: See `simulation.run`.
+  """
+  store = client_store.MemoryStore(experiment.initial_state_fn)
+  return _simulate(experiment, store, progress=progress, on_round=on_round)
+
+
+def run_in_directory(
+  experiment: experiment_lib.Experiment,
+  *,
+  progress: bool = True,
+  on_round: OnRound = lambda *_: None,
+  say: Callable[[str], None] = lambda _: None,
+) -> results.Result:
+  """Runs an experiment in its directory, or resumes it there.
+
+  The directory holds what `launch.train` describes.
+
+  Args:
+    experiment: What to run, with the name of its directory.
+    progress: Whether to show a progress bar.
+    on_round: See `simulation.run`.
+    say: Gets lines of text about what is run, to be shown.
+
+  Raises:
+    directory_lib.RunDirectoryError: If the directory can't be written, is owned
+      by another program, or holds a run with other settings or data.
+  """
+  # Mistakes are found before there is a directory.
+  initial_model = experiment.process.initialize().model
+  run = experiment.run_directory
+  with directory_lib.owned(run) as owner:
+    directory_lib.keep_flags(
+      run,
+      experiment.flags(),
+      defaults=experiment.flag_defaults(),
+      free=experiment.free_flags(),
+    )
+    _keep_inputs(run, experiment.task, getattr(initial_model, 'anchors', None))
+    _say_what(experiment, run, say)
+    store = _open_store(experiment, run, say)
+    config = experiment.simulation
+    owner.start(config.total_rounds, config.patience)
+    columns = metrics.COLUMNS
+    if config.protocol == 'global':
+      columns = metrics.GLOBAL_COLUMNS
+    result = _simulate(
+      experiment,
+      store,
+      progress=progress,
+      on_round=on_round,
+      directory=run.path,
+      checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
+      recorders=[
+        recorders_lib.CsvRecorder(run.metrics_csv, columns),
+        recorders_lib.TensorBoardRecorder(run.tensorboard),
+      ],
+    )
+    _write(run, result)
+    owner.finish(result.summary['rounds'], stopped_early=result.stopped_early)
+  return result
+
+
+def load(
+  experiment: experiment_lib.Experiment, round_num: Optional[int] = None
+) -> results.Result:
+  """Loads a checkpoint of a run.
+
+  Args:
+    experiment: The run, with the name of its directory.
+    round_num: Which checkpoint; the latest by default.
+
+  Raises:
+    directory_lib.RunDirectoryError: If the run has no checkpoint.
+    checkpoints.CheckpointError: If the checkpoint is damaged.
+    ValueError: If it is of other models.
+  """
+  run = experiment.run_directory
+  store = client_store.MemoryStore(experiment.initial_state_fn)
+  # Made if it is missing, but for readers nothing is.
+  checkpoint = None
+  if os.path.isdir(run.checkpoints):
+    checkpoint = checkpoints.CheckpointManager(run.checkpoints).restore(
+      experiment.process.initialize(), store, round_num
+    )
+  if checkpoint is None:
+    raise directory_lib.RunDirectoryError(
+      f'The run at {run.path!r} has no checkpoint yet.'
+    )
+  experiment.check_states(store)
+  status = directory_lib.read_status(run)
+  per_client, per_test_set = _read_counts(run, checkpoint.round_num, status)
+  return results.Result(
+    experiment,
+    status=status.state,
+    round_num=checkpoint.round_num,
+    server_state=checkpoint.server_state,
+    store=store,
+    rows=checkpoint.history,
+    per_client=per_client,
+    per_test_set=per_test_set,
+    directory=run.path,
+  )
+
+
+def _simulate(
+  experiment: experiment_lib.Experiment,
+  store: client_store.ClientStateStore,
+  *,
+  progress: bool,
+  on_round: OnRound,
+  recorders: Sequence[recorders_lib.Recorder] = (),
+  directory: Optional[str] = None,
+  **options: Any,
+) -> results.Result:
+  process, config = experiment.process, experiment.simulation
+  initial_model = process.initialize().model
+  checked = False
+  with contextlib.ExitStack() as stack:
+    bar = stack.enter_context(
+      progress_lib.Bar(config.total_rounds, enabled=progress)
+    )
+    for recorder in recorders:
+      stack.callback(recorder.close)
+
+    def after_round(round_num: int, row: Optional[Mapping[str, Any]]) -> None:
+      nonlocal checked
+      if not checked:
+        experiment.check_states(store)
+        checked = True
+      bar.update(round_num, row)
+      on_round(round_num, row)
+
+    simulated = simulation.run(
+      process,
+      experiment.evaluate,
+      experiment.task,
+      store,
+      config,
+      server_metrics_fn=server_model.build_server_metrics_fn(initial_model),
+      recorders=recorders,
+      on_round=after_round,
+      **options,
+    )
+  status = directory_lib.FINISHED
+  if simulated.stopped_early:
+    status = directory_lib.STOPPED_EARLY
+  return results.Result(
+    experiment,
+    status=status,
+    round_num=simulated.history[-1]['round'],
+    server_state=simulated.server_state,
+    store=store,
+    rows=simulated.history,
+    per_client=simulated.per_client,
+    per_test_set=simulated.per_test_set,
+    directory=directory,
+  )
+
+
+def _say_what(
+  experiment: experiment_lib.Experiment,
+  run: directory_lib.RunDirectory,
+  say: Callable[[str], None],
+) -> None:
+  runtime = experiment.runtime.runtime
+  found = f'; {devices.detect()}' if runtime == 'in_process' else ''
+  say(f'runtime: {runtime}{found}')
+  say(tasks.report(experiment.task, batch_size=experiment.local.batch_size))
+  models = [f'{m.name} ({m.num_trainable:,})' for m in experiment.models]
+  say(f'models: {", ".join(models)}')
+  say(f'run directory: {run.path}')
+
+
+def _open_store(
+  experiment: experiment_lib.Experiment,
+  run: directory_lib.RunDirectory,
+  say: Callable[[str], None],
+) -> client_store.ClientStateStore:
+  """Returns where client states live, and says how large they are."""
+  initial_state_fn = experiment.initial_state_fn
+  num_bytes = client_store.population_bytes(
+    initial_state_fn, experiment.task.num_clients, len(experiment.models)
+  )
+  on_disk = experiment.store.keeps_on_disk(num_bytes)
+  where = run.client_states if on_disk else 'in memory'
+  say(f'client states: {num_bytes / 1e9:.3f} GB, {where}')
+  if on_disk:
+    return client_store.DiskStore(initial_state_fn, run.client_states)
+  return client_store.MemoryStore(initial_state_fn)
+
+
+def _keep_inputs(
+  run: directory_lib.RunDirectory,
+  task: tasks.FederatedTask,
+  anchors: Optional[np.ndarray],
+) -> None:
+  """Writes partition and anchors, or checks them against those of the run."""
+  if task.partition is not None:
+    if os.path.exists(run.partition_npz):
+      kept = partition_lib.load(run.partition_npz)
+      pairs = zip(
+        kept.train + kept.test,
+        task.partition.train + task.partition.test,
+        strict=False,
+      )
+      if kept.num_clients != task.num_clients or not all(
+        np.array_equal(before, now) for before, now in pairs
+      ):
+        raise directory_lib.RunDirectoryError(
+          f'The data give another partition than {run.partition_npz!r}: the '
+          'run was started with other data. Use another --experiment_name.'
+        )
+    else:
+      task.partition.save(run.partition_npz)
+  if anchors is not None:
+    np.save(run.anchors_npy, anchors, allow_pickle=False)
+
+
+def _write(run: directory_lib.RunDirectory, result: results.Result) -> None:
+  """Writes what a finished run leaves beside its rows and checkpoints."""
+  if result.per_test_set:
+    _write_counts(
+      run.per_test_set_csv,
+      [{'test_set': name, **c} for name, c in result.per_test_set.items()],
+    )
+  else:
+    architecture_of = result.experiment.architecture_of
+    _write_counts(
+      run.per_client_csv,
+      [
+        {'client': i, 'architecture': architecture_of(i), **counts}
+        for i, counts in enumerate(result.per_client)
+      ],
+    )
+  for name, figure in result.figures().items():
+    figures_lib.save(figure, os.path.join(run.figures, f'{name}.png'))
+  files.write_json(run.summary_json, result.summary)
+
+
+def _write_counts(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
+  text = io.StringIO(newline='')
+  writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  files.write_bytes(path, text.getvalue().encode())
+
+
+def _read_counts(
+  run: directory_lib.RunDirectory,
+  round_num: int,
+  status: directory_lib.Status,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+  """Returns counts by client and by test set, if they are of this round."""
+  if not status.is_over or status.round_num != round_num:
+    return [], {}
+  per_client, per_test_set = [], {}
+  if os.path.exists(run.per_client_csv):
+    for row in _read_rows(run.per_client_csv):
+      per_client.append(
+        {
+          n: int(v)
+          for n, v in row.items()
+          if n not in ('client', 'architecture')
+        }
+      )
+  if os.path.exists(run.per_test_set_csv):
+    for row in _read_rows(run.per_test_set_csv):
+      name = row.pop('test_set')
+      per_test_set[name] = {n: int(v) for n, v in row.items()}
+  return per_client, per_test_set
+
+
+def _read_rows(path: str) -> list[dict[str, str]]:
+  with open(path, newline='', encoding='utf-8') as file:
+    return list(csv.DictReader(file))
