@@ -366,6 +366,49 @@ def to_flags(obj: Settings) -> dict[str, Any]:
   }
 
 
+def with_flags(obj: _S, values: Mapping[str, Any]) -> _S:
+  """Returns settings with some values changed.
+
+  Args:
+    obj: The settings.
+    values: Flag -> value, as absl parses it or as the field takes it.
+
+  Raises:
+    SettingsError: If a value is malformed, unknown or out of range.
+  """
+  return dataclasses.replace(
+    obj,
+    **{
+      setting.name: _from_flag(setting, values[setting.flag])
+      for setting in fields_of(type(obj))
+      if setting.flag in values
+    },
+  )
+
+
+def parse(setting: Setting, text: str) -> Any:
+  """Returns the value of a flag that is written as text.
+
+  Raises:
+    SettingsError: If the text is no such value.
+  """
+  if setting.type in (tuple, dict):
+    return text.split(',') if text else []
+  if setting.type is bool:
+    known = {'true': True, '1': True, 'false': False, '0': False}
+    if text.lower() in known:
+      return known[text.lower()]
+  else:
+    try:
+      return setting.type(text)
+    except ValueError:
+      pass
+  raise SettingsError(
+    f'Expected `{setting.name}` to be of type {setting.type.__name__}, found '
+    f'{text!r}.'
+  )
+
+
 def in_flags(cls: type[Settings], text: str) -> str:
   """Returns a text with `field` in backquotes replaced by its --flag."""
   flags = {s.name: s.flag for s in fields_of(cls) if s.flag is not None}
@@ -467,4 +510,5 @@ def _to_flag(setting, value):
       f'{key}{setting.pairs.separator}{item}'
       for key, item in (value or {}).items()
     ]
-  return value
+  # 1 is as good as 1.0, and an integer of NumPy as good as one of Python.
+  return value if value is None else setting.type(value)
