@@ -14,8 +14,8 @@ from absl import app
 from absl import flags
 
 from launch import errors
-from launch import loading
 from launch import runner
+from tff_fedsa import experiment
 
 _RUN_DIR = flags.DEFINE_string(
   'run_dir', None, 'Directory of the run, as launch.train printed it.'
@@ -41,11 +41,11 @@ def evaluate() -> None:
   from tff_fedsa.evaluation import client_evaluation
   from tff_fedsa.evaluation import global_evaluation
 
-  loaded = loading.load(_RUN_DIR.value, _ROUND.value)
+  loaded = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   run, task = loaded.experiment, loaded.experiment.task
   model = loaded.server_state.model
-  print(f'{loaded.run.path}, round {loaded.round_num}')
-  if run.protocol == 'global':
+  print(f'{loaded.directory}, round {loaded.round_num}')
+  if run.simulation.protocol == 'global':
     per_test_set = global_evaluation.evaluate_test_sets(
       run.evaluate, model, task.global_test()
     )

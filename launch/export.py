@@ -24,8 +24,8 @@ from absl import app
 from absl import flags
 
 from launch import errors
-from launch import loading
 from launch import runner
+from tff_fedsa import experiment
 from tff_fedsa.runs import directory
 
 _RUN_DIR = flags.DEFINE_string(
@@ -59,38 +59,29 @@ def main(argv: Sequence[str]) -> None:
 
 def export() -> None:
   """Writes the model that the flags name."""
-  from tff_fedsa.runs import exporting  # Slow to import: not for --help.
-
   client = _CLIENT.value
   name = 'averaged' if client is None else f'client_{client}'
   path = _OUTPUT.value or os.path.join(_RUN_DIR.value, f'{name}.keras')
   if not path.endswith('.keras'):
     raise ValueError(f'Expected --output to end in .keras, found {path!r}.')
-  loaded = loading.load(_RUN_DIR.value, _ROUND.value)
-  task = loaded.experiment.task
-  if loaded.experiment.process.averages_weights:
+  result = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
+  task = result.experiment.task
+  if result.experiment.process.averages_weights:
     if client is not None:
       raise directory.RunDirectoryError(
         'All clients of this run have the averaged model: leave out --client.'
       )
-    described, index, state = 'the averaged model', 0, None
+    described, model = 'the averaged model', result.averaged()
   elif client is None or client >= task.num_clients:
     raise directory.RunDirectoryError(
       f'Expected --client in [0, {task.num_clients}), found {client}.'
     )
   else:
-    state = loaded.store.get(client)
-    described, index = f'client {client}', int(state.architecture)
-  keras_model = exporting.to_keras(
-    loaded.experiment.models[index],
-    state,
-    loaded.server_state.model,
-    task.input_spec,
-  )
-  keras_model.save(path)
+    described, model = f'client {client}', result.client(client)
+  model.save(path)
   print(
-    f'wrote {path}: {described} ({keras_model.name}) after round '
-    f'{loaded.round_num}, classes {", ".join(task.class_names[:10])}'
+    f'wrote {path}: {described} ({model.name}) after round '
+    f'{result.round_num}, classes {", ".join(task.class_names[:10])}'
     + (', …' if task.num_classes > 10 else '')
   )
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   with errors.reported():
-    show(_EXPERIMENT.task_spec, _OUTPUT_DIR.value, _MAX_ROWS.value)
+    show(_EXPERIMENT.task_spec(), _OUTPUT_DIR.value, _MAX_ROWS.value)
 
 
 def show(

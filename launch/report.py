@@ -160,47 +160,35 @@ def _groups(directories: Sequence[str]) -> list[Any]:
 
 
 def _settings() -> _Settings:
-  """Reads off the flags of launch.train what `_Settings` says."""
-  from flags import run_flags
+  """Reads off the flags of an experiment what `_Settings` says."""
+  from tff_fedsa import experiment
   from tff_fedsa import settings
   from tff_fedsa.data import task_spec
 
-  task = settings.to_flags(task_spec.TaskSpec())
-  defaults = _defaults()
+  task = {setting.flag for setting in settings.fields_of(task_spec.TaskSpec)}
+  free = {*experiment.Experiment.free_flags()} - {'total_rounds'}
   # Of a partition, its content counts.
   same = {*task, 'protocol', 'total_rounds', 'clients_per_round'}
   same |= {'rounds_per_evaluation'}
-  same &= set(defaults)
-  same -= {*run_flags.FREE_WHEN_RESUMING} - {'total_rounds'}
-  same -= {'partition_seed', 'partition_file'}
-  ignored = {*run_flags.FREE_WHEN_RESUMING, 'runtime', 'intra_op_threads'}
-  ignored |= {'client_states', 'partition_file'}
+  same -= {*free, 'partition_seed', 'partition_file'}
+  ignored = {*free, 'runtime', 'intra_op_threads', 'partition_file'}
+  defaults = experiment.Experiment.flag_defaults()
   return _Settings(
-    {name: text for name, text in defaults.items() if text is not None},
+    {
+      name: directory.text(value)
+      for name, value in defaults.items()
+      if value is not None
+    },
     sorted(same),
-    sorted(ignored - {'total_rounds'}),
+    sorted(ignored),
   )
-
-
-def _defaults() -> dict[str, Any]:
-  """Returns flags of launch.train with their defaults."""
-  from launch import experiment
-
-  before = set(flags.FLAGS)
-  experiment.ExperimentFlags()
-  defaults = {}
-  for name in set(flags.FLAGS) - before:
-    default = flags.FLAGS[name].default
-    defaults[name] = None if default is None else directory.text(default)
-    delattr(flags.FLAGS, name)
-  return defaults
 
 
 def _space(group: Any) -> Any:
   """Draws the feature space of the first finished run, if there is one."""
   import numpy as np
 
-  from launch import loading
+  from tff_fedsa import experiment
   from tff_fedsa.reporting import comparison_figures
   from tff_fedsa.reporting import feature_space
 
@@ -211,30 +199,30 @@ def _space(group: Any) -> Any:
   if not os.path.isdir(directory.open_existing(run.path).checkpoints):
     print(f'no checkpoint in {run.path}: no feature space', file=sys.stderr)
     return None
-  with loading.loaded(run.path) as loaded:
-    task, model = loaded.experiment.task, loaded.server_state.model
-    shape = task.num_classes, loaded.experiment.models[0].feature_dim
-    features = [
-      _features(loaded, client_id)
-      for client_id in range(min(_FEATURES.value, task.num_clients))
-    ]
-    states = [loaded.store.get(i) for i in range(task.num_clients)]
-    prototypes = getattr(model, 'prototypes', np.zeros(shape, np.float32))
-    present = getattr(model, 'present', np.zeros(shape[0], bool))
-    try:
-      return feature_space.draw(
-        getattr(model, 'anchors', None),
-        np.asarray(prototypes),
-        np.asarray(present),
-        task.class_names,
-        [(state.prototypes, state.counts) for state in states],
-        features=features,
-        projection=_PROJECTION.value,
-        title=f'{group.name}, seed {run.seed}, round {loaded.round_num}',
-      )
-    except ValueError as error:
-      print(f'{run.path}: no feature space: {error}', file=sys.stderr)
-      return None
+  loaded = experiment.load_run(run.path)
+  task, model = loaded.experiment.task, loaded.server_state.model
+  shape = task.num_classes, loaded.experiment.models[0].feature_dim
+  features = [
+    _features(loaded, client_id)
+    for client_id in range(min(_FEATURES.value, task.num_clients))
+  ]
+  states = [loaded.store.get(i) for i in range(task.num_clients)]
+  prototypes = getattr(model, 'prototypes', np.zeros(shape, np.float32))
+  present = getattr(model, 'present', np.zeros(shape[0], bool))
+  try:
+    return feature_space.draw(
+      getattr(model, 'anchors', None),
+      np.asarray(prototypes),
+      np.asarray(present),
+      task.class_names,
+      [(state.prototypes, state.counts) for state in states],
+      features=features,
+      projection=_PROJECTION.value,
+      title=f'{group.name}, seed {run.seed}, round {loaded.round_num}',
+    )
+  except ValueError as error:
+    print(f'{run.path}: no feature space: {error}', file=sys.stderr)
+    return None
 
 
 def _features(loaded: Any, client_id: int) -> tuple[Any, Any]:

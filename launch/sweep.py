@@ -29,6 +29,7 @@ from launch import errors
 from launch import experiment
 from launch import runner
 from launch import sweep_runs
+from tff_fedsa import experiment as experiment_lib
 from tff_fedsa.runs import directory
 from tff_fedsa.runs import presets
 from tff_fedsa.sweeps import record
@@ -156,13 +157,13 @@ def plan(
         _refuse_own({**content.flags, **own})
         _parse(arguments)
         # A method without anchors has no seed of anchors.
-        ignored = _EXPERIMENT.algorithm_flags.ignored()
+        ignored = _EXPERIMENT.build().ignored_flags()
         seeds = {n: seed for n in content.seed_flags if n not in ignored}
         arguments += values.arguments(seeds)
         _parse(arguments)
-        _EXPERIMENT.check()
-        path = _EXPERIMENT.run_dir_flags.build('')
-        runs.append(record.Run(variant, seed, path, arguments, _status(path)))
+        built = _EXPERIMENT.build()
+        path, status = built.run_directory.path, _status(built)
+        runs.append(record.Run(variant, seed, path, arguments, status))
       except (ValueError, flags.Error, values.SweepError) as error:
         # The seed makes no difference to most.
         mistakes.setdefault(str(error), f'{variant}, seed {seed}')
@@ -190,33 +191,36 @@ def _refuse_own(given: Mapping[str, Any]) -> None:
       )
 
 
-def _status(path: str) -> str:
-  """Returns how far the run of the parsed flags is.
+def _status(planned: experiment_lib.Experiment) -> str:
+  """Returns how far a run is.
 
   Raises:
     SweepError: If there is one with other flags.
   """
-  run = directory.RunDirectory(path, flags.FLAGS['directory_layout'].value)
+  run = planned.run_directory
   status = directory.read_status(run)
   if status.state == directory.NOT_STARTED:
     return record.WAITING
-  now = _EXPERIMENT.values()
   different = directory.differing(
-    directory.read_flags(run), now, **experiment.comparison()
+    directory.read_flags(run),
+    planned.flags(),
+    defaults=planned.flag_defaults(),
+    free=planned.free_flags(),
   )
-  total_rounds, done = now['total_rounds'], status.round_num
+  total_rounds = planned.simulation.total_rounds
+  done = status.round_num
   if done > total_rounds:
     different.append(f'--total_rounds: {done} there, {total_rounds} now')
   if different:
     raise values.SweepError(
-      f'{path!r} holds a run with other flags:\n  '
+      f'{run.path!r} holds a run with other flags:\n  '
       + '\n  '.join(different)
       + '\nGive the sweep another name, or another --root_output_dir, or '
       'remove that run.'
     )
   if status.state == directory.RUNNING:
     return directory.RUNNING
-  is_done = status.fulfils(total_rounds, now['patience'])
+  is_done = status.fulfils(total_rounds, planned.simulation.patience)
   return directory.FINISHED if is_done else directory.INTERRUPTED
 
 

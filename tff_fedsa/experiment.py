@@ -316,6 +316,10 @@ class Experiment:
   @functools.cached_property
   def process(self) -> composer.StatefulProcess:
     """The process of the method; see `composer`."""
+    with _naming_flags(type(self.config)):
+      return self._build_process()
+
+  def _build_process(self) -> composer.StatefulProcess:
     return registry.build(
       self.algorithm,
       self.models,

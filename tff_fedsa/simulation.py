@@ -8,7 +8,6 @@ import time
 import types
 from typing import Annotated, Any, NamedTuple, Optional
 
-from absl import logging
 from etils import epy
 import numpy as np
 
@@ -16,6 +15,7 @@ from tff_fedsa import settings
 from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
+  from absl import logging
   import tensorflow_federated as tff
 
   from tff_fedsa import composer

@@ -234,7 +234,7 @@ class Result:
       if diverged:
         lines.append(
           f'{whose} training diverged {diverged} times and was left out '
-          f'({column} in the history); try a smaller {rate}'
+          f'({column} in metrics.csv); try a smaller {rate}'
         )
     return lines
 

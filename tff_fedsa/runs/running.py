@@ -14,6 +14,7 @@ import numpy as np
 from tff_fedsa import files
 from tff_fedsa import simulation
 from tff_fedsa.client import client_store
+from tff_fedsa.data import own_data
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import tasks
 from tff_fedsa.execution import devices
@@ -239,7 +240,7 @@ def _keep_inputs(
   task: tasks.FederatedTask,
   anchors: Optional[np.ndarray],
 ) -> None:
-  """Writes partition and anchors, or checks them against those of the run."""
+  """Records data and anchors, or checks data against those of the run."""
   if task.partition is not None:
     if os.path.exists(run.partition_npz):
       kept = partition_lib.load(run.partition_npz)
@@ -257,6 +258,19 @@ def _keep_inputs(
         )
     else:
       task.partition.save(run.partition_npz)
+  else:
+    found = {
+      'name': task.name,
+      'num_clients': task.num_clients,
+      'sha256': own_data.digest(task),
+    }
+    if not os.path.exists(run.data_json):
+      files.write_json(run.data_json, found)
+    elif files.read_json(run.data_json) != found:
+      raise directory_lib.RunDirectoryError(
+        f'The data are not those of {run.data_json!r}: the run was started '
+        'with other data. Use another directory.'
+      )
   if anchors is not None:
     np.save(run.anchors_npy, anchors, allow_pickle=False)
 
