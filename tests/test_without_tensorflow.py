@@ -6,13 +6,13 @@ import textwrap
 
 _PROGRAM = textwrap.dedent("""
   import sys
-  from flags import run_flags
+  from tff_fedsa import experiment
   from tff_fedsa import settings
   from tff_fedsa.models import families
   from tff_fedsa.algorithms import registry
-  methods = [method.config for method in registry.methods()]
-  assert len(methods) == len(registry.NAMES)
-  for cls in (*run_flags.SETTINGS, *methods):
+  classes = experiment.setting_classes()
+  assert len(classes) > len(registry.NAMES)
+  for cls in classes:
     settings.fields_of(cls)
     cls()
   assert families.members('HtM10')

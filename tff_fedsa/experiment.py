@@ -364,26 +364,6 @@ class Experiment:
     """Returns the name of a client's architecture."""
     return self.models[client_id % len(self.models)].name
 
-  def check_states(self, store: Any) -> None:
-    """Checks that client states of a checkpoint are those of these models.
-
-    Args:
-      store: The restored `ClientStateStore`.
-
-    Raises:
-      ValueError: If they are not: an own architecture was edited.
-    """
-    one_of_each = {i % len(self.models): i for i in store.client_ids()}
-    for client_id in one_of_each.values():
-      before = store.get(client_id).weights.size
-      now = self.initial_state_fn(client_id).weights.size
-      if before != now:
-        raise ValueError(
-          f'Client {client_id} has {before:,} weights in the checkpoint, '
-          f'{self.architecture_of(client_id)!r} has {now:,}: the architecture '
-          'has changed since. Restore it, or use another --experiment_name.'
-        )
-
   def run(
     self,
     directory: Optional[str | os.PathLike[str]] = None,

@@ -37,7 +37,7 @@ def built(monkeypatch):
 
 @pytest.mark.parametrize('name', registry.NAMES)
 def test_defaults_are_those_of_the_library(parse, built, name):
-  _ = parse(f'--algorithm={name}').process
+  _ = parse(f'--algorithm={name}').build().process
   assert built['name'] == name
   assert built['config'] == registry.get(name).config()
   assert built['class_means'] == prototypes.ClassMeanConfig()
@@ -46,15 +46,19 @@ def test_defaults_are_those_of_the_library(parse, built, name):
 
 
 def test_flags_reach_the_builder(parse, built):
-  _ = parse(
-    '--algorithm=fedtgp',
-    '--fedtgp_lambda=2',
-    '--fedtgp_server_epochs=3',
-    '--fedtgp_max_margin=4',
-    '--fedtgp_reference_order',
-    '--client_learning_rate=0.5',
-    '--model_seed=6',
-  ).process
+  _ = (
+    parse(
+      '--algorithm=fedtgp',
+      '--fedtgp_lambda=2',
+      '--fedtgp_server_epochs=3',
+      '--fedtgp_max_margin=4',
+      '--fedtgp_reference_order',
+      '--client_learning_rate=0.5',
+      '--model_seed=6',
+    )
+    .build()
+    .process
+  )
   assert built['config'] == fedtgp.FedTGPConfig(
     lambda_=2, server_epochs=3, max_margin=4, reference_order=True
   )
@@ -68,14 +72,15 @@ def test_weights_are_averaged_in_protocol_global(parse, built):
   defined = parse(
     '--protocol=global', '--test_set=per_domain', '--model_seed=6'
   )
-  _ = defined.process
+  _ = defined.build().process
   np.testing.assert_array_equal(
-    built['averaging'].initial_weights, defined.models[0].initial_weights(6)
+    built['averaging'].initial_weights,
+    defined.build().models[0].initial_weights(6),
   )
 
 
 def test_they_are_not_in_protocol_personal(parse, built):
-  _ = parse('--algorithm=fedprox', '--fedprox_mu=0.5').process
+  _ = parse('--algorithm=fedprox', '--fedprox_mu=0.5').build().process
   assert built['averaging'] is None and built['config'].mu == 0.5
 
 
@@ -92,9 +97,9 @@ def test_they_are_not_in_protocol_personal(parse, built):
 def test_what_does_not_fit_averaging_is_refused(parse, arguments, message):
   defined = parse(*arguments)
   with pytest.raises(flags.IllegalFlagValueError, match=message):
-    defined.check()
+    defined.build()
   with pytest.raises(flags.IllegalFlagValueError, match=message):
-    _ = defined.task
+    _ = defined.build().task
 
 
 @pytest.mark.parametrize(
@@ -104,27 +109,31 @@ def test_what_does_not_fit_averaging_is_refused(parse, arguments, message):
 def test_averaging_needs_one_architecture(parse, arguments):
   defined = parse(*arguments, '--family=digits3')
   with pytest.raises(ValueError, match='found 3: digits_mlp, digits_cnn'):
-    _ = defined.process
+    _ = defined.build().process
 
 
 def test_fedpcl_is_built_for_the_clients_of_a_round(parse, built):
-  _ = parse('--algorithm=fedpcl', '--clients_per_round=3').process
+  _ = parse('--algorithm=fedpcl', '--clients_per_round=3').build().process
   assert built['max_participants'] == 3
 
 
 def test_flags_of_shared_models_reach_the_builder(parse, built):
-  _ = parse(
-    '--algorithm=fedkd',
-    '--fedkd_shared_model=digits_cnn',
-    '--fedkd_shared_learning_rate=0.5',
-    '--fedkd_energy_start=0.25',
-    '--fedkd_energy_end=0.75',
-    '--fedkd_energy_rounds=7',
-    '--fedkd_clip_norm=0',
-    '--fedkd_weighting=clients',
-    '--fedkd_reference_compression',
-    '--model_seed=6',
-  ).process
+  _ = (
+    parse(
+      '--algorithm=fedkd',
+      '--fedkd_shared_model=digits_cnn',
+      '--fedkd_shared_learning_rate=0.5',
+      '--fedkd_energy_start=0.25',
+      '--fedkd_energy_end=0.75',
+      '--fedkd_energy_rounds=7',
+      '--fedkd_clip_norm=0',
+      '--fedkd_weighting=clients',
+      '--fedkd_reference_compression',
+      '--model_seed=6',
+    )
+    .build()
+    .process
+  )
   expected = {
     'shared_model': 'digits_cnn',
     'shared_learning_rate': 0.5,
@@ -142,7 +151,7 @@ def test_flags_of_shared_models_reach_the_builder(parse, built):
 
 def test_the_servers_rate_may_differ(parse, built):
   rate = '--fedtgp_server_learning_rate=0.25'
-  _ = parse('--algorithm=fedtgp', rate).process
+  _ = parse('--algorithm=fedtgp', rate).build().process
   assert built['config'].server_learning_rate == 0.25
 
 
@@ -165,13 +174,13 @@ def test_flags_of_other_methods_are_refused(parse, arguments, message):
   defined = parse(*arguments)
   because = f'{message}.* would be ignored: --algorithm='
   with pytest.raises(flags.IllegalFlagValueError, match=because):
-    _ = defined.process
+    _ = defined.build().process
 
 
 def test_anchors_come_from_a_file(parse, built, tmp_path):
   path = tmp_path / 'anchors.npy'
   np.save(path, np.eye(10, 8, dtype=np.float32))
-  _ = parse(f'--anchor_file={path}').process
+  _ = parse(f'--anchor_file={path}').build().process
   found = built['config'].initial_anchors(10, 8)
   np.testing.assert_array_equal(found, np.eye(10, 8))
 
@@ -179,17 +188,16 @@ def test_anchors_come_from_a_file(parse, built, tmp_path):
 def test_a_wrong_anchor_file_is_named(parse, tmp_path):
   path = tmp_path / 'anchors.npy'
   with pytest.raises(FileNotFoundError, match='no anchor_file=.*anchors.npy'):
-    _ = parse(f'--anchor_file={path}').process
+    _ = parse(f'--anchor_file={path}').build().process
   path.write_text('not numbers')
   with pytest.raises(
     flags.IllegalFlagValueError, match='--anchor_file=.* is not a .npy file'
   ):
-    _ = parse(f'--anchor_file={path}').process
+    _ = parse(f'--anchor_file={path}').build().process
 
 
 def test_runs_are_named_after_the_algorithm(parse):
   defined = parse('--algorithm=fedgh')
-  build = defined.run_dir_flags.build
-  assert build(defined.algorithm_flags.name) == 'runs/fedgh'
+  assert defined.build().run_directory.path == 'runs/fedgh'
   defined = parse('--algorithm=fedgh', '--experiment_name=mine')
-  assert build(defined.algorithm_flags.name) == 'runs/mine'
+  assert defined.build().run_directory.path == 'runs/mine'

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from flags import generator
-from flags import run_flags
 from launch import experiment
+from tff_fedsa import experiment as experiment_lib
 from tff_fedsa import settings
-from tff_fedsa.algorithms import registry
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import datasets
 from tff_fedsa.data import partition
@@ -51,10 +50,7 @@ def _is_ours(architecture):
   return build_fn.__module__.startswith('tff_fedsa')
 
 
-@pytest.mark.parametrize(
-  'cls',
-  [*run_flags.SETTINGS, *(method.config for method in registry.methods())],
-)
+@pytest.mark.parametrize('cls', experiment_lib.setting_classes())
 def test_defaults_and_bounds_are_those_of_the_library(define, cls):
   parse = define(functools.partial(generator.SettingsFlags, cls))
   group = parse()
@@ -73,7 +69,7 @@ def test_images_are_cached_where_caches_are(parse, monkeypatch, tmp_path):
   def cache_dir(*arguments):
     flags.FLAGS.unparse_flags()
     defined = parse('--dataset=cifar10', *arguments)
-    return defined._task_flags.build().cache_directory()
+    return defined.task_spec().cache_directory()
 
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   assert cache_dir() == str(tmp_path / 'tff_fedsa')
@@ -100,10 +96,7 @@ def test_presets_parse_and_hold_only_differences(parse, preset):
         name = name[2:]
       assert flags.FLAGS[name].value != before[name], line
   assert _flag('experiment_name').value == preset.removesuffix('.flags')
-  defined._task_flags.build()
-  defined._optimizer_flags.build()
-  defined.simulation_flags.build()
-  families.members(_flag('family').value)
+  defined.build()
 
 
 def test_reference_preset_is_the_reference_in_every_choice(parse):
@@ -154,7 +147,7 @@ def test_reference_preset_is_the_reference_in_every_choice(parse):
 def test_vain_optimizer_flags_are_refused(parse, arguments, message):
   defined = parse(*arguments)
   with pytest.raises(flags.IllegalFlagValueError, match=message):
-    defined._optimizer_flags.build()
+    defined.build()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +193,7 @@ def test_vain_optimizer_flags_are_refused(parse, arguments, message):
 def test_vain_task_flags_are_refused(parse, arguments, message):
   defined = parse(*arguments)
   with pytest.raises(flags.IllegalFlagValueError, match=message):
-    defined._task_flags.build()
+    defined.task_spec()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +206,6 @@ def test_vain_task_flags_are_refused(parse, arguments, message):
     '--anchor_decay=1.5',
     '--client_learning_rate=-0.1',
     '--remainder=cut',
-    '--experiment_name=a/b',
     '--total_rounds=0',
   ],
 )
@@ -224,11 +216,17 @@ def test_values_out_of_range_are_refused(parse, argument):
     parse(argument)
 
 
+@pytest.mark.parametrize('name', ['a/b', '..'])
+def test_names_that_are_no_directories_are_refused(parse, name):
+  with pytest.raises(flags.IllegalFlagValueError, match='--experiment_name'):
+    parse(f'--experiment_name={name}').build()
+
+
 @pytest.mark.parametrize(
   'name', ['sgd', 'momentum', 'adagrad', 'rmsprop', 'adam', 'adamw', 'yogi']
 )
 def test_every_optimizer_is_built(parse, name):
-  optimizer = parse(f'--client_optimizer={name}')._optimizer_flags.build()
+  optimizer = parse(f'--client_optimizer={name}').build().optimizer_config
   assert isinstance(optimizer.build(), local_optimizer.LocalOptimizer)
 
 
@@ -248,7 +246,7 @@ def test_schedules_by_hand(parse, kind, expected):
   ]
   if kind != 'cosine':
     arguments.append('--client_learning_rate_decay_factor=0.5')
-  learning_rate_fn = parse(*arguments)._optimizer_flags.build().learning_rate_at
+  learning_rate_fn = parse(*arguments).build().optimizer_config.learning_rate_at
   found = [float(learning_rate_fn(np.float32(r))) for r in (0, 1, 2, 4)]
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -278,9 +276,12 @@ def test_own_architectures_are_imported(parse, tmp_path, monkeypatch):
     '--family=test_own,digits_mlp',
     '--feature_dim=4',
   )
-  assert [model.name for model in defined.models] == ['test_own', 'digits_mlp']
+  assert [model.name for model in defined.build().models] == [
+    'test_own',
+    'digits_mlp',
+  ]
   defined = parse('--architecture_modules=not_there')
   with pytest.raises(
     flags.IllegalFlagValueError, match="no module 'not_there'"
   ):
-    defined.check()
+    defined.build()

@@ -47,8 +47,7 @@ def test_presets_hold_only_differences(parse, path):
   if file != 'common.flags':
     assert (flags.FLAGS['protocol'].value == 'global') == (folder == 'fedhpro')
   # All flags together, names of architectures too.
-  defined.check()
-  defined.simulation_flags.build()
+  defined.build()
 
 
 def test_every_published_experiment_has_a_small_twin():
@@ -85,9 +84,9 @@ def test_small_twins_have_a_task(parse, data_dirs, path):
   )
   defined = parse(f'--flagfile={path}', '--data_cache_dir=none', where)
   with tfds.testing.mock_data(num_examples=400):
-    task = defined.task
+    task = defined.build().task
   assert task.class_counts().sum(axis=1).min() > 0
-  if defined.protocol == 'global':
+  if flags.FLAGS['protocol'].value == 'global':
     tests = task.global_test()
     assert all(len(test['y']) for test in tests.values())
     assert len(tests) == (4 if dataset == 'office_caltech10' else 1)

@@ -50,8 +50,7 @@ def _write_run(planner, run, rounds, **changes):
   values = {**planner._EXPERIMENT.values(), **changes}
   made = directory.RunDirectory(run.path)
   pathlib.Path(run.path).mkdir(parents=True)
-  comparison = planner.experiment.comparison()
-  directory.keep_flags(made, values, **comparison)
+  directory.keep_flags(made, values, defaults={}, free=())
   pathlib.Path(made.summary_json).write_text(json.dumps({'rounds': rounds}))
 
 

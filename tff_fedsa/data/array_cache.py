@@ -6,8 +6,11 @@ import os
 import shutil
 from typing import Optional
 
-from absl import logging
+from etils import epy
 import numpy as np
+
+with epy.lazy_imports():
+  from absl import logging
 
 # Read into memory up to this size, mapped beyond: pages that no client needs
 # now are given back.

@@ -75,6 +75,7 @@ def run_in_directory(
   initial_model = experiment.process.initialize().model
   run = experiment.run_directory
   with directory_lib.owned(run) as owner:
+    files.remove_leftovers(run.path)
     directory_lib.keep_flags(
       run,
       experiment.flags(),
@@ -132,7 +133,6 @@ def load(
     raise directory_lib.RunDirectoryError(
       f'The run at {run.path!r} has no checkpoint yet.'
     )
-  experiment.check_states(store)
   status = directory_lib.read_status(run)
   per_client, per_test_set = _read_counts(run, checkpoint.round_num, status)
   return results.Result(
@@ -160,7 +160,6 @@ def _simulate(
 ) -> results.Result:
   process, config = experiment.process, experiment.simulation
   initial_model = process.initialize().model
-  checked = False
   with contextlib.ExitStack() as stack:
     bar = stack.enter_context(
       progress_lib.Bar(config.total_rounds, enabled=progress)
@@ -169,10 +168,6 @@ def _simulate(
       stack.callback(recorder.close)
 
     def after_round(round_num: int, row: Optional[Mapping[str, Any]]) -> None:
-      nonlocal checked
-      if not checked:
-        experiment.check_states(store)
-        checked = True
       bar.update(round_num, row)
       on_round(round_num, row)
 
@@ -272,7 +267,9 @@ def _keep_inputs(
         'with other data. Use another directory.'
       )
   if anchors is not None:
-    np.save(run.anchors_npy, anchors, allow_pickle=False)
+    content = io.BytesIO()
+    np.save(content, anchors, allow_pickle=False)
+    files.write_bytes(run.anchors_npy, content.getvalue())
 
 
 def _write(run: directory_lib.RunDirectory, result: results.Result) -> None:
