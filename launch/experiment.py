@@ -15,7 +15,11 @@ flags.disclaim_key_flags()
 
 
 class ExperimentFlags:
-  """Defines the flags of an experiment; `build()` returns the `Experiment`."""
+  """The method.
+
+  Defines its flag and those of all settings of an experiment; `build()` returns
+  the `Experiment`.
+  """
 
   def __init__(self):
     self._algorithm = flags.DEFINE_enum(
