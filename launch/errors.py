@@ -12,6 +12,7 @@ import errno
 import linecache
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any, Optional
 
 from absl import flags
 
+from tff_fedsa import settings
 from tff_fedsa.runs import errors
 
 _TRACEBACK = flags.DEFINE_boolean(
@@ -105,6 +107,8 @@ def describe(error: BaseException) -> str:
     error: An `OSError` of the system gets its path and a way out; other errors
       say themselves what to do.
   """
+  if isinstance(error, settings.SettingsError):
+    return in_flags(error)
   if not isinstance(error, OSError) or error.errno is None:
     return str(error)
   where = '' if error.filename is None else f'{error.filename!r}: '
@@ -113,6 +117,11 @@ def describe(error: BaseException) -> str:
   if way_out is None:
     return f'{where}{reason}.'
   return f'{where}{reason}. {way_out} and give the same command again.'
+
+
+def in_flags(error: settings.SettingsError) -> str:
+  """Returns what an error of an experiment says, with flags for settings."""
+  return re.sub(r'`(\w+)`', r'--\1', error.text)
 
 
 def raise_if_interrupted() -> None:

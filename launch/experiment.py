@@ -1,11 +1,11 @@
 """An experiment from flags."""
 
-import re
 from typing import Any
 
 from absl import flags
 
 from flags import generator
+from launch import errors
 from tff_fedsa import experiment
 from tff_fedsa import settings
 from tff_fedsa.algorithms import registry
@@ -59,7 +59,5 @@ class ExperimentFlags:
       built = experiment.Experiment.from_flags(self.values())
       built.check()
     except settings.SettingsError as error:
-      raise flags.IllegalFlagValueError(
-        re.sub(r'`(\w+)`', r'--\1', error.text)
-      ) from error
+      raise flags.IllegalFlagValueError(errors.in_flags(error)) from error
     return built

@@ -22,11 +22,13 @@ import types
 import typing
 from typing import Any, ClassVar, Optional, TypeVar
 
+from tff_fedsa.runs import errors
+
 _S = TypeVar('_S', bound='Settings')
 _Type = type
 
 
-class SettingsError(ValueError):
+class SettingsError(errors.UserError):
   """A value does not fit; the text has names of fields in backquotes.
 
   Python users read it without them; `in_flags` names flags instead.

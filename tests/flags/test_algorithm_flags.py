@@ -191,7 +191,7 @@ def test_a_wrong_anchor_file_is_named(parse, tmp_path):
     _ = parse(f'--anchor_file={path}').build().process
   path.write_text('not numbers')
   with pytest.raises(
-    flags.IllegalFlagValueError, match='--anchor_file=.* is not a .npy file'
+    flags.IllegalFlagValueError, match='anchor_file=.* is not a .npy file'
   ):
     _ = parse(f'--anchor_file={path}').build().process
 

@@ -12,6 +12,7 @@ from absl import flags
 import pytest
 
 from launch import errors
+from tff_fedsa import settings
 from tff_fedsa.runs import errors as errors_lib
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -29,6 +30,12 @@ def test_users_errors_are_a_line():
   assert _said(flags.Error('no such flag')) == 'error: no such flag'
   assert _said(FileNotFoundError('no such run')) == 'error: no such run'
   assert _said(ConnectionError('no worker')) == 'error: no worker'
+
+
+def test_settings_are_named_as_flags():
+  error = settings.SettingsError('Expected `alpha` > 0, found -1.')
+  assert str(error) == 'Expected alpha > 0, found -1.'
+  assert _said(error) == 'error: Expected --alpha > 0, found -1.'
 
 
 @pytest.mark.parametrize('kind', [ValueError, TypeError, KeyError])
@@ -77,6 +84,7 @@ _PROGRAM = """
 import os, signal, sys
 from absl import flags
 from launch import errors
+from tff_fedsa import settings
 from tff_fedsa.runs import errors as errors_lib
 flags.FLAGS(sys.argv)
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -137,7 +137,10 @@ def names_of(path: str, layout: str = 'run') -> dict[str, str]:
   Raises:
     RunDirectoryError: If the layout has no such path.
   """
-  root, name = os.path.split(os.path.normpath(path))
+  path = os.path.normpath(path)
+  if os.path.basename(path) in (os.curdir, os.pardir):
+    path = os.path.abspath(path)
+  root, name = os.path.split(path)
   if layout == 'by_kind':
     root, results = os.path.split(root)
     if results != 'results':
