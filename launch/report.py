@@ -165,7 +165,7 @@ def _settings() -> _Settings:
   from tff_fedsa import settings
   from tff_fedsa.data import task_spec
 
-  task = {setting.flag for setting in settings.fields_of(task_spec.TaskSpec)}
+  task = settings.to_flags(task_spec.TaskSpec())
   free = {*experiment.Experiment.free_flags()} - {'total_rounds'}
   # Of a partition, its content counts.
   same = {*task, 'protocol', 'total_rounds', 'clients_per_round'}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 import contextlib
 import difflib
 import functools
@@ -78,6 +84,12 @@ class Experiment:
   Attributes:
     algorithm: Name of the method.
   """
+
+  algorithm: str
+  # By class.
+  _groups: dict[Any, Any]
+  _own_task: Any
+  _own_models: Optional[tuple[Any, ...]]
 
   def __init__(
     self,
@@ -171,7 +183,10 @@ class Experiment:
     Raises:
       settings.SettingsError: See `Experiment`.
     """
-    arguments = {'algorithm': self.algorithm, 'models': self._own_models}
+    arguments: dict[str, Any] = {
+      'algorithm': self.algorithm,
+      'models': self._own_models,
+    }
     arguments['task'] = self._own_task
     if self._own_task is None:
       arguments['task'] = self.task_spec
@@ -342,7 +357,7 @@ class Experiment:
   @functools.cached_property
   def evaluate(self) -> tff.Computation:
     """What tests clients, or with the protocol global the averaged model."""
-    build_fn = client_evaluation.build_evaluation
+    build_fn: Callable[..., Any] = client_evaluation.build_evaluation
     if self.simulation.protocol == 'global':
       build_fn = global_evaluation.build_global_evaluation
     return build_fn(
@@ -605,7 +620,6 @@ def _given(group: settings_lib.Settings) -> dict[str, Any]:
   }
 
 
-@functools.cache
 def _flags_of(cls: type[settings_lib.Settings]) -> tuple[str, ...]:
   return tuple(
     setting.flag
@@ -658,7 +672,7 @@ def _same(one: Optional[Sequence[Any]], other: Optional[Sequence[Any]]) -> bool:
 
 
 @contextlib.contextmanager
-def _naming_flags(cls: type[settings_lib.Settings]):
+def _naming_flags(cls: type[settings_lib.Settings]) -> Iterator[None]:
   """Makes errors of settings name flags, which are the arguments here."""
   flags = {s.name: s.flag for s in settings_lib.fields_of(cls)}
   try:

@@ -383,7 +383,7 @@ def with_flags(obj: _S, values: Mapping[str, Any]) -> _S:
     **{
       setting.name: _from_flag(setting, values[setting.flag])
       for setting in fields_of(type(obj))
-      if setting.flag in values
+      if setting.flag is not None and setting.flag in values
     },
   )
 

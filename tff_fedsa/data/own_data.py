@@ -57,7 +57,7 @@ def digest(task: tasks.FederatedTask) -> str:
   """Returns a SHA-256 of all examples of all clients."""
   found = hashlib.sha256()
   for client in task.clients:
-    for examples in client:
+    for examples in (client.train, client.test):
       for name in ('x', 'y'):
         array = np.ascontiguousarray(examples[name])
         found.update(f'{array.shape}{array.dtype}'.encode())
@@ -75,7 +75,7 @@ def _task_of_arrays(
     except TypeError as error:
       raise TypeError(f'{_FORMS}; client {index}: {error}.') from error
     if len(parts) == 1:
-      parts = _divided(index, *parts, spec)
+      parts = _divided(index, parts[0], spec)
     clients.append(parts)
   if not clients:
     raise ValueError('Expected at least one client, found none.')

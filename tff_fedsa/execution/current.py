@@ -30,9 +30,11 @@ def start(
   """
   global _started
   now = tff.framework.get_context_stack().current
-  was_started_here = _started is not None and _started[2] is now
-  if was_started_here and _started[:2] == (config, without_workers):
-    return
+  was_started_here = False
+  if _started is not None and _started[2] is now:
+    was_started_here = True
+    if _started[:2] == (config, without_workers):
+      return
   is_ours = isinstance(now, contexts.InProcessContext) or native.is_current()
   was_set_by_user = is_ours and not was_started_here
   if was_set_by_user and config == runtime.RuntimeConfig():

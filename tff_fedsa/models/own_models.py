@@ -60,7 +60,7 @@ def _functional(index: int, model: Any) -> functional.FunctionalModel:
 def _halves(model: tf.keras.Model) -> functional.KerasClientModel:
   """Cuts a classifier before its last layer."""
   layer = model.layers[-1] if model.built and model.layers else None
-  features = getattr(layer, 'input', None)
+  features: Any = getattr(layer, 'input', None)
   if not isinstance(layer, tf.keras.layers.Dense) or features.shape.rank != 2:
     raise ValueError(
       f'Model {model.name!r}: expected a built Keras model whose last layer is '

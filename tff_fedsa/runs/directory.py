@@ -193,7 +193,8 @@ class Status(NamedTuple):
     return (
       self.state == STOPPED_EARLY
       and self.round_num < total_rounds
-      and None not in (patience, self.patience)
+      and patience is not None
+      and self.patience is not None
       and patience <= self.patience
     )
 

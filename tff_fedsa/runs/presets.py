@@ -108,7 +108,7 @@ def _read(name: str, seen: tuple[str, ...]) -> list[str]:
 
 
 def _expand(arguments: Sequence[str], seen: tuple[str, ...]) -> list[str]:
-  result = []
+  result: list[str] = []
   rest = list(arguments)
   while rest:
     argument = rest.pop(0)

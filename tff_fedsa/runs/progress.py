@@ -1,5 +1,6 @@
 """A progress bar with the time that is left and the accuracies so far."""
 
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from tqdm import auto
@@ -23,7 +24,7 @@ class Bar:
   def __exit__(self, *unused_error: Any) -> None:
     self._bar.close()
 
-  def update(self, round_num: int, row: Optional[dict[str, Any]]) -> None:
+  def update(self, round_num: int, row: Optional[Mapping[str, Any]]) -> None:
     """Shows that a round is done.
 
     Args:
