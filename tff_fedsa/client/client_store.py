@@ -228,6 +228,7 @@ class DiskStore(ClientStateStore):
   def save(self, directory: str) -> dict[int, StateFile]:
     if self._saved_in != directory:
       self._saved, self._saved_in = {}, directory
+    present = set(os.listdir(directory))
 
     def move(client_id: int) -> None:
       source = self._paths[client_id]
@@ -243,7 +244,16 @@ class DiskStore(ClientStateStore):
       self._paths[client_id] = target
       self._saved[client_id] = state_file
 
-    _in_threads(move, [i for i in self._paths if i not in self._saved])
+    # A file that somebody has removed is an error, since nobody has it now.
+    _in_threads(
+      move,
+      [
+        client_id
+        for client_id in self._paths
+        if client_id not in self._saved
+        or self._saved[client_id].name not in present
+      ],
+    )
     return dict(sorted(self._saved.items()))
 
   def load(self, directory: str, saved: Mapping[int, StateFile]) -> None:

@@ -123,7 +123,9 @@ class CheckpointManager:
     """
     temporary = os.path.join(self._directory, f'{_TEMPORARY}{round_num:06d}')
     try:
-      os.makedirs(self._clients, exist_ok=True)
+      # Not its parents: who removed them wants no run here.
+      with contextlib.suppress(FileExistsError):
+        os.mkdir(self._clients)
       self._remove_incomplete()
       os.mkdir(temporary)
       arrays = _named_arrays(server_state)

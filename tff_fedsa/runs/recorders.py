@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
 import csv
+import errno
 import io
 import math
 import os
@@ -18,6 +20,13 @@ with epy.lazy_imports():
   import tensorflow as tf
 
 Row = Mapping[str, Any]
+
+# Codes of TensorFlow's errors: what the system would have said.
+_ERRNO = {
+  5: errno.ENOENT,  # NOT_FOUND
+  7: errno.EACCES,  # PERMISSION_DENIED
+  8: errno.ENOSPC,  # RESOURCE_EXHAUSTED
+}
 
 
 class Recorder(Protocol):
@@ -56,7 +65,8 @@ class CsvRecorder:
   def record(self, row: Row) -> None:
     self._rows.append(row)
     new = self._add_columns([row])
-    if new or len(self._rows) == 1:
+    # Appending would make a file without a header of one that was removed.
+    if new or len(self._rows) == 1 or not os.path.exists(self._path):
       self._rewrite()
     else:
       self._append(row)
@@ -106,21 +116,36 @@ class TensorBoardRecorder:
   """Writes every number of a row as a scalar; the step is the round."""
 
   def __init__(self, directory: str):
-    self._writer = tf.summary.create_file_writer(directory)
+    self._directory = directory
+    with self._reported():
+      self._writer = tf.summary.create_file_writer(directory)
 
   def record(self, row: Row) -> None:
-    with self._writer.as_default(step=row['round']):
-      for name, value in row.items():
-        if name != 'round' and math.isfinite(value):
-          tf.summary.scalar(_tensorboard_tag(name), value)
-    self._writer.flush()
+    with self._reported():
+      with self._writer.as_default(step=row['round']):
+        for name, value in row.items():
+          if name != 'round' and math.isfinite(value):
+            tf.summary.scalar(_tensorboard_tag(name), value)
+      self._writer.flush()
 
   def rewind(self, history: Sequence[Row]) -> None:
     # TensorBoard shows the later of two events of one step.
     pass
 
   def close(self) -> None:
-    self._writer.close()
+    with self._reported():
+      self._writer.close()
+
+  @contextlib.contextmanager
+  def _reported(self) -> Iterator[None]:
+    """Has TensorFlow's errors of the disk be those of the system."""
+    try:
+      yield
+    except tf.errors.OpError as error:
+      number = _ERRNO.get(error.error_code, errno.EIO)
+      raise OSError(
+        number, f'TensorBoard: {error.message}', self._directory
+      ) from error
 
 
 def _tensorboard_tag(column: str) -> str:
