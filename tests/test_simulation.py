@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
+from tff_fedsa import settings
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import client_state
@@ -368,6 +369,16 @@ def test_evaluation_in_parts_is_the_same(experiment):
   whole = simulation.evaluate_clients(*arguments)
   parts = simulation.evaluate_clients(*arguments, clients_per_evaluation=3)
   assert whole == parts and len(whole) == 4
+
+
+def test_more_clients_a_round_than_there_are_are_refused_early():
+  simulation.SimulationConfig().check_clients(1)
+  config = simulation.SimulationConfig(clients_per_round=5)
+  config.check_clients(5)
+  with pytest.raises(
+    settings.SettingsError, match=r'clients_per_round in \[1, 4\], found 5'
+  ):
+    config.check_clients(4)
 
 
 def test_impossible_numbers_are_named_before_anything_runs(experiment):

@@ -306,11 +306,18 @@ class Experiment:
 
   @functools.cached_property
   def task(self) -> tasks.FederatedTask:
-    """The data of all clients."""
+    """The data of all clients.
+
+    Raises:
+      settings.SettingsError: If there are fewer clients than a round takes.
+    """
     if self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):
-        return tasks.load_task(self.task_spec)
-    return own_data.to_task(self._own_task, self.task_spec)
+        task = tasks.load_task(self.task_spec)
+    else:
+      task = own_data.to_task(self._own_task, self.task_spec)
+    self.simulation.check_clients(task.num_clients)
+    return task
 
   @functools.cached_property
   def models(self) -> list[functional.FunctionalModel]:

@@ -75,6 +75,21 @@ class SimulationConfig(settings.Settings):
   ] = 100
   protocol: Annotated[str, settings.OneOf(PROTOCOLS)] = 'personal'
 
+  def check_clients(self, num_clients: int) -> None:
+    """Checks that a task has the clients of a round.
+
+    Args:
+      num_clients: How many the task has.
+
+    Raises:
+      SettingsError: If it has fewer than `clients_per_round`.
+    """
+    if (self.clients_per_round or 1) > num_clients:
+      raise settings.SettingsError(
+        f'Expected `clients_per_round` in [1, {num_clients}], found '
+        f'{self.clients_per_round}: there are {num_clients} clients.'
+      )
+
 
 class TrainingFailedError(errors.UserError):
   """Training diverged at all clients, again and again."""

@@ -327,9 +327,14 @@ def _last_round(path):
 @pytest.mark.parametrize(
   'arguments, message',
   [
-    (['--dataset=imagenet'], "Unknown dataset 'imagenet'; known: digits"),
+    (['--dataset=imagenet'], "Unknown --dataset 'imagenet'; known: digits"),
     (['--family=vgg'], 'known families: '),
-    (['--partition=natural'], 'known: iid, dirichlet, pathological'),
+    (['--partition=natural'], 'should be one of <iid|dirichlet|pathological'),
+    (['--feature_dim=100000000'], 'feature_dim'),
+    (['--experiment_name=a/b'], 'without a separator'),
+    (['--experiment_name=..'], 'without a separator'),
+    (['--experiment_name=' + 'x' * 300], 'no more than 200 bytes'),
+    (['--experiment_name=a\nb'], 'line breaks'),
     (['--dataset=cifar10', '--data_dir=nowhere'], 'No data directory'),
     (['--partition=iid', '--alpha=0.5'], '--alpha would be ignored'),
     (['--client_momentum=0.5'], '--client_momentum would be ignored'),
@@ -341,6 +346,8 @@ def test_wrong_flags_are_one_line(tmp_path, arguments, message):
   output = _train(tmp_path, 'wrong', *arguments, status=1)
   assert message in output
   assert 'Traceback' not in output
+  # Nothing was opened.
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_help_teaches_without_tensorflow():

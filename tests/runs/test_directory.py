@@ -237,3 +237,29 @@ def test_a_directory_that_can_not_be_made(tmp_path):
   with pytest.raises(directory.RunDirectoryError, match='Cannot write to'):
     with directory.owned(run):
       pass
+
+
+@pytest.mark.parametrize(
+  'name', ['run', 'fedsa.digits', 'α = 0,1', '-', 'x' * 200]
+)
+def test_names_of_runs(name):
+  assert directory.name_trouble(name) == ''
+
+
+@pytest.mark.parametrize(
+  'name, trouble',
+  [
+    ('', 'name of a directory'),
+    ('.', 'name of a directory'),
+    ('..', 'name of a directory'),
+    ('a/b', 'without a separator'),
+    ('a\\b', 'without a separator'),
+    ('a\nb', 'line breaks'),
+    ('a\x00b', 'control characters'),
+    ('a\udcffb', 'control characters'),
+    ('x' * 300, 'no more than 200 bytes'),
+    ('α' * 101, 'no more than 200 bytes'),
+  ],
+)
+def test_impossible_names_of_runs(name, trouble):
+  assert trouble in directory.name_trouble(name)

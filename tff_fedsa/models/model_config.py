@@ -8,6 +8,7 @@ import importlib
 from typing import Annotated
 
 from etils import epy
+import psutil
 
 from tff_fedsa import settings
 from tff_fedsa.models import architectures
@@ -17,6 +18,13 @@ with epy.lazy_imports():
   from tff_fedsa.models import functional
 
 CLIENT_INITS = ('shared', 'independent')
+
+
+_MAX_FEATURE_DIM = 1 << 20
+# Of a constant in a TensorFlow graph.
+_MAX_TABLE_BYTES = (1 << 31) - 1
+# Anchors, prototypes, the head, its gradient and momentum, and a client's own.
+_TABLES = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +42,7 @@ class ModelConfig(settings.Settings):
     architecture_modules: Python modules to import first, which register
       architectures of your own (tff_fedsa/models/architectures.py shows how).
     feature_dim: D, features of every client model, and entries of an anchor,
-      >= 1.
+      in [1, 1048576].
     standardize_features: Give each example's features mean 0 and variance 1,
       after the last layer of any architecture. The reference does not.
     model_seed: Initial weights of clients follow from it.
@@ -51,7 +59,9 @@ class ModelConfig(settings.Settings):
     Mapping[str, str], settings.Pairs('=', 'ARCHITECTURE=FILE')
   ] = dataclasses.field(default_factory=dict)
   architecture_modules: tuple[str, ...] = ()
-  feature_dim: Annotated[int, settings.AtLeast(1)] = 512
+  feature_dim: Annotated[
+    int, settings.AtLeast(1), settings.AtMost(_MAX_FEATURE_DIM)
+  ] = 512
   standardize_features: bool = False
   model_seed: int = 0
   client_init: Annotated[str, settings.OneOf(CLIENT_INITS)] = 'shared'
@@ -83,8 +93,18 @@ class ModelConfig(settings.Settings):
       num_classes: C.
 
     Raises:
+      SettingsError: If a table of features for all classes is too large.
       ValueError: If a name is unknown, or an architecture does not fit.
     """
+    table_bytes = 4 * num_classes * self.feature_dim
+    available = psutil.virtual_memory().available
+    if table_bytes > min(_MAX_TABLE_BYTES, available // _TABLES):
+      raise settings.SettingsError(
+        f'`feature_dim`={self.feature_dim} with {num_classes} classes makes '
+        f'anchors and prototypes of {table_bytes / 1e9:.1f} GB each, and a '
+        f'round needs {_TABLES} of them; {available / 1e9:.1f} GB of memory '
+        'are free, and 2 GB are the limit of one. Take fewer features.'
+      )
     return families.build_family(
       self.members(),
       input_shape,

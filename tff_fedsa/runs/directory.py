@@ -35,10 +35,30 @@ INTERRUPTED = 'interrupted'
 _LAYOUT = 'directory_layout'
 _SECONDS_TO_WAIT = 0.5
 _MOST_DETAIL = 500
+# File systems take 255, with what is added to names for a while.
+_LONGEST_NAME = 200
 
 
 class RunDirectoryError(errors.UserError):
   """A run's directory can't be used; the message says why and what to do."""
+
+
+def name_trouble(name: str) -> str:
+  """Returns why a run can't have a name, or ''.
+
+  A name is that of a directory, on any file system, and part of messages and
+  tables.
+
+  Args:
+    name: Without the root.
+  """
+  if not name or name in (os.curdir, os.pardir) or set(name) & {'/', '\\'}:
+    return 'it must be the name of a directory, without a separator'
+  if not name.isprintable():
+    return 'it must have no line breaks, tabs or other control characters'
+  if len(name.encode(errors='replace')) > _LONGEST_NAME:
+    return f'it must have no more than {_LONGEST_NAME} bytes'
+  return ''
 
 
 class RunDirectory:
@@ -106,13 +126,9 @@ class RunConfig(settings.Settings):
   def __post_init__(self):
     super().__post_init__()
     name = self.experiment_name
-    if name is not None and (
-      not name or name in '..' or os.sep in name or not name.isprintable()
-    ):
-      raise settings.SettingsError(
-        'Expected `experiment_name` to be the name of a directory, without a '
-        f'separator, found {name!r}.'
-      )
+    trouble = '' if name is None else name_trouble(name)
+    if trouble:
+      raise settings.SettingsError(f'`experiment_name`={name!r}: {trouble}.')
 
   def directory(self, algorithm: str) -> RunDirectory:
     """Returns the run's directory.
