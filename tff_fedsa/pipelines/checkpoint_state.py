@@ -15,8 +15,8 @@ class CheckpointStateManager(
   """A `tff.program.ProgramStateManager` that writes `launch.train`'s format.
 
   `tff.program.FileProgramStateManager` holds all client states in memory to
-  write them, every time. Here they go from the store to files one by one, as
-  hard links from a `client_store.DiskStore`, and files have checksums.
+  write them, every time. Here they go from the store to files one by one, those
+  only that changed, and files have checksums.
   """
 
   def __init__(self, directory: str, *, keep: int = 2):
