@@ -123,16 +123,22 @@ def _seconds(work: Callable[[], Any]) -> float:
 class Usage(NamedTuple):
   """What a process holds."""
 
+  states: int
   memory_mb: float
   descriptors: int
   threads: int
   temporary_files: int
 
 
-def usage() -> Usage:
-  """Returns what this process holds now."""
+def usage(store: client_store.ClientStateStore) -> Usage:
+  """Returns what this process holds now.
+
+  Args:
+    store: The client states in it.
+  """
   this = psutil.Process()
   return Usage(
+    len(store.client_ids()),
     this.memory_info().rss / 1e6,
     this.num_fds(),
     threading.active_count(),
@@ -204,7 +210,7 @@ def time_rounds(num_clients: int, rounds: int, directory: str) -> Rounds:
       # Others have a checkpoint.
       found.seconds.append(now - started)
     if round_num in (rounds // 3, rounds):
-      found.usages.append(usage())
+      found.usages.append(usage(store))
     started = time.perf_counter()
 
   simulation.run(
@@ -244,14 +250,22 @@ def main(argv: Sequence[str]) -> None:
       print(f'| {size:,} | {where} | {cells} |', flush=True)
   contexts.set_in_process_context()
   print(
-    '\n| clients | start, with evaluation of all | round, median | memory | '
-    'descriptors | threads | temporary files |\n|---|---|---|---|---|---|---|'
+    '\n| clients | start, with evaluation of all | round, median | states kept '
+    '| memory, MB | descriptors | threads | temporary files |\n'
+    '|---|---|---|---|---|---|---|---|'
   )
   for size in sizes:
     with tempfile.TemporaryDirectory(dir=_DIRECTORY.value) as directory:
-      found = time_rounds(size, _ROUNDS.value, directory)
+      # Other programs have temporary files, too.
+      tempfile.tempdir = os.environ['TMPDIR'] = os.path.join(directory, 'tmp')
+      os.mkdir(tempfile.tempdir)
+      found = time_rounds(
+        size, _ROUNDS.value, os.path.join(directory, 'checkpoints')
+      )
+      tempfile.tempdir = None
+      del os.environ['TMPDIR']
     changes = ' | '.join(
-      f'{before:.0f} to {after:.0f}' for before, after in zip(*found.usages)
+      f'{before:,.0f} to {after:,.0f}' for before, after in zip(*found.usages)
     )
     print(
       f'| {size:,} | {found.start:.1f} s | '
