@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.runs import errors
 from tff_fedsa.server import averaging as averaging_lib
 
 
@@ -309,7 +310,7 @@ def with_averaging(
     ValueError: If it was not composed here, or averages weights already.
   """
   if process.parts is None or process.parts.averaging is not None:
-    raise ValueError(
+    raise errors.UserError(
       'Expected a process of `compose_process` that averages no weights.'
     )
   return compose_process(*process.parts._replace(averaging=averaging))

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 
 def sample_clients(
   seed: int, round_num: int, num_clients: int, clients_per_round: int
@@ -31,7 +33,7 @@ def sample_clients(
     ValueError: If `clients_per_round` is not in `[1, num_clients]`.
   """
   if not 1 <= clients_per_round <= num_clients:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected clients_per_round in [1, {num_clients}], found '
       f'{clients_per_round}.'
     )

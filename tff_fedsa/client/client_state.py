@@ -10,6 +10,7 @@ from etils import epy
 import numpy as np
 
 from tff_fedsa.models import model_config
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow_federated as tff
@@ -87,7 +88,7 @@ def new_client_state(
   """
   weights = np.asarray(weights, np.float32)
   if weights.shape != (model.num_weights,):
-    raise ValueError(
+    raise errors.UserError(
       f'Client {client_id}: expected weights of shape '
       f'({model.num_weights},) for the architecture {model.name!r}, found '
       f'{weights.shape}.'
@@ -131,12 +132,12 @@ def build_initial_state_fn(
     ValueError: For an unknown `client_init` or no model.
   """
   if client_init not in model_config.CLIENT_INITS:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown client_init {client_init!r}; known: '
       f'{", ".join(model_config.CLIENT_INITS)}.'
     )
   if not models:
-    raise ValueError('Expected at least one model, found none.')
+    raise errors.UserError('Expected at least one model, found none.')
 
   @functools.cache
   def shared_weights(architecture: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.maths import finite as finite_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 from tff_fedsa.server import server_model
 
 UpdateFn = Callable[
@@ -86,19 +87,19 @@ def check_models(
       the shape of their input.
   """
   if not models:
-    raise ValueError('Expected at least one model, found none.')
+    raise errors.UserError('Expected at least one model, found none.')
   for attribute in ('num_classes', 'feature_dim'):
     values = [getattr(model, attribute) for model in models]
     if len(set(values)) > 1:
       names = [model.name for model in models]
-      raise ValueError(
+      raise errors.UserError(
         f'All client models must have the same {attribute}, found {values} for '
         f'{names}. Pool features to a common size with '
         '`pooling.adaptive_average_pooling`.'
       )
   for model in models:
     if tuple(model.input_shape) != tuple(input_spec.model_shape):
-      raise ValueError(
+      raise errors.UserError(
         f'The model {model.name!r} takes images of shape {model.input_shape}, '
         f'but the data gives {input_spec.model_shape}. Build the family with '
         '`input_spec.model_shape` or resize in the input spec.'
@@ -118,7 +119,7 @@ def check_heads(
   for model in models[1:]:
     if model.head_specs != first.head_specs:
       shapes = [[tuple(s.shape) for s in m.head_specs] for m in (first, model)]
-      raise ValueError(
+      raise errors.UserError(
         'A method with a head for all needs the same head in all models, found '
         f'weights of shapes {shapes[0]} in {first.name!r} and {shapes[1]} in '
         f'{model.name!r}.'

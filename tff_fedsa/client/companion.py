@@ -16,6 +16,7 @@ from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import families
 from tff_fedsa.models import functional
 from tff_fedsa.models import pairs
+from tff_fedsa.runs import errors
 
 
 class Companion(NamedTuple):
@@ -72,7 +73,7 @@ def choose_model(
       first.feature_dim,
     )
     if len(members) != 1:
-      raise ValueError(
+      raise errors.UserError(
         'Expected a shared model of one architecture, found '
         f'{shared_model!r}, which is {[model.name for model in members]}.'
       )
@@ -80,7 +81,7 @@ def choose_model(
   for name in ('input_shape', 'num_classes', 'feature_dim'):
     found, expected = getattr(shared_model, name), getattr(first, name)
     if found != expected:
-      raise ValueError(
+      raise errors.UserError(
         f"Expected a shared model with the clients' {name} = {expected}, found "
         f'{found} in {shared_model.name!r}.'
       )
@@ -90,7 +91,7 @@ def choose_model(
 def check_clip_norm(clip_norm: Optional[float]) -> None:
   """Raises a ValueError if it is neither None nor a positive number."""
   if clip_norm is not None and not 0.0 < clip_norm < float('inf'):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected a clip norm > 0, or None for no clipping, found {clip_norm}.'
     )
 

@@ -8,6 +8,8 @@ from typing import Any, Optional
 from etils import epy
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 with epy.lazy_imports():
   import tensorflow as tf
   import tensorflow_federated as tff
@@ -58,7 +60,7 @@ class LocalOptimizer:
         'supported.'
       )
     if state not in OPTIMIZER_STATES:
-      raise ValueError(
+      raise errors.UserError(
         f'Unknown optimizer state {state!r}; known: '
         f'{", ".join(OPTIMIZER_STATES)}.'
       )
@@ -68,7 +70,7 @@ class LocalOptimizer:
     if learning_rate_fn is not None:
       probe = optimizer.initialize([tf.TensorSpec([1])])
       if _learning_rate_key() not in optimizer.get_hparams(probe):
-        raise ValueError(
+        raise errors.UserError(
           f'{type(optimizer).__name__} has no hyperparameter '
           f'{_learning_rate_key()!r} for `learning_rate_fn` to set.'
         )

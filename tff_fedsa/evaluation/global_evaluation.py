@@ -15,6 +15,7 @@ from tff_fedsa.client import client_work
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 
 # Examples of a shard, and shards of one call, which bounds memory.
 _SHARD_SIZE = 256
@@ -42,7 +43,7 @@ def build_global_evaluation(
     ValueError: If the process averages no weights.
   """
   if not tff.structure.has_field(model_type, 'weights'):
-    raise ValueError(
+    raise errors.UserError(
       'The protocol global tests an averaged model, but this process averages '
       'no weights; see `composer.with_averaging`.'
     )

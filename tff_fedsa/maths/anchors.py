@@ -12,6 +12,8 @@ from typing import Optional
 from etils import epy
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 with epy.lazy_imports():
   import tensorflow as tf
 
@@ -102,7 +104,7 @@ def orthogonal(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
     ValueError: If `num_classes > feature_dim + 1`: no simplex fits.
   """
   if num_classes > feature_dim + 1:
-    raise ValueError(
+    raise errors.UserError(
       'Orthogonal anchors need num_classes <= feature_dim + 1, found '
       f'num_classes={num_classes} and feature_dim={feature_dim}. Use a larger '
       'feature_dim or the anchor initialization "random_projection".'
@@ -155,17 +157,17 @@ def initial_anchors(
     ValueError: For an unknown initializer, impossible sizes or scale.
   """
   if num_classes < 2 or feature_dim < 1:
-    raise ValueError(
+    raise errors.UserError(
       'Anchors need num_classes >= 2 and feature_dim >= 1, found '
       f'num_classes={num_classes} and feature_dim={feature_dim}.'
     )
   if initializer not in _INITIALIZERS:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown anchor initializer {initializer!r}; known: '
       f'{", ".join(INITIALIZER_NAMES)}.'
     )
   if not 0.0 < scale < float('inf'):
-    raise ValueError(f'Expected an anchor scale > 0, found {scale}.')
+    raise errors.UserError(f'Expected an anchor scale > 0, found {scale}.')
   anchors = _INITIALIZERS[initializer](num_classes, feature_dim, seed)
   return anchors * np.float32(scale)
 

@@ -9,6 +9,7 @@ from etils import epy
 import numpy as np
 
 from tff_fedsa import settings
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -117,7 +118,7 @@ def upload_weights(counts: tf.Tensor, weighting: str) -> tf.Tensor:
 def check_weighting(weighting: str) -> None:
   """Raises `ValueError` for an unknown weighting."""
   if weighting not in WEIGHTINGS:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown prototype weighting {weighting!r}; known: '
       f'{", ".join(WEIGHTINGS)}.'
     )

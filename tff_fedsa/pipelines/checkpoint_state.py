@@ -7,6 +7,7 @@ import tensorflow_federated as tff
 from tff_fedsa.client import client_store
 from tff_fedsa.pipelines import training_process
 from tff_fedsa.runs import checkpoints
+from tff_fedsa.runs import errors
 
 
 class CheckpointStateManager(
@@ -91,7 +92,7 @@ def _store(
   state: training_process.TrainingState,
 ) -> client_store.ClientStateStore:
   if state.client_states.store is None:
-    raise ValueError(
+    raise errors.UserError(
       'Expected a state whose client states are in the store: the one that '
       '`initialize` or `next` returned last.'
     )

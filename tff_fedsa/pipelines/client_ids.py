@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_fedsa import sampling
+from tff_fedsa.runs import errors
 
 
 class SeededClientIdIterator(tff.program.FederatedDataSourceIterator):
@@ -71,7 +72,7 @@ class SeededClientIdDataSource(tff.program.FederatedDataSource):
       ValueError: If there is no client.
     """
     if not client_ids:
-      raise ValueError('Expected at least one client id, found none.')
+      raise errors.UserError('Expected at least one client id, found none.')
     self._client_ids = client_ids
     self._seed = seed
 

@@ -24,6 +24,7 @@ from tff_fedsa.models import functional
 from tff_fedsa.pipelines import dataset_computations
 from tff_fedsa.pipelines import population as population_lib
 from tff_fedsa.pipelines import training_process as training_process_lib
+from tff_fedsa.runs import errors
 
 _SHUFFLE_BUFFER_SIZE = 1000
 
@@ -129,7 +130,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
     """
     if isinstance(process, composer.StatefulProcess):
       if population is None:
-        raise ValueError(
+        raise errors.UserError(
           'Expected the population that `training_process` got: evaluation is '
           "of its clients' own models. Make one by `task.population()`."
         )
@@ -204,7 +205,7 @@ def create_task(
       num_epochs=1, batch_size=10
     )
   if client_spec.max_elements is not None:
-    raise ValueError(
+    raise errors.UserError(
       'Expected a client_spec without max_elements, found '
       f'{client_spec.max_elements}. Take that many of each client by '
       '`train_data.preprocess(lambda dataset: dataset.take(n))`.'

@@ -10,6 +10,7 @@ from tff_fedsa import tff_compat
 from tff_fedsa.client import client_state
 from tff_fedsa.client import client_store
 from tff_fedsa.data import tasks
+from tff_fedsa.runs import errors
 
 _MEMBER = re.compile(r'client_(\d+)\.npz')
 
@@ -94,7 +95,7 @@ class Population:
     """
     self._indices = {client_id: i for i, client_id in enumerate(client_ids)}
     if not client_ids or len(self._indices) != len(client_ids):
-      raise ValueError(
+      raise errors.UserError(
         f'Expected client ids, each once, found {len(client_ids)} of which '
         f'{len(self._indices)} differ.'
       )
@@ -113,12 +114,12 @@ class Population:
     """
     unknown = [i for i in client_ids if i not in self._indices]
     if unknown:
-      raise ValueError(
+      raise errors.UserError(
         f'Unknown client ids {unknown[:5]}; ids are strings such as '
         f'{self.client_ids[0]!r}.'
       )
     if len(set(client_ids)) < len(client_ids):
-      raise ValueError(
+      raise errors.UserError(
         f'A client takes part once in a round, found {list(client_ids)}. '
         'Sample without replacement.'
       )

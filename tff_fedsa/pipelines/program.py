@@ -16,6 +16,7 @@ import tensorflow_federated as tff
 from tff_fedsa import composer
 from tff_fedsa.pipelines import population as population_lib
 from tff_fedsa.pipelines import training_process
+from tff_fedsa.runs import errors
 
 # Upstream's interval between two releases of the model.
 _ROUNDS_PER_MODEL_RELEASE = 10
@@ -241,7 +242,7 @@ class _EvaluationClock:
 
   def __init__(self, periodicity: int | datetime.timedelta, total_rounds: int):
     if not isinstance(periodicity, int | datetime.timedelta):
-      raise ValueError(
+      raise errors.UserError(
         'Expected `evaluation_periodicity` to be a number of rounds or a '
         f'datetime.timedelta, found {periodicity!r}.'
       )

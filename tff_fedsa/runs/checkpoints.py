@@ -90,7 +90,7 @@ class CheckpointManager:
       keep: How many of the latest checkpoints stay, >= 1.
     """
     if keep < 1:
-      raise ValueError(f'Expected keep >= 1, found {keep}.')
+      raise errors.UserError(f'Expected keep >= 1, found {keep}.')
     self._directory = directory
     self._clients = os.path.join(directory, _CLIENTS)
     self._keep = keep

@@ -14,6 +14,7 @@ import psutil
 
 from tff_fedsa.algorithms import registry
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -247,7 +248,7 @@ def bytes_of_type(value_type: tff.Type) -> int:
   for leaf in tff.structure.flatten(value_type):
     shape = tf.TensorShape(leaf.shape)
     if not shape.is_fully_defined():
-      raise ValueError(f'Values of {leaf} have no fixed size.')
+      raise errors.UserError(f'Values of {leaf} have no fixed size.')
     total += shape.num_elements() * np.dtype(leaf.dtype).itemsize
   return total
 

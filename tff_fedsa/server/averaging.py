@@ -20,6 +20,7 @@ from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 
 
 class WeightAveraging(NamedTuple):
@@ -83,7 +84,7 @@ def build_weight_averaging(
     ValueError: If there are several architectures, or for an unknown weighting.
   """
   if len(models) != 1:
-    raise ValueError(
+    raise errors.UserError(
       'Averaging weights (protocol global, FedAvg, FedProx) needs one '
       f'architecture for all clients, found {len(models)}: '
       f'{", ".join(model.name for model in models)}. Take a family of one.'
@@ -116,7 +117,7 @@ def with_weights(model: Any, weights: Any) -> Any:
   """
   fields = getattr(model, '_fields', ())
   if 'weights' in fields:
-    raise ValueError('The method averages weights already.')
+    raise errors.UserError('The method averages weights already.')
   return _averaged_class(fields)(*model, weights)
 
 

@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 from tff_fedsa.maths import anchors
 from tff_fedsa.maths import finite as finite_lib
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 from tff_fedsa.server import server_model
 
 
@@ -189,7 +190,9 @@ def build_anchor_finalizer(
     ValueError: If `decay` is not in [0, 1].
   """
   if not 0.0 <= decay <= 1.0:
-    raise ValueError(f'Expected an anchor decay in [0, 1], found {decay}.')
+    raise errors.UserError(
+      f'Expected an anchor decay in [0, 1], found {decay}.'
+    )
 
   def finalize_fn(model, update):
     known, present = known_classes(

@@ -22,6 +22,7 @@ import tensorflow_federated as tff
 
 from tff_fedsa.maths import margins
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 
 
 class ServerModel(NamedTuple):
@@ -109,7 +110,7 @@ def initial_server_model(anchors: np.ndarray) -> ServerModel:
     or not np.issubdtype(anchors.dtype, np.floating)
     or not np.isfinite(anchors).all()
   ):
-    raise ValueError(
+    raise errors.UserError(
       'Expected finite anchors float32[num_classes, feature_dim], found '
       f'{anchors.dtype}{list(anchors.shape)}.'
     )

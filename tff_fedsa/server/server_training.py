@@ -8,6 +8,8 @@ from typing import Any
 
 from etils import epy
 
+from tff_fedsa.runs import errors
+
 with epy.lazy_imports():
   import tensorflow as tf
 
@@ -38,11 +40,11 @@ class ServerTrainingConfig:
   def __post_init__(self):
     for name in ('num_epochs', 'batch_size'):
       if getattr(self, name) < 1:
-        raise ValueError(
+        raise errors.UserError(
           f'Expected server {name} >= 1, found {getattr(self, name)}.'
         )
     if not 0.0 <= self.learning_rate < float('inf'):
-      raise ValueError(
+      raise errors.UserError(
         f'Expected a server learning_rate >= 0, found {self.learning_rate}.'
       )
 
