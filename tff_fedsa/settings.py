@@ -182,7 +182,7 @@ class Setting:
     opening = '(' if any(isinstance(b, Above) for b in self.bounds) else '['
     closing = ')' if any(isinstance(b, Below) for b in self.bounds) else ']'
     if lower is not None and upper is not None:
-      return f'in {opening}{lower:.10g}, {upper:g}{closing}'
+      return f'in {opening}{lower:.10g}, {upper:.10g}{closing}'
     if lower is not None:
       return f'{">" if opening == "(" else ">="} {lower:.10g}'
     if upper is not None:
