@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from absl import flags
 
 from tff_fedsa import settings
+from tff_fedsa.runs import errors
 
 flags.disclaim_key_flags()
 
@@ -99,7 +100,7 @@ class _NumberParser(flags.ArgumentParser):
   def parse(self, argument: Any) -> int | float:
     value = self._parser.parse(argument)
     if not self._setting.is_within(value):
-      raise ValueError(f'expected {self.syntactic_help}')
+      raise errors.UserError(f'expected {self.syntactic_help}')
     return value
 
   def flag_type(self) -> str:

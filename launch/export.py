@@ -27,6 +27,7 @@ from launch import errors
 from launch import runner
 from tff_fedsa import experiment
 from tff_fedsa.runs import directory
+from tff_fedsa.runs import errors as errors_lib
 
 _RUN_DIR = flags.DEFINE_string(
   'run_dir', None, 'Directory of the run, as launch.train printed it.'
@@ -63,7 +64,9 @@ def export() -> None:
   name = 'averaged' if client is None else f'client_{client}'
   path = _OUTPUT.value or os.path.join(_RUN_DIR.value, f'{name}.keras')
   if not path.endswith('.keras'):
-    raise ValueError(f'Expected --output to end in .keras, found {path!r}.')
+    raise errors_lib.UserError(
+      f'Expected --output to end in .keras, found {path!r}.'
+    )
   result = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   task = result.experiment.task
   if result.experiment.process.averages_weights:

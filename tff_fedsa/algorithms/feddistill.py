@@ -20,6 +20,7 @@ import numpy as np
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -82,7 +83,7 @@ def build_objective(
     ValueError: If the weight is negative or not finite.
   """
   if not 0.0 <= distillation_weight < float('inf'):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected a distillation weight >= 0, found {distillation_weight}.'
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
+from tff_fedsa.runs import errors
 from tff_fedsa.server import server_training
 
 with epy.lazy_imports():
@@ -500,7 +501,7 @@ def build_fedgen(
   config = config or FedGenConfig()
   batch_size = local.batch_size
   if batch_size < 2:
-    raise ValueError(
+    raise errors.UserError(
       'FedGen normalizes generated features over a batch: expected batch_size '
       f'>= 2, found {batch_size}.'
     )

@@ -19,6 +19,7 @@ import numpy as np
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -317,7 +318,7 @@ def build_fedpcl(
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
   config = config or FedPCLConfig()
   if max_participants < 1:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected max_participants >= 1, found {max_participants}.'
     )
   model_type = _model_type(num_classes, feature_dim, max_participants)

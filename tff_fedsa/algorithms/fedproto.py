@@ -17,6 +17,7 @@ from etils import epy
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -69,7 +70,7 @@ def build_objective(
     ValueError: If the weight is negative or not finite.
   """
   if not 0.0 <= regularization_weight < float('inf'):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected a regularization weight >= 0, found {regularization_weight}.'
     )
 

@@ -20,6 +20,7 @@ import numpy as np
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow_federated as tff
@@ -65,7 +66,7 @@ def build_objective(proximal_weight: float) -> objective_lib.ClientObjective:
     ValueError: If it is negative or not finite.
   """
   if not (np.isfinite(proximal_weight) and proximal_weight >= 0.0):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected a proximal weight >= 0, found {proximal_weight}.'
     )
   objective = objective_lib.cross_entropy_objective()

@@ -19,6 +19,7 @@ from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import anchors as anchors_lib
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -258,7 +259,7 @@ def build_fedsa(
   else:
     anchors = config.initial_anchors(num_classes, feature_dim)
   if np.shape(anchors) != (num_classes, feature_dim):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected anchors [num_classes, feature_dim] = [{num_classes}, '
       f'{feature_dim}], found {list(np.shape(anchors))}.'
     )
@@ -292,7 +293,7 @@ def _refuse(config, names, instead):
   default = FedSAConfig()
   found = [n for n in names if getattr(config, n) != getattr(default, n)]
   if found:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected `{instead}` or {", ".join(found)} in `config`, found both.'
     )
 

@@ -20,6 +20,7 @@ import numpy as np
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 from tff_fedsa.server import server_training
 
 with epy.lazy_imports():
@@ -210,7 +211,7 @@ def build_finalizer(
     ValueError: If `max_margin` is negative.
   """
   if not max_margin >= 0.0:
-    raise ValueError(f'Expected max_margin >= 0, found {max_margin}.')
+    raise errors.UserError(f'Expected max_margin >= 0, found {max_margin}.')
 
   def train_fn(model, collected, round_seed):
     margin = server_margin(collected, max_margin)
@@ -285,7 +286,7 @@ def build_fedtgp(
   if learning_rate is None:
     learning_rate = optimizer.learning_rate
   if learning_rate is None:
-    raise ValueError(
+    raise errors.UserError(
       "The clients' optimizer has no learning rate for the server to take: "
       'FedTGP needs `server_learning_rate`.'
     )

@@ -17,6 +17,7 @@ import numpy as np
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method
 from tff_fedsa.maths import prototypes
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -100,7 +101,7 @@ def build_objective(
   """
   for name, value in (('alpha', alpha), ('beta', beta)):
     if not 0.0 <= value <= 1.0:
-      raise ValueError(f'Expected {name} in [0, 1], found {value}.')
+      raise errors.UserError(f'Expected {name} in [0, 1], found {value}.')
 
   def loss_fn(features, logits, labels, head_fn, context):
     del features, head_fn  # Unused.

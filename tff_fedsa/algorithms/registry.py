@@ -11,6 +11,7 @@ from etils import epy
 
 from tff_fedsa import settings
 from tff_fedsa.algorithms import method as method_lib
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   from tff_fedsa import composer
@@ -53,7 +54,9 @@ def register(method: method_lib.Method) -> None:
     ValueError: If the name is taken.
   """
   if method.name in names():
-    raise ValueError(f'An algorithm {method.name!r} is registered already.')
+    raise errors.UserError(
+      f'An algorithm {method.name!r} is registered already.'
+    )
   _registered[method.name] = method
 
 
@@ -66,7 +69,7 @@ def get(name: str) -> method_lib.Method:
   if name in NAMES:
     return importlib.import_module(f'{__package__}.{name}').METHOD
   if name not in _registered:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown algorithm {name!r}; known: {", ".join(names())}.'
     )
   return _registered[name]

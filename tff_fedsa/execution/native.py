@@ -15,6 +15,7 @@ from tensorflow_federated.python.core.impl.executor_stacks import (
 )
 
 from tff_fedsa.execution import workers
+from tff_fedsa.runs import errors
 
 # What `set_native_context` has set last.
 _current: Optional[Any] = None
@@ -80,7 +81,7 @@ def _own_workers(max_concurrent_clients: Optional[int]) -> int:
   if max_concurrent_clients is None:
     max_concurrent_clients = len(os.sched_getaffinity(0))
   if max_concurrent_clients < 1:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected max_concurrent_clients >= 1, found {max_concurrent_clients}.'
     )
   if executor_factory.subprocess.Popen is not workers.OwnedWorker:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tff_fedsa.reporting import projections
 from tff_fedsa.reporting import style
+from tff_fedsa.runs import errors
 
 # More names than that would cover each other.
 _MOST_NAMES = 30
@@ -91,7 +92,7 @@ def draw(
     fitted += examples
   vectors = np.concatenate(fitted)
   if min(vectors.shape) < 2:
-    raise ValueError(
+    raise errors.UserError(
       'Expected two vectors or more, of two features or more, found '
       f'{vectors.shape[0]} of {vectors.shape[1]}.'
     )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.runs import errors
 
 _LAST_ROWS = 10
 
@@ -29,7 +30,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ValueError: If there is no row.
   """
   if not history:
-    raise ValueError('Expected at least one row of history, found none.')
+    raise errors.UserError('Expected at least one row of history, found none.')
   trained = [row for row in history if row['round'] > 0] or list(history)
   summary: dict[str, Any] = {'rounds': history[-1]['round']}
   for classifier in (

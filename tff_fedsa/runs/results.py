@@ -17,6 +17,7 @@ from tff_fedsa.reporting import feature_space
 from tff_fedsa.reporting import figures as figures_lib
 from tff_fedsa.reporting import summary as summary_lib
 from tff_fedsa.runs import directory as directory_lib
+from tff_fedsa.runs import errors
 from tff_fedsa.runs import exporting
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class TrainedModel:
     if classifier is None:
       classifier = client_evaluation.main_classifier(self.classifiers)
     if classifier not in self.classifiers:
-      raise ValueError(
+      raise errors.UserError(
         f'Expected a classifier of {", ".join(self.classifiers)}, found '
         f'{classifier!r}.'
       )
@@ -129,7 +130,9 @@ class TrainedModel:
       ValueError: If it ends otherwise.
     """
     if not path.endswith('.keras'):
-      raise ValueError(f'Expected a path that ends in .keras, found {path!r}.')
+      raise errors.UserError(
+        f'Expected a path that ends in .keras, found {path!r}.'
+      )
     self.keras_model.save(path)
 
   def __repr__(self) -> str:
@@ -151,7 +154,7 @@ class TrainedModel:
     images = np.asarray(images)
     found = (images.shape[1:], images.dtype.name)
     if found != (spec.shape, spec.dtype):
-      raise ValueError(
+      raise errors.UserError(
         f'Expected images as the data set {self._task.name!r} stores them, '
         f'{spec.dtype}[num_images, {", ".join(map(str, spec.shape))}], found '
         f'{images.dtype}{list(images.shape)}.'
@@ -266,7 +269,7 @@ class Result:
       ValueError: If the method does not average weights.
     """
     if not self.experiment.process.averages_weights:
-      raise ValueError(
+      raise errors.UserError(
         f'{self.experiment.algorithm} averages no weights here: use client(i).'
       )
     return TrainedModel(self.experiment, self.server_state.model)

@@ -27,6 +27,7 @@ from tff_fedsa.execution.in_process import eager_tensors
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import functional_cases
 from tff_fedsa.execution.in_process import values
+from tff_fedsa.runs import errors
 
 # One client keeps a GPU busy only while its steps are not waiting for Python's
 # or the CPU's part: a second one fills the gaps.
@@ -144,7 +145,7 @@ def _create_runtime(
     ('intra_op_threads', intra_op_threads),
   ):
     if number is not None and number < 1:
-      raise ValueError(f'Expected {name} >= 1, found {number}.')
+      raise errors.UserError(f'Expected {name} >= 1, found {number}.')
   devices_lib.enable_memory_growth()
   eager_tensors.mend_leak()
   cores = len(os.sched_getaffinity(0))
@@ -183,7 +184,7 @@ def _device_names(devices: Optional[Sequence[Any]]) -> list[str]:
   ]
   unknown = [name for name in names if name not in known]
   if unknown or not names:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected some of the devices {sorted(known)}, found {names}.'
     )
   return names

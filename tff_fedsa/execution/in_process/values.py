@@ -17,6 +17,8 @@ from tensorflow_federated.python.core.impl.types import type_conversions
 from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 import tree
 
+from tff_fedsa.runs import errors
+
 Struct = tff.structure.Struct
 
 
@@ -177,7 +179,7 @@ def release(value: Any, value_type: tff.Type) -> Any:
     if not value_type.all_equal:
       return [release(part, value_type.member) for part in value.values]
     if not value.values:
-      raise ValueError(
+      raise errors.UserError(
         f'A value of type {value_type} has no representation with no client.'
       )
     return release(value.values[0], value_type.member)

@@ -9,6 +9,7 @@ import tensorflow_federated as tff
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.remote import client_pool
+from tff_fedsa.runs import errors
 
 _ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})')
 
@@ -97,24 +98,24 @@ def _connect(
   deadline_seconds: float,
 ) -> executor.Runtime:
   if isinstance(workers, str) or not workers:
-    raise ValueError(
+    raise errors.UserError(
       f"Expected a list of workers ['host:port', ...], found {workers!r}."
     )
   for address in workers:
     match = _ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match['port']) < 65536:
-      raise ValueError(
+      raise errors.UserError(
         f"Expected 'host:port' of a worker, with a port of 1 to 65535, found "
         f'{address!r}.'
       )
   if len(set(workers)) < len(workers):
-    raise ValueError(f'Expected each worker once, found {list(workers)}.')
+    raise errors.UserError(f'Expected each worker once, found {list(workers)}.')
   for name, number, least in (
     ('max_concurrent_clients', max_concurrent_clients, 1),
     ('deadline_seconds', deadline_seconds, 1),
   ):
     if number is not None and number < least:
-      raise ValueError(f'Expected {name} >= {least}, found {number}.')
+      raise errors.UserError(f'Expected {name} >= {least}, found {number}.')
   return executor.Runtime(
     client_pool.RemoteClientPool(
       workers, max_concurrent_clients, deadline_seconds

@@ -16,6 +16,7 @@ from tensorflow_federated.proto.v0 import executor_pb2
 from tensorflow_federated.python.core.impl.executors import value_serialization
 
 from tff_fedsa.execution.in_process import values
+from tff_fedsa.runs import errors
 
 MAX_MESSAGE_BYTES = 2_000_000_000
 # A part of its own costs a request per client: less than sending this much.
@@ -124,7 +125,7 @@ def serialize(
       _to_numpy(value), value_type
     )
   except tf.errors.OpError as error:
-    raise ValueError(
+    raise errors.UserError(
       f'A data set of type {value_type} cannot be sent to a worker, since it '
       'holds Python code, a file or a resource of this process '
       f'({error.message}). Make it of arrays, or use the in-process runtime.'
