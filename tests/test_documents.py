@@ -32,7 +32,7 @@ def _given_runtimes(runtimes, monkeypatch):
       monkeypatch.setattr(
         module,
         function,
-        lambda name=name: stack.enter_context(runtimes.default(name)),
+        lambda name=name, **_: stack.enter_context(runtimes.default(name)),
       )
     yield
 

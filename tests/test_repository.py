@@ -1,13 +1,13 @@
 """What must hold for the files of the repository as a whole."""
 
-import ast
 import configparser
-import graphlib
 import pathlib
 import re
 import subprocess
 
 import pytest
+
+from tff_fedsa.runs import presets
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _LOCKS = (
@@ -75,7 +75,7 @@ def test_commands_in_the_documents_name_files_that_exist():
   assert documents
   for name, text in documents:
     for flagfile in re.findall(r'--flagfile=([\w./-]+)', text):
-      assert (_ROOT / flagfile).is_file(), f'{name}: {flagfile}'
+      assert presets.find(flagfile), f'{name}: {flagfile}'
     for module in re.findall(
       r'python -m ((?:launch|tools|benchmarks)[\w.]*)', text
     ):
@@ -93,20 +93,3 @@ def test_links_in_the_documents_lead_somewhere():
       for link in re.findall(r'\]\((?!http|#)([^)#]+)', text):
         target = (_ROOT / name).parent / link
         assert target.exists(), f'{name}: {link}'
-
-
-def test_imports_have_no_circle():
-  graph = {}
-  for path in sorted((_ROOT / 'tff_fedsa').rglob('*.py')):
-    # Imports inside functions count, too.
-    graph['.'.join(path.relative_to(_ROOT).with_suffix('').parts)] = {
-      f'{node.module}.{alias.name}'
-      for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
-      if isinstance(node, ast.ImportFrom)
-      and node.module
-      and node.module.split('.')[0] == 'tff_fedsa'
-      for alias in node.names
-    }
-  assert any(graph.values())
-  # Raises CycleError, which shows the circle.
-  graphlib.TopologicalSorter(graph).prepare()

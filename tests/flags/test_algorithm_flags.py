@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from launch import experiment
+from tff_fedsa import settings
 from tff_fedsa.algorithms import fedkd
 from tff_fedsa.algorithms import fedtgp
 from tff_fedsa.algorithms import registry
@@ -191,7 +192,7 @@ def test_a_wrong_anchor_file_is_named(parse, tmp_path):
     _ = parse(f'--anchor_file={path}').build().process
   path.write_text('not numbers')
   with pytest.raises(
-    flags.IllegalFlagValueError, match='anchor_file=.* is not a .npy file'
+    settings.SettingsError, match='anchor_file=.* is not a .npy file'
   ):
     _ = parse(f'--anchor_file={path}').build().process
 
