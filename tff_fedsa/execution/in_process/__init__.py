@@ -11,6 +11,7 @@ outside in:
   intrinsics    what `federated_map` and so on do
   client_pool   which client runs where and when; cancellation
   tensorflow_functions   a TensorFlow computation as a callable; their cache
+  control_flow   what stays functional while TFF compiles
   graph_imports, graph_rewriting, dataset_loops   a TFF graph, made to run here
   eager_tensors, function_removals   a leak and a crash of TensorFlow's, mended
 """

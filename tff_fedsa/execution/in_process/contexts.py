@@ -23,9 +23,9 @@ from tensorflow_federated.python.core.impl.context_stack import (
 
 from tff_fedsa.execution import devices as devices_lib
 from tff_fedsa.execution.in_process import client_pool
+from tff_fedsa.execution.in_process import control_flow
 from tff_fedsa.execution.in_process import eager_tensors
 from tff_fedsa.execution.in_process import executor
-from tff_fedsa.execution.in_process import functional_cases
 from tff_fedsa.execution.in_process import values
 from tff_fedsa.runs import errors
 
@@ -240,14 +240,23 @@ def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
 
   TFF has Grappler inline functions that are marked `_noinline`, too, as a
   client's step is (`models.functional`): part of a loop, its gradients of
-  pooling miss oneDNN's kernels, which are ten times as fast. On CPUs, branches
-  of a `tf.switch_case` stay functions, too: see `functional_cases`.
+  pooling miss oneDNN's kernels, which are ten times as fast. Nor are loops and
+  conditions lowered here, in functions that are kept: see `control_flow`.
   """
   block, _ = tensorflow_tree_transformations.replace_intrinsics_with_bodies(
     computation.to_building_block()
   )
-  if only_cpus:
-    block = functional_cases.keep(block)
+  block = control_flow.prepare(block, keep_cases=only_cpus)
+  return native_compiler.transform_to_native_form(
+    computation_impl.ConcreteComputation(
+      computation_proto=block.proto,
+      context_stack=context_stack_impl.context_stack,
+    ),
+    grappler_config=_grappler_config(only_cpus),
+  )
+
+
+def _grappler_config(only_cpus: bool) -> tf.compat.v1.ConfigProto:
   config = tf.compat.v1.ConfigProto()
   options = config.graph_options.rewrite_options
   for name in (
@@ -263,10 +272,6 @@ def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
     # CPUs, for which GPUs have no kernel in float32. Each device's own Grappler
     # fuses later what it can.
     options.remapping = options.OFF
-  return native_compiler.transform_to_native_form(
-    computation_impl.ConcreteComputation(
-      computation_proto=block.proto,
-      context_stack=context_stack_impl.context_stack,
-    ),
-    grappler_config=config,
-  )
+  # The only thing that it does here: `MetaOptimizer::LowerControlFlow`.
+  config.experimental.executor_type = 'SINGLE_THREADED_EXECUTOR'
+  return config

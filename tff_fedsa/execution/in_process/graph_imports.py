@@ -50,6 +50,11 @@ class GraphImport:
     weakref.finalize(self, _remove_functions, self._names).atexit = False
     for function in graph_def.library.function:
       self._register(function)
+    # Calls find their functions in the registry. With a library, TensorFlow
+    # would infer shapes through a function in an order of addresses, and fails
+    # (`Missing src context`) if it meets a lowered loop from its wrong end.
+    graph_rewriting.call_by_name(graph_def)
+    graph_def.ClearField('library')
     graph = func_graph.FuncGraph('imported')
     with graph.as_default():
       tf.graph_util.import_graph_def(graph_def, name='')

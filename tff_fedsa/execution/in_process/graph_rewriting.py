@@ -87,6 +87,28 @@ def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
   return not any(_NOT_REENTRANT in node.op for node in all_nodes(graph_def))
 
 
+def call_by_name(graph_def: graph_pb2.GraphDef) -> None:
+  """Makes operations that are named after functions calls of them.
+
+  Such an operation, of `tf.compat.v1`'s `Defun`, is known with its library
+  only; a call is known anywhere.
+  """
+  signatures = {
+    f.signature.name: f.signature for f in graph_def.library.function
+  }
+  for node in graph_def.node:
+    signature = signatures.get(node.op)
+    if signature is not None:
+      attributes = dict(node.attr)
+      node.ClearField('attr')
+      node.attr['f'].func.name = node.op
+      for name, value in attributes.items():
+        node.attr['f'].func.attr[name].CopyFrom(value)
+      node.attr['Tin'].list.type.extend(a.type for a in signature.input_arg)
+      node.attr['Tout'].list.type.extend(a.type for a in signature.output_arg)
+      node.op = 'StatefulPartitionedCall'
+
+
 def all_nodes(
   graph_def: graph_pb2.GraphDef,
 ) -> Iterator[node_def_pb2.NodeDef]:
