@@ -1,6 +1,8 @@
 """The round loop with a real process: sampling, evaluation, resuming."""
 
+import pathlib
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -25,12 +27,12 @@ pytestmark = pytest.mark.usefixtures('in_process_context')
 class _Experiment:
   """A small run on digits whose parts a test can take apart."""
 
-  def __init__(self):
+  def __init__(self, feature_dim=8):
     self.task = tasks.load_task(
       tasks.TaskSpec(num_clients=4, max_examples=240, alpha=1.0)
     )
     self.models = families.build_family(
-      'digits_mlp', self.task.input_spec.model_shape, 10, feature_dim=8
+      'digits_mlp', self.task.input_spec.model_shape, 10, feature_dim
     )
     # Momentum is kept, so a state that is not restored would show.
     self.optimizer = local_optimizer.LocalOptimizer(
@@ -342,6 +344,39 @@ def test_a_longer_run_goes_on_where_the_shorter_ended(experiment, tmp_path):
   )
   whole = experiment.run(experiment.store(), total_rounds=4)
   assert _stable(longer.history) == _stable(whole.history)
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+  """tests/testdata has its checkpoint: two rounds, FedSA with 2 features."""
+  experiment = _Experiment(feature_dim=2)
+  directory = tmp_path / 'checkpoints'
+  shutil.copytree(
+    pathlib.Path(__file__).parent / 'testdata/checkpoints_v1', directory
+  )
+  seen, store, whole_store = [], experiment.store(), experiment.store()
+  options = {'total_rounds': 3, 'clients_per_round': 1}
+  resumed = experiment.run(
+    store,
+    checkpoint_manager=checkpoints.CheckpointManager(str(directory)),
+    on_round=lambda round_num, _: seen.append(round_num),
+    **options,
+  )
+  assert seen == [2, 3]
+  whole = experiment.run(whole_store, **options)
+  # Another processor may have made the old one.
+  np.testing.assert_allclose(
+    resumed.server_state.model.anchors,
+    whole.server_state.model.anchors,
+    rtol=1e-5,
+  )
+  assert store.client_ids() == whole_store.client_ids()
+  for client_id in store.client_ids():
+    np.testing.assert_allclose(
+      store.get(client_id).weights,
+      whole_store.get(client_id).weights,
+      rtol=1e-3,
+      atol=1e-5,
+    )
 
 
 def test_patience_ends_a_run_without_progress(experiment):
