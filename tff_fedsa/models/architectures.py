@@ -8,6 +8,7 @@ from typing import Optional
 from etils import epy
 
 from tff_fedsa.models import heads
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -44,11 +45,11 @@ def register_architecture(name: str) -> Callable[[BuildFn], BuildFn]:
     ValueError: If the name is taken or has other characters.
   """
   if not name.replace('_', '').replace('-', '').isalnum():
-    raise ValueError(
+    raise errors.UserError(
       f"Expected a name of letters, digits, '_' and '-', found {name!r}."
     )
   if name in _ARCHITECTURES:
-    raise ValueError(f'An architecture {name!r} is registered already.')
+    raise errors.UserError(f'An architecture {name!r} is registered already.')
 
   def register(build_fn: BuildFn) -> BuildFn:
     _ARCHITECTURES[name] = build_fn
@@ -110,7 +111,7 @@ def build(
       shapes.
   """
   if not is_known(name):
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown architecture {name!r}; known: {", ".join(names())}; each also '
       f'with another head, as in resnet34+mlp256: {", ".join(heads.names())}.'
     )
@@ -128,7 +129,7 @@ def build(
   )
   found = (model.feature_dim, model.num_classes)
   if found != (feature_dim, num_classes):
-    raise ValueError(
+    raise errors.UserError(
       f'The architecture {name!r} should have (feature_dim, num_classes) = '
       f'{(feature_dim, num_classes)}, found {found}.'
     )

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from keras.src import backend as keras_backend
 import tensorflow as tf
 
+from tff_fedsa.runs import errors
+
 # Lists of all weights that Keras keeps; calls do not read them.
 _KERAS_BOOKKEEPING = frozenset(
   (
@@ -76,7 +78,7 @@ class Cell:
   @_as_written
   def assign(self, value: Any, **unused_options: Any) -> tf.Tensor:
     if tf.compat.v1.get_default_graph() is not self._graph:
-      raise ValueError(
+      raise errors.UserError(
         f'The weight {self.name!r} is assigned inside of a loop, a condition '
         'or a tf.function of its layer, which is not supported. Assign it in '
         'the body of `call`.'
@@ -285,7 +287,7 @@ class Binding:
       _map_leaves(lambda leaf: found.add(id(leaf)), slot.value)
     missing = [v.name for v in self._variables if id(v) not in found]
     if missing:
-      raise ValueError(
+      raise errors.UserError(
         f'No layer attribute holds the weights {missing}. Keep each weight in '
         'an attribute of its layer, directly or in a list, tuple or dict.'
       )

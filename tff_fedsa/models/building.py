@@ -6,6 +6,8 @@ from typing import Optional
 import numpy as np
 import tensorflow as tf
 
+from tff_fedsa.runs import errors
+
 
 def build_half(
   half: tf.keras.Model,
@@ -28,7 +30,7 @@ def build_half(
       (spec, *_), _ = called_with
       input_shape = tuple(spec.shape[1:])
     if input_shape is None:
-      raise ValueError(
+      raise errors.UserError(
         f'the {what} has no defined input shape. Use the functional API, start '
         'a Sequential model with an Input, or give `input_shape` to '
         'FunctionalModel.'
@@ -36,7 +38,7 @@ def build_half(
     half(tf.keras.Input(input_shape))
   shapes = half.input_shape, half.output_shape
   if not all(isinstance(shape, tuple) for shape in shapes):
-    raise ValueError(
+    raise errors.UserError(
       f'the {what} must have one input and one output, found input shape '
       f'{shapes[0]} and output shape {shapes[1]}.'
     )
@@ -63,7 +65,7 @@ def copy_half(
       copy.trainable = False
     copy.set_weights(weights)
   except (TypeError, ValueError, NotImplementedError) as error:
-    raise ValueError(
+    raise errors.UserError(
       f'{half.name!r} cannot be copied ({error}). Give a function that builds '
       'it to FunctionalModel.'
     ) from error

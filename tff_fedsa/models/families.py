@@ -18,6 +18,7 @@ from tff_fedsa.models import keras_applications as _keras_applications
 from tff_fedsa.models import mobilenet_v2 as _mobilenet_v2
 from tff_fedsa.models import resnet as _resnet
 from tff_fedsa.models import vit as _vit
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   from tff_fedsa.models import functional
@@ -108,7 +109,7 @@ def members(family: str | Sequence[str]) -> tuple[str, ...]:
     family = [name.strip() for name in family.split(',')]
   unknown = [name for name in family if not architectures.is_known(name)]
   if unknown or not family:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown family or architecture {", ".join(unknown)!r}; known families: '
       f'{", ".join(names())}; known architectures (one, or several separated '
       f'by commas): {", ".join(architectures.names())}; each also with another '
@@ -145,7 +146,7 @@ def build_family(
   names_of_members = members(family)
   strangers = sorted(files.keys() - set(names_of_members))
   if strangers:
-    raise ValueError(
+    raise errors.UserError(
       f'Pretrained weights are given for {strangers}, which are not among the '
       f'architectures {list(names_of_members)}.'
     )

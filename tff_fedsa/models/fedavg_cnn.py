@@ -5,6 +5,7 @@ from __future__ import annotations
 from etils import epy
 
 from tff_fedsa.models import architectures
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -23,7 +24,7 @@ def fedavg_cnn(
   Source: `FedAvgCNN` in `flcore/trainmodel/models.py`, lokinko/FedSA@75bf106.
   """
   if min(input_shape[:2]) < 16:
-    raise ValueError(
+    raise errors.UserError(
       'The architecture fedavg_cnn needs images of at least 16x16, found '
       f'{input_shape}. Resize in the input spec (--image_size=32).'
     )

@@ -22,6 +22,7 @@ from tff_fedsa.models import building
 from tff_fedsa.models import checks
 from tff_fedsa.models import seeding
 from tff_fedsa.models import steps
+from tff_fedsa.runs import errors
 
 
 class KerasClientModel(NamedTuple):
@@ -169,7 +170,7 @@ class FunctionalModel:
       )
     )
     if found != expected:
-      raise ValueError(
+      raise errors.UserError(
         f'Model {self.name!r}: expected a Keras model with trainable and other '
         f'weights of shapes {expected}, found {found}.'
       )
@@ -189,7 +190,7 @@ class FunctionalModel:
     """
     weights = np.asarray(weights, np.float32)
     if weights.shape != (self.num_weights,):
-      raise ValueError(
+      raise errors.UserError(
         f'Model {self.name!r}: expected weights of shape '
         f'({self.num_weights},), found {weights.shape}.'
       )
@@ -384,7 +385,7 @@ class FunctionalModel:
     """
     fixed = [v.name for v in self._keras_model.head.non_trainable_weights]
     if fixed:
-      raise ValueError(
+      raise errors.UserError(
         f'Model {self.name!r}: expected a head whose weights are all '
         f'trainable, found {fixed}. Move normalization layers to the feature '
         'extractor.'
@@ -431,7 +432,7 @@ class FunctionalModel:
     if not tf.TensorShape(self.input_shape).is_compatible_with(
       input_spec.model_shape
     ):
-      raise ValueError(
+      raise errors.UserError(
         f'Model {self.name!r}: expected images of shape {self.input_shape}, '
         f'but the input spec gives {input_spec.model_shape}. Build the model '
         'for `input_spec.model_shape` or resize in the input spec.'

@@ -13,6 +13,7 @@ from __future__ import annotations
 from etils import epy
 
 from tff_fedsa.models import architectures
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -74,7 +75,7 @@ def googlenet(
 ) -> functional.KerasClientModel:
   """Stem, nine inception blocks, mean over the image, dropout."""
   if min(input_shape[:2]) < _MIN_SIZE:
-    raise ValueError(
+    raise errors.UserError(
       f'The architecture googlenet needs images of at least {_MIN_SIZE}x'
       f'{_MIN_SIZE}, found {input_shape}. Resize in the input spec '
       '(--image_size=32).'

@@ -11,6 +11,7 @@ from __future__ import annotations
 from etils import epy
 
 from tff_fedsa.models import architectures
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -27,7 +28,7 @@ def _register_hcnn(num_blocks: int, widths: tuple[int, ...]) -> None:
   @architectures.register_architecture(name)
   def hcnn(input_shape, num_classes, feature_dim):
     if min(input_shape[:2]) < _MIN_SIZE:
-      raise ValueError(
+      raise errors.UserError(
         f'The architecture {name} needs images of at least {_MIN_SIZE}x'
         f'{_MIN_SIZE}, found {input_shape}. Resize in the input spec '
         '(--image_size=28).'

@@ -7,6 +7,8 @@ from typing import NamedTuple, Optional
 
 from etils import epy
 
+from tff_fedsa.runs import errors
+
 with epy.lazy_imports():
   import tensorflow as tf
 
@@ -59,7 +61,9 @@ def build(name: str, feature_dim: int, num_classes: int) -> tf.keras.Model:
     ValueError: If the name is unknown.
   """
   if name not in _LAYOUTS:
-    raise ValueError(f'Unknown head {name!r}; known: {", ".join(names())}.')
+    raise errors.UserError(
+      f'Unknown head {name!r}; known: {", ".join(names())}.'
+    )
   layout = _LAYOUTS[name]
   features = tf.keras.Input([feature_dim])
   hidden = features

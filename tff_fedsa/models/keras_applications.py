@@ -12,6 +12,7 @@ from collections.abc import Callable
 from etils import epy
 
 from tff_fedsa.models import architectures
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -45,7 +46,7 @@ def _register(
   @architectures.register_architecture(name)
   def build_fn(input_shape, num_classes, feature_dim):
     if min(input_shape[:2]) < _MIN_SIZE or input_shape[2] != 3:
-      raise ValueError(
+      raise errors.UserError(
         f'The architecture {name} needs images of at least {_MIN_SIZE}x'
         f'{_MIN_SIZE} and 3 channels, found {input_shape}. Resize in the input '
         'spec (--image_size=32).'

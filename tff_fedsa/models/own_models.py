@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 
 
 def to_functional(
@@ -27,12 +28,12 @@ def to_functional(
   """
   found = [_functional(index, model) for index, model in enumerate(models)]
   if not found:
-    raise ValueError('Expected at least one model, found none.')
+    raise errors.UserError('Expected at least one model, found none.')
   for model in found:
     expected = tuple(input_shape), num_classes, found[0].feature_dim
     has = tuple(model.input_shape), model.num_classes, model.feature_dim
     if has != expected:
-      raise ValueError(
+      raise errors.UserError(
         f'Model {model.name!r}: expected images {expected[0]}, {expected[1]} '
         f'classes and {expected[2]} features (those of the first model), found '
         f'images {has[0]}, {has[1]} classes and {has[2]} features.'
@@ -62,13 +63,13 @@ def _halves(model: tf.keras.Model) -> functional.KerasClientModel:
   layer = model.layers[-1] if model.built and model.layers else None
   features: Any = getattr(layer, 'input', None)
   if not isinstance(layer, tf.keras.layers.Dense) or features.shape.rank != 2:
-    raise ValueError(
+    raise errors.UserError(
       f'Model {model.name!r}: expected a built Keras model whose last layer is '
       'Dense, features [batch, feature_dim] to logits; give a pair of models '
       '(feature extractor, head) instead.'
     )
   if layer.activation is not tf.keras.activations.linear:
-    raise ValueError(
+    raise errors.UserError(
       f'Model {model.name!r}: expected the last layer {layer.name!r} to give '
       f'logits, found activation={layer.activation.__name__!r}: leave it out.'
     )

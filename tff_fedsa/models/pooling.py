@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tff_fedsa.runs import errors
+
 
 def _bin_weights(num_inputs: int, num_outputs: int) -> np.ndarray:
   """Returns float32[num_inputs, num_outputs]; each column is a bin's mean."""
@@ -29,7 +31,7 @@ class AdaptiveAveragePooling(tf.keras.layers.Layer):
   def __init__(self, feature_dim: int, **kwargs: Any):
     super().__init__(**kwargs)
     if feature_dim < 1:
-      raise ValueError(f'Expected feature_dim >= 1, found {feature_dim}.')
+      raise errors.UserError(f'Expected feature_dim >= 1, found {feature_dim}.')
     self.feature_dim = feature_dim
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:

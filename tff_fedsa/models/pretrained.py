@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tff_fedsa.models import keras_applications
 from tff_fedsa.models import torch_weights
+from tff_fedsa.runs import errors
 
 
 def load(extractor: tf.keras.Model, path: str) -> None:
@@ -24,7 +25,9 @@ def load(extractor: tf.keras.Model, path: str) -> None:
       another architecture.
   """
   if not os.path.isfile(path):
-    raise ValueError(f'There is no file of pretrained weights at {path!r}.')
+    raise errors.UserError(
+      f'There is no file of pretrained weights at {path!r}.'
+    )
   ours = [x for x in extractor.layers if x.name == keras_applications.NAME]
   if path.endswith('.npz') and not ours:
     with np.load(path, allow_pickle=False) as arrays:
@@ -38,7 +41,7 @@ def load(extractor: tf.keras.Model, path: str) -> None:
       else "a torchvision state_dict, saved with numpy.savez (*.npz); Keras's "
       'weights fit the architectures keras_*'
     )
-    raise ValueError(
+    raise errors.UserError(
       f'Expected pretrained weights as {expected}, found {path!r}.'
     )
 
@@ -47,7 +50,7 @@ def _load_application(application: tf.keras.Model, path: str) -> None:
   try:
     application.load_weights(path)
   except (OSError, KeyError, ValueError) as error:
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r} does not hold the weights of this application without its '
       f'top: {error}'
     ) from error

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tff_fedsa.models import layer_names
+from tff_fedsa.runs import errors
 
 _RANDOM_OPS = frozenset(
   (
@@ -65,7 +66,7 @@ def check_pure(concrete: Any, keras_models: Sequence[tf.keras.Model]) -> None:
       described = [
         _at(name.split('/')[-1], name, keras_models) for name in found[:3]
       ]
-      raise ValueError(problem.format(', '.join(described)))
+      raise errors.UserError(problem.format(', '.join(described)))
   if concrete.captured_inputs:
     names = {
       id(variable.handle): f'variable {variable.name} '
@@ -80,7 +81,7 @@ def check_pure(concrete: Any, keras_models: Sequence[tf.keras.Model]) -> None:
       )
       for captured, inner in concrete.graph.captures
     ]
-    raise ValueError(
+    raise errors.UserError(
       f'reads values that are not among its weights: {", ".join(found)}. '
       'Make them float32 weights of a layer (`self.add_weight`), or '
       'tf.constant calls inside of `call`; lookup tables are not supported.'

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_fedsa.models import vit_layers
+from tff_fedsa.runs import errors
 
 
 def _conv(weight: np.ndarray) -> np.ndarray:
@@ -76,7 +77,7 @@ def assign(
         )
       new_weights[-1][1].append(array)
   if problems:
-    raise ValueError(
+    raise errors.UserError(
       'Not the weights of this architecture as torchvision names them: '
       f'{"; ".join(problems[:5])}; {len(problems)} in all.'
     )

@@ -15,6 +15,7 @@ import math
 from etils import epy
 
 from tff_fedsa.models import architectures
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -58,7 +59,7 @@ def _register_vit(name: str, patch_size: int) -> None:
   @architectures.register_architecture(name)
   def vit(input_shape, num_classes, feature_dim):
     if any(n % patch_size for n in input_shape[:2]):
-      raise ValueError(
+      raise errors.UserError(
         f'The architecture {name} needs images whose height and width are '
         f'multiples of {patch_size}, found {input_shape}. Resize in the input '
         'spec (--image_size=32).'
