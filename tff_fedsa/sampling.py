@@ -1,6 +1,6 @@
 """Which clients take part in a round: a pure function of (seed, round)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,11 +37,31 @@ def sample_clients(
       f'Expected clients_per_round in [1, {num_clients}], found '
       f'{clients_per_round}.'
     )
-  if clients_per_round == num_clients:
-    return list(range(num_clients))
+  return sample_from(seed, round_num, range(num_clients), clients_per_round)
+
+
+def sample_from(
+  seed: int, round_num: int, candidates: Sequence[int], size: int
+) -> list[int]:
+  """Draws some of the clients that are there; see `sample_clients`.
+
+  >>> sample_from(0, 1, [2, 5, 7], 10)
+  [2, 5, 7]
+
+  Args:
+    seed: The sampling seed.
+    round_num: Counted from 1.
+    candidates: Client ids, ascending.
+    size: How many to draw; all if there are no more.
+
+  Returns:
+    Client ids, ascending.
+  """
+  if size >= len(candidates):
+    return list(candidates)
   rng = np.random.default_rng([seed, round_num])
-  drawn = rng.choice(num_clients, clients_per_round, replace=False)
-  return sorted(int(client_id) for client_id in drawn)
+  drawn = rng.choice(len(candidates), size, replace=False)
+  return [candidates[index] for index in sorted(drawn)]
 
 
 def build_selection_fn(

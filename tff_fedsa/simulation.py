@@ -12,6 +12,8 @@ from etils import epy
 import numpy as np
 
 from tff_fedsa import settings
+from tff_fedsa.field import field_config
+from tff_fedsa.field import outcomes
 from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
@@ -19,7 +21,6 @@ with epy.lazy_imports():
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
-  from tff_fedsa import sampling
   from tff_fedsa.client import client_store
   from tff_fedsa.data import tasks
   from tff_fedsa.evaluation import client_evaluation
@@ -48,7 +49,8 @@ class SimulationConfig(settings.Settings):
       method's main classifier (prototype, else global_head, else head; with
       the `protocol` global, head), >= 1. Default: never.
     max_failed_rounds: Stop with an error after so many rounds in a row in which
-      training diverged at every client, >= 1.
+      training diverged at every client, or from which no client returned (see
+      --dropout and its neighbours), >= 1.
     clients_per_evaluation: Clients evaluated in one call, >= 1; bounds memory
       when states live on disk.
     protocol: personal (the paper): every client is tested on its own test
@@ -92,7 +94,7 @@ class SimulationConfig(settings.Settings):
 
 
 class TrainingFailedError(errors.UserError):
-  """Training diverged at all clients, again and again."""
+  """Training diverged at all clients, or none returned, again and again."""
 
 
 class SimulationResult(NamedTuple):
@@ -153,6 +155,9 @@ def run(
   store: client_store.ClientStateStore,
   config: SimulationConfig,
   *,
+  field: Optional[field_config.FieldConfig] = None,
+  num_epochs: int = 1,
+  selection_fn: Optional[Callable[..., Sequence[int]]] = None,
   server_metrics_fn: Optional[Callable[[Any], Mapping[str, Any]]] = None,
   checkpoint_manager: Optional[checkpoints.CheckpointManager] = None,
   recorders: Sequence[recorders_lib.Recorder] = (),
@@ -176,6 +181,14 @@ def run(
     store: States of all clients; it is rolled back to the checkpoint if there
       is one.
     config: How long and how often.
+    field: Which clients are there, drop out or are late; by default all are
+      there, and all return.
+    num_epochs: Passes of a client over its examples in a round, for the
+      field's simulated time.
+    selection_fn: Draws the clients of a round, instead of uniform draws by the
+      `sampling_seed`: `fn(round_num)`, `fn(round_num, size)` or `fn(round_num,
+      size, available)` -> ids, e.g. what
+      `tff.simulation.build_uniform_sampling_fn` returns. See `selection.wrap`.
     server_metrics_fn: Maps a server state to further columns.
     checkpoint_manager: Where checkpoints go; none are made by default.
     recorders: Get every row.
@@ -187,15 +200,21 @@ def run(
     TrainingFailedError: See `SimulationConfig.max_failed_rounds`.
     ValueError: If `clients_per_round` exceeds the number of clients, or the
       task has no test set for the protocol `global`.
+    UserError: If a file of the field is missing or wrong, or if `selection_fn`
+      returns something else than clients.
   """
   test_sets = task.global_test() if config.protocol == 'global' else {}
   server_state = process.initialize()
   history: list[metrics.Row] = []
   start_round = 0
-  selection_fn = sampling.build_selection_fn(
-    config.sampling_seed,
-    task.num_clients,
-    config.clients_per_round or task.num_clients,
+  field = field or field_config.FieldConfig()
+  clients_field = outcomes.build_field(
+    task,
+    field,
+    clients_per_round=config.clients_per_round,
+    sampling_seed=config.sampling_seed,
+    num_epochs=num_epochs,
+    selection_fn=selection_fn,
   )
   if checkpoint_manager is not None:
     restored = checkpoint_manager.restore(server_state, store)
@@ -223,13 +242,15 @@ def run(
     )
     return client_evaluation.summarize(per_client)
 
-  def take_row(round_num: int, training: metrics.Row) -> metrics.Row:
+  def take_row(
+    round_num: int, training: metrics.Row, *, trained: bool
+  ) -> metrics.Row:
     started = time.monotonic()
     row = {
       'round': round_num,
       **evaluate_now(),
       **training,
-      **(metrics.communication_columns(process, training) if round_num else {}),
+      **(metrics.communication_columns(process, training) if trained else {}),
       **(server_metrics_fn(server_state) if server_metrics_fn else {}),
       'seconds_evaluation': time.monotonic() - started,
       **metrics.memory_columns(),
@@ -244,7 +265,7 @@ def run(
       checkpoint_manager.save(round_num, server_state, store, history)
 
   if not history:
-    first_row = take_row(0, {})
+    first_row = take_row(0, {}, trained=False)
     # A run that dies before its first checkpoint is rolled back to this one.
     save(0)
     on_round(0, first_row)
@@ -252,6 +273,9 @@ def run(
     on_round(start_round, history[-1])
   stopped_early = _should_stop(history, config.patience)
   saved_round = finished_round = start_round
+  simulated_seconds = 0.0
+  if field.is_used:
+    simulated_seconds = clients_field.seconds_before(start_round + 1)
   failed_rounds = 0
   # What was before the round that is not finished: server state, number of
   # rows, client states by id.
@@ -261,29 +285,39 @@ def run(
       if stopped_early:
         break
       started = time.monotonic()
-      client_ids = selection_fn(round_num)
+      outcome = clients_field.outcome(round_num)
+      simulated_seconds += outcome.seconds
+      client_ids = outcome.returned
       old_states = [store.get(client_id) for client_id in client_ids]
-      output = process.next(
-        server_state,
-        old_states,
-        [task.clients[client_id].train for client_id in client_ids],
-      )
-      new_states = list(output.result)
+      new_state, new_states, measurements = server_state, [], None
+      if client_ids:
+        output = process.next(
+          server_state,
+          old_states,
+          clients_field.examples(outcome, lambda i: task.clients[i].train),
+        )
+        new_state, measurements = output.state, output.measurements
+        new_states = list(output.result)
       is_last = round_num == config.total_rounds
 
       # From here to the end of the round, states and server belong together.
       before = server_state, len(history), dict(zip(client_ids, old_states))
-      server_state = output.state
+      server_state = new_state
       for client_id, state in zip(client_ids, new_states):
         store.put(client_id, state)
       row: Optional[metrics.Row] = None
       if is_last or round_num % config.rounds_per_evaluation == 0:
         training = {
-          **metrics.training_columns(output.measurements),
-          'clients_sampled': len(client_ids),
+          **(metrics.training_columns(measurements) if measurements else {}),
+          'clients_sampled': len(outcome.sampled),
+          **(
+            metrics.field_columns(outcome, simulated_seconds)
+            if field.is_used
+            else {}
+          ),
           'seconds_training': time.monotonic() - started,
         }
-        row = take_row(round_num, training)
+        row = take_row(round_num, training, trained=bool(client_ids))
         stopped_early = not is_last and _should_stop(history, config.patience)
       finished_round, before = round_num, None
       if (
@@ -294,14 +328,11 @@ def run(
         save(round_num)
         saved_round = round_num
       on_round(round_num, row)
-      failed = metrics.diverged_everywhere(output.measurements)
+      failed = not client_ids or metrics.diverged_everywhere(measurements)
       failed_rounds = failed_rounds + 1 if failed else 0
       if failed_rounds == config.max_failed_rounds:
         raise TrainingFailedError(
-          f'Training diverged at every client in {failed_rounds} rounds in a '
-          f'row, the last of them round {round_num}. Start a new run with a '
-          'smaller learning rate (--client_learning_rate), or look at the '
-          'losses in metrics.csv; --max_failed_rounds allows more such rounds.'
+          _why_it_failed(failed_rounds, round_num, outcome)
         )
   except BaseException as error:
     try:
@@ -323,6 +354,25 @@ def run(
     evaluate_now()
   return SimulationResult(
     server_state, history, per_client, stopped_early, per_test_set
+  )
+
+
+def _why_it_failed(
+  failed_rounds: int, round_num: int, outcome: outcomes.Outcome
+) -> str:
+  which = f'{failed_rounds} rounds in a row, the last of them round {round_num}'
+  more = '--max_failed_rounds allows more such rounds.'
+  if outcome.returned:
+    return (
+      f'Training diverged at every client in {which}. Start a new run with a '
+      'smaller learning rate (--client_learning_rate), or look at the losses '
+      f'in metrics.csv; {more}'
+    )
+  return (
+    f'No client returned from {which}: {outcome.available} clients were '
+    f'there, {len(outcome.sampled)} drawn, {len(outcome.dropped)} dropped out '
+    f'and {len(outcome.late)} were late. Look at --availability, --dropout '
+    f'and --round_deadline; {more}'
   )
 
 

@@ -21,6 +21,7 @@ with epy.lazy_imports():
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
+  from tff_fedsa.field import outcomes
 
 Row = dict[str, Any]
 
@@ -139,6 +140,23 @@ GLOBAL_COLUMNS: dict[str, str] = {
   **_training_columns(),
 }
 
+# Further columns of runs that use the settings of `field.FieldConfig`.
+FIELD_COLUMNS: dict[str, str] = {
+  'clients_available': 'clients that could be drawn',
+  'clients_returned': 'clients whose update counts, of `clients_sampled`',
+  'clients_dropped': 'clients that dropped out, of `clients_sampled`',
+  'clients_late': (
+    'clients that came after the deadline, or after enough others, of '
+    '`clients_sampled`'
+  ),
+  'clients_partial': (
+    'clients that trained on less than all their examples, of '
+    '`clients_returned`'
+  ),
+  'simulated_seconds_round': 'simulated seconds that the round took',
+  'simulated_seconds': 'simulated seconds since the beginning, all rounds',
+}
+
 # They differ between two equal runs.
 VOLATILE_COLUMNS = (
   'seconds_training',
@@ -179,6 +197,24 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   # The column of this name is the server's, with the classes that it keeps.
   columns.pop('aggregator_classes_present', None)
   return columns
+
+
+def field_columns(outcome: outcomes.Outcome, simulated_seconds: float) -> Row:
+  """Returns what happened to the clients of a round.
+
+  Args:
+    outcome: Of the round.
+    simulated_seconds: Of all rounds so far, this one included.
+  """
+  return {
+    'clients_available': outcome.available,
+    'clients_returned': len(outcome.returned),
+    'clients_dropped': len(outcome.dropped),
+    'clients_late': len(outcome.late),
+    'clients_partial': len(outcome.partial),
+    'simulated_seconds_round': outcome.seconds,
+    'simulated_seconds': simulated_seconds,
+  }
 
 
 def diverged_everywhere(measurements: Mapping[str, Any]) -> bool:

@@ -1,0 +1,99 @@
+"""Settings of the field: what happens to clients between rounds."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Annotated, Optional
+
+from tff_fedsa import settings
+
+AVAILABILITIES = ('random', 'diurnal')
+DEVICE_SPEEDS = ('constant', 'lognormal')
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldConfig(settings.Settings):
+  """What happens to clients; by default all are there, and all return.
+
+  Attributes:
+    availability: Which clients are there to be drawn. random: each one in each
+      round with the probability `availability_mean`; diurnal: the same, but
+      each client's probability goes up and down as a sine over
+      `rounds_per_day`; or a CSV file with the columns client,from,to: the
+      client (0, 1, …) is there in these rounds (both included; an empty cell
+      has no end). See docs/field.md. Default: all are always there.
+    availability_mean: Probability to be there, mean over a day, in (0, 1].
+    rounds_per_day: Rounds after which the diurnal pattern repeats, >= 2.
+    time_zones: Share of a day over which clients' days are shifted against
+      each other (each client's own shift is drawn uniformly), in [0, 1]. 0: one
+      time zone; 1: all around the world.
+    dropout: Probability that a drawn client drops out of the round, in [0, 1):
+      its state stays as before the round, its update is lost.
+    device_speed: How fast clients train, in simulated time. constant: all the
+      same; lognormal: drawn for each client; or a CSV file with the columns
+      client,examples_per_second. Default: constant, and no simulated time is
+      reported unless another setting of the field is used.
+    device_speed_median: Training examples per simulated second of the median
+      client, > 0.
+    device_speed_spread: Standard deviation of the logarithm of clients' speeds
+      (lognormal), >= 0. 1: a sixth of the clients are slower than 37 % of the
+      median.
+    device_speed_jitter: The same of a client's speed from round to round, >= 0.
+    round_deadline: The server waits for so many simulated seconds in a round, >
+      0; whoever needs longer is late, and its update is lost. Default: it waits
+      for all.
+    partial_work: Whether a client that would be late trains on as many of its
+      examples as it can by the deadline instead, drawn anew in each round, and
+      returns (FedProx: a variable amount of local work).
+    over_selection: More clients are drawn: so many times `clients_per_round`,
+      rounded up; as many as that that return first count, >= 1.
+    field_seed: Availability, dropout, device speeds and the examples of partial
+      work follow from it, >= 0.
+  """
+
+  availability: Optional[str] = None
+  availability_mean: Annotated[
+    float, settings.Above(0.0), settings.AtMost(1.0)
+  ] = 0.5
+  rounds_per_day: Annotated[int, settings.AtLeast(2)] = 24
+  time_zones: Annotated[float, settings.AtLeast(0.0), settings.AtMost(1.0)] = (
+    0.5
+  )
+  dropout: Annotated[float, settings.AtLeast(0.0), settings.Below(1.0)] = 0.0
+  device_speed: Optional[str] = None
+  device_speed_median: Annotated[float, settings.Above(0.0)] = 100.0
+  device_speed_spread: Annotated[float, settings.AtLeast(0.0)] = 1.0
+  device_speed_jitter: Annotated[float, settings.AtLeast(0.0)] = 0.0
+  round_deadline: Annotated[Optional[float], settings.Above(0.0)] = None
+  partial_work: bool = False
+  over_selection: Annotated[float, settings.AtLeast(1.0)] = 1.0
+  field_seed: Annotated[int, settings.AtLeast(0)] = 0
+
+  @property
+  def is_used(self) -> bool:
+    """Whether anything happens to clients."""
+    return self != FieldConfig()
+
+  def without_effect(self) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    if self.availability not in AVAILABILITIES:
+      because = '`availability` is neither random nor diurnal'
+      found['availability_mean'] = because
+    if self.availability != 'diurnal':
+      because = '`availability` is not diurnal'
+      found |= dict.fromkeys(('rounds_per_day', 'time_zones'), because)
+    if self.device_speed not in (None, *DEVICE_SPEEDS):
+      found['device_speed_median'] = '`device_speed` is a file'
+    if self.device_speed != 'lognormal':
+      found['device_speed_spread'] = '`device_speed` is not lognormal'
+    if self.round_deadline is None:
+      found['partial_work'] = 'there is no `round_deadline`'
+    is_random = (
+      self.availability in AVAILABILITIES
+      or self.device_speed == 'lognormal'
+      or self.dropout
+      or self.device_speed_jitter
+      or self.partial_work
+    )
+    if not is_random:
+      found['field_seed'] = 'nothing is drawn at random'
+    return found
