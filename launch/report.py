@@ -7,8 +7,9 @@ Takes directories of launch.sweep or launch.train, with all that is below them,
 groups runs that differ in their seeds only, and writes to --output_dir (and
 prints) what they reached: report.md, comparison.csv and .tex, significance.csv
 and .tex, runs.csv (a row for each run and classifier), test_sets.csv and .tex
-where an averaged model has several test sets (domains), and figures: curves,
-clients, communication, and the feature space of each method.
+where an averaged model has several test sets (domains), time_to_accuracy.csv
+and .tex with --target_accuracy, and figures: curves, clients, communication,
+and the feature space of each method.
 
 It refuses to mix what was not measured in the same way (data, partition, test
 set, protocol, rounds), and configurations that lack seeds which others have.
@@ -73,6 +74,18 @@ _FEATURES = flags.DEFINE_integer(
   lower_bound=0,
 )
 
+_TARGET_ACCURACY = flags.DEFINE_float(
+  'target_accuracy',
+  None,
+  'Report the rounds and simulated seconds (see docs/field.md) after which '
+  'runs reach this accuracy for the first time, in (0, 1].',
+)
+flags.register_validator(
+  _TARGET_ACCURACY,
+  lambda target: target is None or 0 < target <= 1,
+  message='it must be in (0, 1]',
+)
+
 _EXAMPLES_PER_CLIENT = 200
 
 
@@ -121,6 +134,7 @@ def report(directories: Sequence[str]) -> None:
     reference=_REFERENCE.value,
     statistic=_STATISTIC.value,
     test=_TEST.value,
+    target=_TARGET_ACCURACY.value,
     pictures={name: caption for name, (_, caption) in drawn.items()},
   )
   os.makedirs(output, exist_ok=True)

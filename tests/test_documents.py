@@ -72,6 +72,12 @@ def test_protocols():
   assert names['result'].per_test_set['test']['num_examples'] == 360
 
 
+def test_field():
+  rows = _run('docs/field.md')['result'].rows
+  assert len(rows) == 4
+  assert all(row['clients_returned'] <= 4 for row in rows[1:])
+
+
 def test_pipelines(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   asyncio.set_event_loop(asyncio.new_event_loop())

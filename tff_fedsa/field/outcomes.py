@@ -81,8 +81,8 @@ class Field:
 
     Raises:
       FieldFileError: If a file of the settings is missing or wrong.
-      ValueError: If `clients_per_round` is not in `[1, number of clients]`.
-      UserError: If all clients are always late.
+      UserError: If `clients_per_round` is not in `[1, number of clients]`, or
+        all clients are always late.
       settings.SettingsError: If a setting would be ignored.
     """
     config.refuse_ignored()
@@ -99,7 +99,7 @@ class Field:
         )
       clients_per_round = self.num_clients
     if not 1 <= clients_per_round <= self.num_clients:
-      raise ValueError(
+      raise errors.UserError(
         f'Expected clients_per_round in [1, {self.num_clients}], found '
         f'{clients_per_round}.'
       )
@@ -257,7 +257,7 @@ def build_field(
     selection_fn: Draws the clients instead; see `selection.wrap`.
 
   Raises:
-    ValueError: See `Field`.
+    UserError: See `Field`.
     TypeError: If `selection_fn` takes other arguments.
   """
   if selection_fn is None:

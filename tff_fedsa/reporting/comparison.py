@@ -12,6 +12,7 @@ from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
 from tff_fedsa.reporting import significance
 from tff_fedsa.reporting import tables
+from tff_fedsa.reporting import time_to_accuracy
 
 DEFAULT_REFERENCE = 'fedsa'
 
@@ -46,6 +47,7 @@ def texts(
   reference: Optional[str] = None,
   statistic: str = 'last',
   test: str = 't',
+  target: Optional[float] = None,
   pictures: Optional[Mapping[str, str]] = None,
 ) -> dict[str, str]:
   """Returns `report.md` and its tables as CSV and LaTeX, by file name.
@@ -57,6 +59,7 @@ def texts(
       `significance.references`; by default `DEFAULT_REFERENCE`, if it is there.
     statistic: One of `tables.STATISTICS`, whose differences are tested.
     test: One of `significance.TESTS`.
+    target: An accuracy in (0, 1]; when runs reach it is reported.
     pictures: Captions of figures by their file names.
 
   Raises:
@@ -84,6 +87,16 @@ def texts(
     written['test_sets.tex'] = documents.to_latex(
       documents.test_set_table(titled(test_sets)), setting, 'tab:test_sets'
     )
+  reached = None
+  if target is not None:
+    times = time_to_accuracy.over_seeds(groups, values, target)
+    readable = time_to_accuracy.for_reading(titled(times))
+    note = time_to_accuracy.note(target, times)
+    reached = f'{documents.to_markdown(readable)}\n\n{note}'
+    written['time_to_accuracy.csv'] = times.to_csv(index=False)
+    written['time_to_accuracy.tex'] = documents.to_latex(
+      readable, note, 'tab:time_to_accuracy'
+    )
   differences = None
   if values['name'].nunique() > 1:
     tested = _tested(values, reference, statistic, test)
@@ -110,6 +123,7 @@ def texts(
     setting,
     means,
     test_sets,
+    reached,
     differences,
     documents.unfinished(groups),
     pictures or {},

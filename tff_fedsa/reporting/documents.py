@@ -23,7 +23,7 @@ _TEST_TITLES = {
   'wilcoxon': 'two-sided Wilcoxon signed-rank test (exact)',
 }
 # Columns of names; the others hold numbers.
-_NAMES = ('method', 'classifier', 'reference', "reference's")
+_NAMES = ('method', 'classifier', 'reference', "reference's", 'reached')
 
 
 def to_markdown(table: pandas.DataFrame) -> str:
@@ -260,6 +260,7 @@ def markdown(
   setting: str,
   comparison: pandas.DataFrame,
   test_sets: pandas.DataFrame,
+  time_to_accuracy: Optional[str],
   significance: Optional[str],
   troubles: Sequence[str],
   pictures: Mapping[str, str],
@@ -271,6 +272,7 @@ def markdown(
     setting: What was measured: data, partition, rounds.
     comparison: Result of `tables.over_seeds`.
     test_sets: Result of `tables.per_test_set`.
+    time_to_accuracy: Table and note, if there is one.
     significance: Table and note, if there is one.
     troubles: Result of `unfinished`.
     pictures: Captions by file name.
@@ -288,6 +290,8 @@ def markdown(
       'Accuracy of the averaged model after the last round, mean ± standard '
       'deviation over seeds; above is the mean over test sets.',
     ]
+  if time_to_accuracy:
+    parts += ['## Time to accuracy', time_to_accuracy]
   if troubles:
     parts.append('## Runs with troubles')
     parts.append('\n'.join(f'- {line}' for line in troubles))

@@ -85,12 +85,13 @@ def _costs(run: runs_lib.Run) -> dict[str, float]:
   if table.empty:
     return dict.fromkeys(_COSTS, 0.0)
   up, down = table['bytes_up_per_client'], table['bytes_down_per_client']
+  sampled = table['clients_sampled']
+  # Clients that drop out or are late receive, but what they send is lost.
+  sent = table.get('clients_returned', sampled)
   return {
     'bytes_up_per_client': float(up.mean()),
     'bytes_down_per_client': float(down.mean()),
-    'bytes_total': float(
-      ((up + down) * table['clients_sampled']).mean() * rounds
-    ),
+    'bytes_total': float((up * sent + down * sampled).mean() * rounds),
     'seconds': float(table['seconds_training'].mean() * rounds),
   }
 

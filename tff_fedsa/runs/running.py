@@ -18,6 +18,7 @@ from tff_fedsa.data import own_data
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import tasks
 from tff_fedsa.execution import devices
+from tff_fedsa.field import outcomes
 from tff_fedsa.reporting import figures as figures_lib
 from tff_fedsa.runs import checkpoints
 from tff_fedsa.runs import directory as directory_lib
@@ -30,6 +31,7 @@ from tff_fedsa.server import server_model
 if TYPE_CHECKING:
   from tff_fedsa import experiment as experiment_lib
 
+SelectionFn = Callable[..., Sequence[int]]
 OnRound = Callable[[int, Optional[Mapping[str, Any]]], None]
 
 
@@ -37,6 +39,7 @@ def run_in_memory(
   experiment: experiment_lib.Experiment,
   *,
   progress: bool = True,
+  selection_fn: Optional[SelectionFn] = None,
   on_round: OnRound = lambda *_: None,
 ) -> results.Result:
   """Runs an experiment; nothing is written.
@@ -44,16 +47,24 @@ def run_in_memory(
   Args:
     experiment: What to run.
     progress: Whether to show a progress bar.
+    selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
   """
   store = client_store.MemoryStore(experiment.initial_state_fn)
-  return _simulate(experiment, store, progress=progress, on_round=on_round)
+  return _simulate(
+    experiment,
+    store,
+    progress=progress,
+    selection_fn=selection_fn,
+    on_round=on_round,
+  )
 
 
 def run_in_directory(
   experiment: experiment_lib.Experiment,
   *,
   progress: bool = True,
+  selection_fn: Optional[SelectionFn] = None,
   on_round: OnRound = lambda *_: None,
   say: Callable[[str], None] = lambda _: None,
 ) -> results.Result:
@@ -64,6 +75,7 @@ def run_in_directory(
   Args:
     experiment: What to run, with the name of its directory.
     progress: Whether to show a progress bar.
+    selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
     say: Gets lines of text about what is run, to be shown.
 
@@ -73,6 +85,13 @@ def run_in_directory(
   """
   # Mistakes are found before there is a directory.
   initial_model = experiment.process.initialize().model
+  outcomes.build_field(
+    experiment.task,
+    experiment.field,
+    clients_per_round=experiment.simulation.clients_per_round,
+    num_epochs=experiment.local.num_epochs,
+    selection_fn=selection_fn,
+  )
   run = experiment.run_directory
   with directory_lib.owned(run) as owner:
     files.remove_leftovers(run.path)
@@ -94,6 +113,7 @@ def run_in_directory(
       experiment,
       store,
       progress=progress,
+      selection_fn=selection_fn,
       on_round=on_round,
       directory=run.path,
       checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
@@ -177,6 +197,8 @@ def _simulate(
       experiment.task,
       store,
       config,
+      field=experiment.field,
+      num_epochs=experiment.local.num_epochs,
       server_metrics_fn=server_model.build_server_metrics_fn(initial_model),
       recorders=recorders,
       on_round=after_round,

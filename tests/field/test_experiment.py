@@ -1,0 +1,66 @@
+"""The field as settings and flags of an experiment."""
+
+import pytest
+
+from tff_fedsa import experiment
+from tff_fedsa import settings
+from tff_fedsa.field import client_table
+from tff_fedsa.field import field_config
+from tff_fedsa.runs import metrics
+from tff_fedsa.runs import recorders
+
+
+def test_settings_are_those_of_an_experiment():
+  one = experiment.Experiment(
+    clients_per_round=5, over_selection=1.3, dropout=0.2, field_seed=3
+  )
+  assert one.field == field_config.FieldConfig(
+    over_selection=1.3, dropout=0.2, field_seed=3
+  )
+  assert one.flags()['over_selection'] == 1.3
+
+
+@pytest.mark.parametrize(
+  'given, match',
+  [
+    ({'over_selection': 1.3}, 'over_selection would be ignored: all clients'),
+    ({'partial_work': True}, 'would be ignored: there is no round_deadline'),
+    ({'dropout': 1.0}, r'dropout in \[0, 1\), found 1'),
+    ({'round_deadline': 0.0}, 'round_deadline > 0, found 0'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(given, match):
+  with pytest.raises(settings.SettingsError, match=match):
+    experiment.Experiment(**given)
+
+
+@pytest.mark.usefixtures('in_process_context')
+def test_a_run_in_a_directory(tmp_path):
+  one = experiment.Experiment(
+    num_clients=6,
+    max_examples=240,
+    alpha=1.0,
+    family='digits_mlp',
+    feature_dim=8,
+    clients_per_round=2,
+    total_rounds=2,
+    device_speed='lognormal',
+  )
+  wrong = one.replace(availability=str(tmp_path / 'nothing.csv'))
+  with pytest.raises(client_table.FieldFileError, match='There is no file'):
+    wrong.run(tmp_path / 'run', progress=False)
+  assert not (tmp_path / 'run').exists()
+  drawn = []
+
+  def selection_fn(round_num, size):
+    drawn.append((round_num, size))
+    return [round_num, 0]
+
+  one.run(tmp_path / 'run', progress=False, selection_fn=selection_fn)
+  assert drawn == [(1, 2), (2, 2)]
+  (_, first, second) = recorders.read_csv(str(tmp_path / 'run/metrics.csv'))
+  assert set(metrics.FIELD_COLUMNS) < set(first)
+  assert first['clients_available'] == 6 and first['clients_returned'] == 2
+  assert second['simulated_seconds'] == (
+    first['simulated_seconds_round'] + second['simulated_seconds_round']
+  )
