@@ -73,8 +73,8 @@ def test_a_report_has_it_where_it_is_asked_for(groups):
 
 
 def test_lost_updates_are_not_counted_as_sent(tmp_path):
-  made_up.write(tmp_path / 'run', [0.1, 0.5, 0.6], simulated=1.0, returned=3)
+  made_up.write(tmp_path / 'run', [0.1, 0.5, 0.6, 0.7], returned=3)
   found = groups_lib.group(runs.find([str(tmp_path)], made_up.DEFAULTS))
-  # Of 4 clients 3 send 600 bytes, all receive 400; 2 rounds.
+  # Of 4 clients 3 send 600 bytes, all receive 400; 3 rounds.
   total = tables.per_run(found)['bytes_total'].iloc[0]
-  assert total == 2 * (3 * 600 + 4 * 400)
+  assert total == 3 * (3 * 600 + 4 * 400)
