@@ -14,6 +14,7 @@ from tensorflow_federated.python.core.impl.executor_stacks import (
   executor_factory,
 )
 
+from tff_fedsa.execution import versions
 from tff_fedsa.execution import workers
 from tff_fedsa.runs import errors
 
@@ -30,6 +31,7 @@ def set_native_context(*, max_concurrent_clients: Optional[int] = None) -> None:
 
   Raises:
     ValueError: If `max_concurrent_clients` is less than 1.
+    versions.VersionError: If TFF is not the one that this was written for.
   """
   global _current
   tff.backends.native.set_sync_local_cpp_execution_context(
@@ -56,6 +58,7 @@ def create_async_native_context(
 
   Raises:
     ValueError: If `max_concurrent_clients` is less than 1.
+    versions.VersionError: If TFF is not the one that this was written for.
   """
   return tff.backends.native.create_async_local_cpp_execution_context(
     max_concurrent_computation_calls=_own_workers(max_concurrent_clients)
@@ -78,6 +81,7 @@ def _own_workers(max_concurrent_clients: Optional[int]) -> int:
   Returns:
     Clients computed at a time.
   """
+  versions.require('native')
   if max_concurrent_clients is None:
     max_concurrent_clients = len(os.sched_getaffinity(0))
   if max_concurrent_clients < 1:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.execution import versions
 from tff_fedsa.maths import gradients as gradients_lib
 from tff_fedsa.models import binding
 from tff_fedsa.models import building
@@ -85,7 +86,10 @@ class FunctionalModel:
       TypeError: If `build_fn` does not return a pair of Keras models.
       ValueError: If the model is unsuitable; the message names the layer or
         weight, what was expected and what to do.
+      versions.VersionError: If Keras or TensorFlow are not those that this was
+        written for.
     """
+    versions.require('models')
     self.name = name
     self._build_fn = build_fn
     self._declared_shape = None if input_shape is None else tuple(input_shape)

@@ -22,6 +22,7 @@ from tensorflow_federated.python.core.impl.context_stack import (
 )
 
 from tff_fedsa.execution import devices as devices_lib
+from tff_fedsa.execution import versions
 from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import control_flow
 from tff_fedsa.execution.in_process import eager_tensors
@@ -92,6 +93,8 @@ def create_in_process_context(
 
   Raises:
     ValueError: If a number is less than 1 or a device is unknown.
+    versions.VersionError: If Python, TensorFlow or TFF are not those that this
+      runtime was written for.
     RuntimeError: If `intra_op_threads` is asked for too late.
   """
   runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
@@ -140,6 +143,7 @@ def _create_runtime(
   max_concurrent_clients: Optional[int],
   intra_op_threads: Optional[int],
 ) -> executor.Runtime:
+  versions.require('in_process')
   for name, number in (
     ('max_concurrent_clients', max_concurrent_clients),
     ('intra_op_threads', intra_op_threads),

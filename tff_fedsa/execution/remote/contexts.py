@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import tensorflow_federated as tff
 
+from tff_fedsa.execution import versions
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.remote import client_pool
@@ -52,6 +53,8 @@ def create_remote_context(
   Raises:
     ValueError: If an address is malformed or given twice, or a number is out
       of range.
+    versions.VersionError: If TFF, TensorFlow or Python are not those that this
+      runtime was written for.
     client_pool.WorkersLostError: If a worker does not answer within a sixth of
       the deadline.
   """
@@ -97,6 +100,7 @@ def _connect(
   max_concurrent_clients: Optional[int],
   deadline_seconds: float,
 ) -> executor.Runtime:
+  versions.require('remote', 'in_process')
   if isinstance(workers, str) or not workers:
     raise errors.UserError(
       f"Expected a list of workers ['host:port', ...], found {workers!r}."
