@@ -17,9 +17,9 @@ def decoded(monkeypatch):
   names = []
   decode = image_files._decode
 
-  def recorded(file, image_size):
+  def recorded(file, *options):
     names.append(os.path.basename(file))
-    return decode(file, image_size)
+    return decode(file, *options)
 
   monkeypatch.setattr(image_files, '_decode', recorded)
   return names

@@ -26,6 +26,7 @@ def load_or_build(
   name: str,
   files: Iterable[str],
   cache_dir: Optional[str] = None,
+  version: int = 1,
 ) -> dict[str, np.ndarray]:
   """Returns arrays from the cache, or builds them and puts them there.
 
@@ -37,6 +38,7 @@ def load_or_build(
     files: What the arrays are made of. An entry holds as long as their list,
       sizes and times of modification stay the same.
     cache_dir: Created if missing; None builds in memory, each time.
+    version: Of the way they are built; entries of others are replaced.
 
   Returns:
     Arrays by name; read-only and memory-mapped if they are large and cached.
@@ -56,20 +58,20 @@ def load_or_build(
 
     build_fn(allocate)
     return arrays
-  path = os.path.join(cache_dir, f'{name}-{_fingerprint(files)}')
+  path = os.path.join(cache_dir, f'{name}-{_fingerprint(files, version)}')
   if not os.path.isdir(path):
     _build(build_fn, path)
     _remove_others(cache_dir, name, path)
   return _load(path)
 
 
-def _fingerprint(files: Iterable[str]) -> str:
-  digest = hashlib.sha256()
+def _fingerprint(files: Iterable[str], version: int) -> str:
+  digest = hashlib.sha256(b'' if version == 1 else b'version %d\0' % version)
   for file in files:
     status = os.stat(file)
-    digest.update(
-      f'{os.path.abspath(file)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode()
-    )
+    # Names need not be UTF-8.
+    digest.update(os.fsencode(os.path.abspath(file)))
+    digest.update(f'\0{status.st_size}\0{status.st_mtime_ns}\n'.encode())
   return digest.hexdigest()[:16]
 
 

@@ -132,6 +132,7 @@ def load(
   download: bool = False,
   image_size: Optional[int] = None,
   cache_dir: Optional[str] = None,
+  alpha_background: str = 'white',
 ) -> sources.Source:
   """Returns a source by name.
 
@@ -142,6 +143,7 @@ def load(
     image_size: Pixels square, of image files and of TFDS data sets whose images
       differ in size; others are resized in the step.
     cache_dir: Where decoded images are kept; None decodes them each time.
+    alpha_background: The colour behind transparent images of files.
 
   Raises:
     ValueError: For an unknown name, or if `data_dir` is needed and missing.
@@ -184,6 +186,7 @@ def load(
       data_dir,
       image_size=image_size or folder.image_size,
       cache_dir=cache_dir,
+      alpha_background=alpha_background,
     )
   except FileNotFoundError as error:
     raise FileNotFoundError(f'{error} {folder.about}') from error

@@ -4,16 +4,40 @@ from collections.abc import Sequence
 import concurrent.futures
 import hashlib
 import os
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from tff_fedsa.data import array_cache
+from tff_fedsa.data import images as images_lib
+
+# Of `images.to_rgb` and `_decode`: 2 scales pixels of 16 bits, and lays
+# transparent images on a background.
+_VERSION = 2
+
+# Of these, other images than the first are taken for more examples.
+_STACKS = ('TIFF', 'GIF', 'WEBP')
+
+
+class Decoded(NamedTuple):
+  """Images, and what a user should know about their files.
+
+  Attributes:
+    images: uint8[num_files, image_size, image_size, 3].
+    notices: Often empty.
+  """
+
+  images: np.ndarray
+  notices: tuple[str, ...]
 
 
 def read(
-  files: Sequence[str], image_size: int, *, cache_dir: Optional[str] = None
-) -> np.ndarray:
+  files: Sequence[str],
+  image_size: int,
+  *,
+  cache_dir: Optional[str] = None,
+  alpha_background: str = 'white',
+) -> Decoded:
   """Decodes image files, as RGB.
 
   Args:
@@ -21,20 +45,24 @@ def read(
     image_size: Images are resized to this many pixels square (bilinear, with
       antialiasing; their proportions are not kept).
     cache_dir: See `array_cache.load_or_build`.
-
-  Returns:
-    uint8[len(files), image_size, image_size, 3].
+    alpha_background: The colour behind transparent images, by name or as
+      `#rrggbb`.
 
   Raises:
-    ValueError: If a file is not a readable image; it is named.
+    ValueError: If a file is not a readable image; it is named. For an unknown
+      colour.
   """
+  background = images_lib.colour(alpha_background)
   shape = (len(files), image_size, image_size, 3)
 
   def build(allocate):
     images = allocate('images', shape, np.uint8)
+    is_stack = allocate('is_stack', shape[:1], np.bool_)
 
     def decode(index):
-      images[index] = _decode(files[index], image_size)
+      images[index], is_stack[index] = _decode(
+        files[index], image_size, background
+      )
 
     # Decoding releases Python's lock.
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -47,25 +75,40 @@ def read(
         raise
 
   root = os.path.commonpath([os.path.abspath(file) for file in files])
-  where = hashlib.sha256(root.encode()).hexdigest()[:8]
-  return array_cache.load_or_build(
+  where = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+  is_white = background == (255, 255, 255)
+  on = '' if is_white else f'-on-{bytes(background).hex()}'
+  arrays = array_cache.load_or_build(
     build,
-    name=f'{os.path.basename(root)}-{image_size}px-{where}',
+    name=f'{os.path.basename(root)}-{image_size}px{on}-{where}',
     files=files,
     cache_dir=cache_dir,
-  )['images']
+    version=_VERSION,
+  )
+  stacks = np.flatnonzero(arrays['is_stack'])
+  notices: tuple[str, ...] = ()
+  if stacks.size:
+    notices = (
+      f'{stacks.size} files hold several images, of which the first is taken, '
+      f'e.g. {files[stacks[0]]!r}.',
+    )
+  return Decoded(arrays['images'], notices)
 
 
-def _decode(file: str, image_size: int) -> np.ndarray:
+def _decode(
+  file: str, image_size: int, background: tuple[int, int, int]
+) -> tuple[np.ndarray, bool]:
   import PIL.Image  # Only needed here.
 
   try:
     with PIL.Image.open(file) as image:
-      return np.asarray(
-        image.convert('RGB').resize(
+      is_stack = image.format in _STACKS and getattr(image, 'n_frames', 1) > 1
+      pixels = np.asarray(
+        images_lib.to_rgb(image, background).resize(
           (image_size, image_size), PIL.Image.Resampling.BILINEAR
         )
       )
+      return pixels, is_stack
   # What Pillow's formats raise for a broken file.
   except (
     OSError,

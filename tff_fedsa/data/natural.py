@@ -118,6 +118,7 @@ def load(
     # Floats are in [0, 1].
     scale=None if is_uint8 else 2.0,
     offset=-1.0,
+    sorted_as=f'those of {len(client_ids)} clients drawn by seed {spec.seed}',
   )
   return source, _partition(spec, arrays['sizes'], len(client_ids))
 

@@ -131,6 +131,7 @@ def from_arrays(
   name: str = 'arrays',
   scale: Optional[float] = None,
   offset: Optional[float] = None,
+  sorted_as: str = 'as they are given',
 ) -> Source:
   """Makes a source of own arrays.
 
@@ -142,6 +143,7 @@ def from_arrays(
     name: See `Source`.
     scale: See `Source`; by default 1 / 127.5 for uint8 and 1 for float32.
     offset: By default -1 for uint8 and 0 for float32.
+    sorted_as: See `Source`.
 
   Raises:
     ValueError, TypeError: See `Source`.
@@ -165,5 +167,6 @@ def from_arrays(
     num_train=num_train,
     scale=scale,
     offset=offset,
+    sorted_as=sorted_as,
     notices=classes.notices,
   )

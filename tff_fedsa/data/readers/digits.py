@@ -20,4 +20,5 @@ def read() -> sources.Source:
     labels=labels,
     class_names=tuple(map(str, range(10))),
     scale=1.0 / 8.0,
+    sorted_as='as scikit-learn has them',
   )

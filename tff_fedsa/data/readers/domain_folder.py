@@ -11,7 +11,11 @@ from tff_fedsa.data.readers import folders
 
 
 def read(
-  path: str, *, image_size: int = 32, cache_dir: Optional[str] = None
+  path: str,
+  *,
+  image_size: int = 32,
+  cache_dir: Optional[str] = None,
+  alpha_background: str = 'white',
 ) -> sources.Source:
   """Reads a tree `domain/class/image.png`, all in sorted order.
 
@@ -19,6 +23,7 @@ def read(
     path: A folder with one folder per domain, each with the same classes.
     image_size: See `image_files.read`.
     cache_dir: See `image_files.read`.
+    alpha_background: See `image_files.read`.
 
   Raises:
     FileNotFoundError: If there is no such folder.
@@ -27,6 +32,8 @@ def read(
       image.
   """
   folders.check_is_folder(path)
+  name = folders.name_of(path)
+  left_out = folders.LeftOut(name)
   domain_names = folders.subfolders(path, 'domain')
   class_names: list[str] = []
   files, labels, domains = [], [], []
@@ -42,15 +49,20 @@ def read(
         'Rename or remove these folders.'
       )
     for label, class_name in enumerate(class_names):
-      of_class = folders.image_files(os.path.join(folder, class_name))
+      of_class = folders.image_files(os.path.join(folder, class_name), left_out)
       files += of_class
       labels += [label] * len(of_class)
       domains += [domain] * len(of_class)
+  decoded = image_files.read(
+    files, image_size, cache_dir=cache_dir, alpha_background=alpha_background
+  )
   return sources.Source(
-    name=os.path.basename(os.path.normpath(path)),
-    images=image_files.read(files, image_size, cache_dir=cache_dir),
+    name=name,
+    images=decoded.images,
     labels=np.array(labels, np.int32),
-    class_names=tuple(class_names),
+    class_names=tuple(map(folders.name_of, class_names)),
     domains=np.array(domains, np.int32),
-    domain_names=tuple(domain_names),
+    domain_names=tuple(map(folders.name_of, domain_names)),
+    sorted_as='by domain, then by class, then by file name',
+    notices=(*left_out.notices(), *decoded.notices),
   )

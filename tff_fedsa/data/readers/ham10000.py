@@ -16,7 +16,11 @@ _TABLES = ('HAM10000_metadata.csv', 'HAM10000_metadata')
 
 
 def read(
-  path: str, *, image_size: int = 64, cache_dir: Optional[str] = None
+  path: str,
+  *,
+  image_size: int = 64,
+  cache_dir: Optional[str] = None,
+  alpha_background: str = 'white',
 ) -> sources.Source:
   """Reads HAM10000, in the order of its table.
 
@@ -28,6 +32,7 @@ def read(
       images that are there twice, one is taken.
     image_size: See `image_files.read`; the original is 600 x 450.
     cache_dir: See `image_files.read`.
+    alpha_background: See `image_files.read`.
 
   Raises:
     FileNotFoundError: If table or images are missing.
@@ -67,20 +72,29 @@ def read(
       f'{len(missing)} images of {table!r} are not in {path!r}, e.g. '
       f'{missing[:3]}.'
     )
+  decoded = image_files.read(
+    files, image_size, cache_dir=cache_dir, alpha_background=alpha_background
+  )
+  left_out = folders.LeftOut('ham10000')
+  others = sorted(set(file_of.values()) - set(files))
+  left_out.images(
+    'that the table does not name', len(others), ''.join(others[:1])
+  )
   return sources.Source(
     name='ham10000',
-    images=image_files.read(files, image_size, cache_dir=cache_dir),
+    images=decoded.images,
     labels=np.array(labels, np.int32),
     class_names=CLASS_NAMES,
+    sorted_as='as in its table',
+    notices=(*left_out.notices(), *decoded.notices),
   )
 
 
 def _images_by_id(path: str) -> dict[str, str]:
   found: dict[str, str] = {}
-  inner = [entry.path for entry in os.scandir(path) if entry.is_dir()]
-  for folder in [path, *sorted(inner)]:
-    for file in sorted(os.listdir(folder)):
-      image_id, ending = os.path.splitext(file)
-      if ending.lower() in folders.IMAGE_ENDINGS:
-        found.setdefault(image_id, os.path.join(folder, file))
+  inner = [entry.path for entry in folders.entries(path) if entry.is_dir()]
+  for folder in [path, *inner]:
+    for entry in folders.entries(folder):
+      if folders.is_image(entry.name):
+        found.setdefault(os.path.splitext(entry.name)[0], entry.path)
   return found

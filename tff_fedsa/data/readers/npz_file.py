@@ -29,6 +29,7 @@ def read(path: str) -> sources.Source:
       arrays['y'],
       num_train=None if num_train is None else _scalar(path, num_train),
       name=os.path.basename(path),
+      sorted_as='as in the file',
     )
   except TypeError as error:
     # Of a file, a wrong dtype is a wrong value.

@@ -1,5 +1,6 @@
 """Image classification data sets of TensorFlow Datasets."""
 
+from collections.abc import Callable
 import hashlib
 import os
 from typing import Any, Optional
@@ -105,7 +106,34 @@ def read(
     labels=labels,
     class_names=class_names,
     num_train=total - num_examples['test'],
+    sorted_as='as TFDS has them, train before test',
+    ids_fn=_ids_fn(builder),
   )
+
+
+def _ids_fn(builder: Any) -> Optional[Callable[[], np.ndarray]]:
+  """Returns what reads TFDS's own ids, e.g. 'train_00007'; None without any.
+
+  CIFAR's count the examples in the original order.
+  """
+  import tensorflow_datasets
+
+  if 'id' not in builder.info.features:
+    return None
+
+  def read_ids():
+    splits = (*_TRAIN_SPLITS.get(builder.name, ('train',)), 'test')
+    ids = []
+    for split in splits:
+      dataset = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders={'image': tensorflow_datasets.decode.SkipDecoding()},
+      )
+      ids += dataset.map(lambda example: example['id']).as_numpy_iterator()
+    return np.array([one.decode() for one in ids])
+
+  return read_ids
 
 
 def _size_to_resize_to(builder: Any, asked: Optional[int]) -> Optional[int]:

@@ -12,7 +12,11 @@ from tff_fedsa.data.readers import folders
 
 
 def read(
-  path: str, *, image_size: int = 64, cache_dir: Optional[str] = None
+  path: str,
+  *,
+  image_size: int = 64,
+  cache_dir: Optional[str] = None,
+  alpha_background: str = 'white',
 ) -> sources.Source:
   """Reads Tiny-ImageNet-200 in its original layout.
 
@@ -25,6 +29,7 @@ def read(
       `val/images/*.JPEG` and `val/val_annotations.txt`.
     image_size: See `image_files.read`; the original is 64.
     cache_dir: See `image_files.read`.
+    alpha_background: See `image_files.read`.
 
   Raises:
     FileNotFoundError: If a part is missing.
@@ -33,26 +38,38 @@ def read(
   """
   train = os.path.join(path, 'train')
   folders.check_is_folder(train)
+  left_out = folders.LeftOut('tiny_imagenet')
   class_names = folders.subfolders(train, 'class')
   files, labels = [], []
   for label, class_name in enumerate(class_names):
-    of_class = folders.image_files(os.path.join(train, class_name, 'images'))
+    of_class = folders.image_files(
+      os.path.join(train, class_name, 'images'), left_out
+    )
     files += of_class
     labels += [label] * len(of_class)
   num_train = len(files)
-  for file, label in _validation(os.path.join(path, 'val'), class_names):
+  for file, label in _validation(
+    os.path.join(path, 'val'), class_names, left_out
+  ):
     files.append(file)
     labels.append(label)
+  decoded = image_files.read(
+    files, image_size, cache_dir=cache_dir, alpha_background=alpha_background
+  )
   return sources.Source(
     name='tiny_imagenet',
-    images=image_files.read(files, image_size, cache_dir=cache_dir),
+    images=decoded.images,
     labels=np.array(labels, np.int32),
     class_names=tuple(class_names),
     num_train=num_train,
+    sorted_as='by class, then by file name',
+    notices=(*left_out.notices(), *decoded.notices),
   )
 
 
-def _validation(path: str, class_names: list[str]) -> list[tuple[str, int]]:
+def _validation(
+  path: str, class_names: list[str], left_out: folders.LeftOut
+) -> list[tuple[str, int]]:
   """Returns validation images and their labels, by class, then by name."""
   annotations = os.path.join(path, 'val_annotations.txt')
   if not os.path.isfile(annotations):
@@ -62,7 +79,9 @@ def _validation(path: str, class_names: list[str]) -> list[tuple[str, int]]:
   label_of = {name: label for label, name in enumerate(class_names)}
   folder = os.path.join(path, 'images')
   folders.check_is_folder(folder)
-  missing = {os.path.basename(file) for file in folders.image_files(folder)}
+  missing = {
+    os.path.basename(file) for file in folders.image_files(folder, left_out)
+  }
   found = []
   with open(annotations, encoding='utf-8', newline='') as rows:
     for number, row in enumerate(csv.reader(rows, delimiter='\t'), 1):
