@@ -9,6 +9,7 @@ import tensorflow_datasets
 
 from tests.data import made_up_files
 from tff_fedsa.data import datasets
+from tff_fedsa.data import partition
 from tff_fedsa.data.readers import npz_file
 from tff_fedsa.data.readers import tfds
 
@@ -219,6 +220,39 @@ def test_emnist_is_turned_upright_and_letters_count_from_zero():
   assert source.labels.tolist() == [0, 1, 25] * 2
   assert source.class_names == tuple('abcdefghijklmnopqrstuvwxyz')
   np.testing.assert_array_equal(source.images[:3], images.swapaxes(1, 2))
+
+
+def test_partition_files_may_name_tfds_own_ids(tmp_path):
+  ids = {'train': [2, 0, 3, 1], 'test': [1, 0]}
+
+  def as_dataset(self, split, **unused_options):
+    import tensorflow as tf
+
+    count = len(ids[split])
+    return tf.data.Dataset.from_tensor_slices(
+      dict(
+        image=np.zeros((count, 32, 32, 3), np.uint8),
+        label=np.arange(count) % 10,
+        id=[f'{split}_{number:05d}' for number in ids[split]],
+      )
+    )
+
+  path = str(tmp_path / 'partition.npz')
+  np.savez(
+    path,
+    train_0=np.array(['train_00000', 'train_00001']),
+    test_0=np.array(['test_00000']),
+  )
+  with tensorflow_datasets.testing.mock_data(as_dataset_fn=as_dataset):
+    source = tfds.read('cifar10', download=True)
+    assert source.ids_fn().tolist()[:2] == ['train_00002', 'train_00000']
+    loaded = partition.load(
+      path, labels=source.labels, order=source.order, ids_fn=source.ids_fn
+    )
+  assert source.order == 'cifar10, as TFDS has them, train before test'
+  assert loaded.train[0].tolist() == [1, 3]
+  assert loaded.test[0].tolist() == [5] and not loaded.notices
+  assert datasets.load('digits').ids_fn is None
 
 
 def test_tfds_that_is_missing_fails_at_once(tmp_path):

@@ -1,16 +1,13 @@
 """Tasks: a source, dealt out to clients."""
 
-import collections
-
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from tests import golden
 from tests.data import made_up_files
 from tff_fedsa.data import array_cache
-from tff_fedsa.data import client_data
 from tff_fedsa.data import datasets
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import partition
@@ -110,6 +107,33 @@ def test_large_images_stay_on_disk(tmp_path, monkeypatch):
     # What clients share is read once.
     first, second = (client.test['x'] for client in mapped.clients[:2])
     assert (first is second) == (test_set == 'original')
+
+
+def test_the_background_of_transparent_images_is_a_setting(tmp_path):
+  for name in ('cat/0.png', 'cat/1.png', 'dog/0.png', 'dog/1.png'):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    PIL.Image.new('RGBA', (4, 4)).save(path)
+
+  def spec(**options):
+    return tasks.TaskSpec(
+      dataset='image_folder',
+      data_dir=str(tmp_path),
+      cache_dir='none',
+      partition='iid',
+      num_clients=1,
+      **options,
+    )
+
+  for options, value in ((dict(alpha_background='#000'), 0), ({}, 255)):
+    task = tasks.load_task(spec(**options))
+    assert (task.clients[0].train['x'] == value).all()
+  with pytest.raises(
+    ValueError, match="alpha_background: Unknown colour 'whi'"
+  ):
+    spec(alpha_background='whi')
+  assert 'alpha_background' not in spec().without_effect()
+  assert 'alpha_background' in tasks.TaskSpec().without_effect()
 
 
 def test_how_models_see_images():
@@ -216,27 +240,6 @@ def test_pixels_beyond_what_models_see_give_a_notice(tmp_path):
   assert 'pixels' not in report()
   np.savez(path, x=_images(60) // 128, y=np.arange(60) % 3)
   assert 'images look nearly alike' in report()
-
-
-def test_client_data():
-  rng = np.random.default_rng(0)
-  data = tff.simulation.datasets.TestClientData(
-    {
-      name: collections.OrderedDict(
-        pixels=rng.random((count, 6, 6)).astype(np.float32),
-        label=rng.integers(0, 3, count).astype(np.int32),
-      )
-      for name, count in (('b', 8), ('a', 4))
-    }
-  )
-  task = client_data.task_from_client_data(data, num_classes=3)
-  assert [len(c.train['y']) for c in task.clients] == [3, 6]
-  assert [len(c.test['y']) for c in task.clients] == [1, 2]
-  assert task.input_spec.shape == (6, 6, 1)
-  # [0, 1] becomes [-1, 1].
-  assert (task.input_spec.scale, task.input_spec.offset) == (2.0, -1.0)
-  with pytest.raises(ValueError, match='unknown client ids'):
-    client_data.task_from_client_data(data, num_classes=3, client_ids=['z'])
 
 
 def test_report():

@@ -1,23 +1,26 @@
 """Natural client data: `tff.simulation.datasets.ClientData` as a task."""
 
-import collections
-from collections.abc import Sequence
-from typing import Any, Optional
+from collections.abc import Iterable
+import dataclasses
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.data import elements
+from tff_fedsa.data import labels as labels_lib
+from tff_fedsa.data import notices
 from tff_fedsa.data import tasks
+from tff_fedsa.runs import errors
 
 
 def task_from_client_data(
   train: tff.simulation.datasets.ClientData,
   test: Optional[tff.simulation.datasets.ClientData] = None,
   *,
-  num_classes: int,
-  client_ids: Optional[Sequence[str]] = None,
+  num_classes: Optional[int] = None,
+  client_ids: Optional[Iterable[str]] = None,
   train_fraction: float = 0.75,
   seed: int = 0,
   scale: Optional[float] = None,
@@ -29,13 +32,14 @@ def task_from_client_data(
   """Makes a task whose clients are those of a `ClientData`.
 
   Args:
-    train: Each element a dict of an image (`x`, `image` or `pixels`) and an
-      integer label (`y` or `label`).
+    train: Each element a dict of an image (`x`, `image` or `pixels`) and a
+      label (`y` or `label`).
     test: The same clients' held-out examples; by default `train_fraction` of
       each client's examples are for training, the rest for testing.
-    num_classes: C.
+    num_classes: C; by default as many as there are distinct labels, see
+      `labels.classes`.
     client_ids: Which clients to take, in this order; all by default.
-    train_fraction: See `test`.
+    train_fraction: See `test`; in (0, 1).
     seed: Of the division where there is no `test`.
     scale: Models see `x * scale + offset`; by default [0, 255] of uint8, and
       [0, 1] of float images, is mapped to [-1, 1].
@@ -45,51 +49,106 @@ def task_from_client_data(
     name: For messages.
 
   Raises:
-    ValueError: For unknown clients or unsuitable elements; the client is named.
+    ValueError: For unknown clients, pipelines that fail or unsuitable elements;
+      the client is named, and the failure is quoted.
   """
+  if not 0.0 < train_fraction < 1.0:
+    raise errors.UserError(
+      f'Expected train_fraction in (0, 1), found {train_fraction}.'
+    )
   known = set(train.client_ids)
   if test is not None:
     known &= set(test.client_ids)
-  client_ids = list(client_ids or sorted(known))
-  unknown = [client_id for client_id in client_ids if client_id not in known]
-  if unknown:
-    raise ValueError(f'{name}: unknown client ids {unknown[:5]}.')
-  clients = []
-  for index, client_id in enumerate(client_ids):
-    examples = _stacked(train, client_id)
+  chosen = _chosen(known, client_ids, name)
+  parts = []
+  for index, client_id in enumerate(chosen):
+    images, labels = _read(train, client_id)
     if test is not None:
-      clients.append(tasks.ClientExamples(examples, _stacked(test, client_id)))
+      parts.append(((images, labels), _read(test, client_id)))
       continue
-    order = np.random.default_rng([seed, index]).permutation(len(examples['y']))
+    order = np.random.default_rng([seed, index]).permutation(len(labels))
     cut = int(np.ceil(train_fraction * len(order)))
-    clients.append(
-      tasks.ClientExamples(
-        *(
-          {k: v[part] for k, v in examples.items()}
-          for part in (order[:cut], order[cut:])
-        )
-      )
+    parts.append(
+      [(images[part], labels[part]) for part in (order[:cut], order[cut:])]
     )
-  spec = elements.input_spec_of(
-    train.element_type_structure,
+  classes = _classes(parts, chosen, num_classes, name)
+  first = parts[0][0][0]
+  spec = elements.input_spec_for(
+    first.shape[1:],
+    first.dtype.name,
     scale=scale,
     offset=offset,
     image_size=image_size,
     channels=channels,
   )
-  return tasks.task_from_clients(
-    clients, spec, tuple(map(str, range(num_classes))), name=name
+  sizes = [len(labels) for client in parts for _, labels in client]
+  numbers = iter(np.split(classes.labels, np.cumsum(sizes)[:-1]))
+  task = tasks.task_from_clients(
+    [
+      tasks.ClientExamples(
+        *({'x': images, 'y': next(numbers)} for images, _ in client)
+      )
+      for client in parts
+    ],
+    spec,
+    classes.names,
+    name=name,
+    client_names=chosen,
+  )
+  return dataclasses.replace(
+    task, notices=(*notices.logged(classes.notices), *task.notices)
   )
 
 
-def _stacked(data: tff.simulation.datasets.ClientData, client_id: str) -> Any:
-  dataset = data.create_tf_dataset_for_client(client_id)
+def _chosen(
+  known: set[str], client_ids: Optional[Iterable[str]], name: str
+) -> list[str]:
+  """Returns which clients to take, checked."""
+  if client_ids is None:
+    chosen = sorted(known)
+  elif isinstance(client_ids, str | bytes):
+    raise errors.UserError(
+      f'{name}: expected a sequence of client ids, found {client_ids!r}.'
+    )
+  else:
+    # Arrays hold a text type of their own.
+    chosen = [str(i) if isinstance(i, str) else i for i in client_ids]
+  if not chosen:
+    raise errors.UserError(f'{name}: expected at least one client, found none.')
+  unknown = [client_id for client_id in chosen if client_id not in known]
+  if unknown:
+    raise errors.UserError(f'{name}: unknown client ids {unknown[:5]}.')
+  if len(set(chosen)) < len(chosen):
+    twice = next(i for i in chosen if chosen.count(i) > 1)
+    raise errors.UserError(f'{name}: the client id {twice!r} is there twice.')
+  return chosen
+
+
+def _classes(parts, chosen, num_classes, name) -> labels_lib.Classes:
+  """Returns the classes of all labels, client after client, train first."""
+  checked = [
+    labels_lib.checked(labels, f'{name}, client {client_id!r}', num_classes)
+    for client_id, client in zip(chosen, parts)
+    for _, labels in client
+  ]
+  return labels_lib.classes(
+    np.concatenate(checked), name, num_classes=num_classes
+  )
+
+
+def _read(
+  data: tff.simulation.datasets.ClientData, client_id: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns a client's images and labels; errors name the client."""
   try:
-    examples = elements.stack(dataset)
-  except ValueError as error:
-    raise ValueError(f'Client {client_id!r}: {error}') from error
-  except tf.errors.InvalidArgumentError as error:
-    raise ValueError(f'Client {client_id!r} has no example.') from error
-  return collections.OrderedDict(
-    (name, part.numpy()) for name, part in examples.items()
-  )
+    return elements.gather(data.create_tf_dataset_for_client(client_id))
+  except errors.UserError as error:
+    raise errors.UserError(f'Client {client_id!r}: {error}') from error
+  except tf.errors.OpError as error:
+    raise errors.UserError(f'Client {client_id!r}: {error.message}') from error
+  # What a user's own function raises while it makes the data set.
+  except Exception as error:
+    raise errors.UserError(
+      f'Client {client_id!r}: its data set cannot be made: '
+      f'{type(error).__name__}: {error}'
+    ) from error

@@ -11,6 +11,7 @@ from tff_fedsa.data.readers import image_folder
 from tff_fedsa.data.readers import npz_file
 from tff_fedsa.data.readers import tfds
 from tff_fedsa.data.readers import tiny_imagenet
+from tff_fedsa.runs import errors
 
 
 class Folder(NamedTuple):
@@ -121,7 +122,7 @@ def register(
     ValueError: If the name is taken.
   """
   if name in names():
-    raise ValueError(f'A dataset {name!r} is registered already.')
+    raise errors.UserError(f'A dataset {name!r} is registered already.')
   FOLDERS[name] = Folder(read, image_size, about)
 
 
@@ -161,23 +162,23 @@ def load(
       cache_dir=cache_dir,
     )
   if dataset not in names():
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown dataset {dataset!r}; known: {", ".join(names())}.'
     )
   if dataset in NATURAL_NAMES:
-    raise ValueError(
+    raise errors.UserError(
       f'The dataset {dataset!r} has clients of its own: `natural.load` returns '
       'them.'
     )
   if dataset == 'npz':
     if not data_dir:
-      raise ValueError(
+      raise errors.UserError(
         "The dataset 'npz' needs data_dir, the path of the file."
       )
     return npz_file.read(data_dir)
   folder = FOLDERS[dataset]
   if not data_dir:
-    raise ValueError(
+    raise errors.UserError(
       f'The dataset {dataset!r} needs data_dir, the path of the folder. '
       f'{folder.about}'
     )

@@ -12,6 +12,7 @@ from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import partition_file
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
+from tff_fedsa.runs import errors
 
 
 def load(
@@ -34,6 +35,7 @@ def load(
     download=spec.download,
     image_size=spec.image_size,
     cache_dir=spec.cache_directory(),
+    alpha_background=spec.alpha_background,
   )
   if spec.partition_file:
     return source, partition_lib.load(
@@ -131,7 +133,7 @@ def _domain_options(
 ) -> dict[str, Any]:
   """Returns the arguments of `partition.draw` that the domain partition has."""
   if source.domains is None:
-    raise ValueError(
+    raise errors.UserError(
       f'The dataset {spec.dataset!r} has no domains, which the domain '
       'partition deals out. Use another one.'
     )
@@ -139,7 +141,7 @@ def _domain_options(
   clients = spec.clients_per_domain
   if clients is None:
     if spec.num_clients < len(names):
-      raise ValueError(
+      raise errors.UserError(
         f'Expected num_clients >= {len(names)}, one per domain of '
         f'{spec.dataset!r}, found {spec.num_clients}.'
       )
@@ -147,7 +149,7 @@ def _domain_options(
     clients = {name: len(part) for name, part in zip(names, parts)}
   unknown = sorted(set(clients) - set(names))
   if unknown:
-    raise ValueError(
+    raise errors.UserError(
       f'{spec.dataset!r} has no domain {unknown[0]!r} (clients_per_domain); '
       f'its domains: {", ".join(names)}.'
     )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tff_fedsa.data import sources
+from tff_fedsa.runs import errors
 
 TEST_SETS = ('split', 'original', 'per_domain')
 
@@ -35,7 +36,7 @@ def pool_and_tests(
     return everything, {}
   if test_set == 'original':
     if source.num_train is None:
-      raise ValueError(
+      raise errors.UserError(
         f'The dataset {source.name!r} has no original test set. Use '
         "test_set='split' or 'per_domain'."
       )
@@ -90,7 +91,7 @@ def stratified_subset(
     return pool
   num_classes = len(np.unique(labels[pool]))
   if min(size, len(pool) - size) < num_classes:
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: {size} of {len(pool)} examples cannot keep the proportions of '
       f'{num_classes} classes. Each part needs one per class or more.'
     )
@@ -99,5 +100,5 @@ def stratified_subset(
       pool, train_size=size, stratify=labels[pool], random_state=seed
     )
   except ValueError as error:
-    raise ValueError(f'{what}: {error}') from error
+    raise errors.UserError(f'{what}: {error}') from error
   return np.sort(chosen)

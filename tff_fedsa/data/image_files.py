@@ -10,6 +10,7 @@ import numpy as np
 
 from tff_fedsa.data import array_cache
 from tff_fedsa.data import images as images_lib
+from tff_fedsa.runs import errors
 
 # Of `images.to_rgb` and `_decode`: 2 scales pixels of 16 bits, and lays
 # transparent images on a background.
@@ -116,6 +117,6 @@ def _decode(
     ValueError,
     PIL.Image.DecompressionBombError,
   ) as error:
-    raise ValueError(
+    raise errors.UserError(
       f'{file!r} is not a readable image: {error}. Remove or replace it.'
     ) from error

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.runs import errors
 
 if typing.TYPE_CHECKING:
   import PIL.Image
@@ -66,7 +67,7 @@ def examine(images: np.ndarray, what: str) -> Examined:
       f'{images.dtype}. {_ADVICE.get(images.dtype.kind, "")}'.rstrip()
     )
   if images.ndim != 4 or not images.size:
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: expected images [num_examples, height, width, channels], found '
       f'shape {images.shape}. Grey images need a last axis of 1.'
     )
@@ -85,7 +86,7 @@ def examine(images: np.ndarray, what: str) -> Examined:
     # NaN is the smallest and the largest value of its image.
     finite = np.isfinite(lows) & np.isfinite(highs)
     if not finite.all():
-      raise ValueError(
+      raise errors.UserError(
         f'{what}: {np.sum(~finite)} of {len(images)} images hold NaN or '
         f'infinity; the first is example {finite.argmin()}.'
       )
@@ -195,7 +196,7 @@ def colour(name: str) -> tuple[int, int, int]:
   try:
     return PIL.ImageColor.getrgb(name)[:3]
   except ValueError as error:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown colour {name!r}; expected a name, e.g. white, or #rrggbb.'
     ) from error
 
@@ -239,7 +240,7 @@ def to_rgb(
 def _check_range(pixels: np.ndarray, high: int, what: str) -> None:
   # False for NaN, too.
   if not (pixels.min() >= 0 and pixels.max() <= high):
-    raise ValueError(
+    raise errors.UserError(
       f'its pixels are {what} from {pixels.min():g} to {pixels.max():g}, '
       f'expected 0 to {high}; scale them'
     )

@@ -9,6 +9,8 @@ from typing import Any, Optional
 from etils import epy
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 with epy.lazy_imports():
   import tensorflow as tf
 
@@ -58,12 +60,12 @@ class InputSpec:
   def __post_init__(self):
     object.__setattr__(self, 'shape', tuple(int(n) for n in self.shape))
     if len(self.shape) != 3 or min(self.shape) < 1:
-      raise ValueError(
+      raise errors.UserError(
         'Expected images of shape (height, width, channels), found '
         f'{self.shape}.'
       )
     if self.dtype not in _DTYPES:
-      raise ValueError(
+      raise errors.UserError(
         f'Expected images of dtype uint8 or float32, found {self.dtype!r}.'
       )
     for name in ('scale', 'offset'):
@@ -71,7 +73,7 @@ class InputSpec:
       if isinstance(value, Iterable):
         object.__setattr__(self, name, tuple(map(float, value)))
       if np.shape(value) not in ((), self.shape[2:]):
-        raise ValueError(
+        raise errors.UserError(
           f'Expected one {name}, or one for each of {self.shape[2]} channels, '
           f'found {value}.'
         )
@@ -80,23 +82,25 @@ class InputSpec:
       or not np.isfinite(self.offset).all()
       or not np.all(self.scale)
     ):
-      raise ValueError(
+      raise errors.UserError(
         'Expected a finite scale other than 0 and a finite offset, found '
         f'scale={self.scale}, offset={self.offset}.'
       )
     if self.size is not None:
       object.__setattr__(self, 'size', tuple(int(n) for n in self.size))
       if len(self.size) != 2 or min(self.size) < 1:
-        raise ValueError(f'Expected size (height, width), found {self.size}.')
+        raise errors.UserError(
+          f'Expected size (height, width), found {self.size}.'
+        )
     if self.channels is not None and (
       self.channels < 1 or self.channels % self.shape[2]
     ):
-      raise ValueError(
+      raise errors.UserError(
         f'Expected channels to be a multiple of the {self.shape[2]} stored, '
         f'found {self.channels}.'
       )
     if self.crop_padding < 0:
-      raise ValueError(
+      raise errors.UserError(
         f'Expected crop_padding >= 0, found {self.crop_padding}.'
       )
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 # More classes than any data set of images has; heads, anchors and messages
 # grow with them.
 MAX_CLASSES = 100_000
@@ -56,7 +58,7 @@ def classes(
       return Classes(labels, _numbers(num_classes))
     found = classes(values, what)
     if len(found.names) != num_classes:
-      raise ValueError(
+      raise errors.UserError(
         f'{what}: expected num_classes={num_classes} distinct labels, found '
         f'{len(found.names)}: {_few(found.names)}.'
       )
@@ -111,7 +113,7 @@ def numbered(
     TypeError: If they are not numbers.
   """
   if not 0 <= limit <= MAX_CLASSES:
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: expected at most {MAX_CLASSES:,} classes, found {limit:,}.'
     )
   values = _flat(values, what, kind)
@@ -123,11 +125,32 @@ def numbered(
   bad = (values < 0) | (values >= limit)
   if bad.any():
     first = bad.argmax()
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: expected {kind}s in [0, {limit}), found {values[first]} at '
       f'example {first} ({bad.sum()} such {kind}s).'
     )
   return values.astype(np.int32)
+
+
+def checked(
+  values: Any, what: str, num_classes: Optional[int] = None
+) -> np.ndarray:
+  """Returns some of the labels of a data set, to be joined for `classes`.
+
+  Args:
+    values: See `classes`.
+    what: Whose labels they are, for messages.
+    num_classes: See `classes`.
+
+  Raises:
+    ValueError, TypeError: See `classes`.
+  """
+  values = _flat(values, what)
+  if _is_text(values) or values.dtype == bool:
+    return values
+  if num_classes is not None:
+    return numbered(values, num_classes, what)
+  return _whole(values, what)
 
 
 def named(values: Any, names: Sequence[str], what: str) -> np.ndarray:
@@ -148,7 +171,7 @@ def named(values: Any, names: Sequence[str], what: str) -> np.ndarray:
   distinct, inverse = np.unique(flat, return_inverse=True)
   numbers = [number_of.get(str(value), -1) for value in distinct]
   if -1 in numbers:
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: unknown class {str(distinct[numbers.index(-1)])!r}; known: '
       f'{_few(names)}.'
     )
@@ -175,7 +198,7 @@ def for_partition(values: Any) -> np.ndarray:
 def _flat(values: Any, what: str, kind: str = 'label') -> np.ndarray:
   """Returns labels as an array of numbers, booleans or text, of one axis."""
   if np.ma.is_masked(values):
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: {np.ma.count_masked(values)} {kind}s are masked. Leave these '
       'examples out.'
     )
@@ -191,7 +214,7 @@ def _flat(values: Any, what: str, kind: str = 'label') -> np.ndarray:
       advice = (
         ' They are one-hot: use labels.argmax(axis=1).' if is_one_hot else ''
       )
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: expected one {kind} for each example, found {kind}s of shape '
       f'{values.shape}.{advice}'
     )
@@ -238,7 +261,7 @@ def _whole(values: np.ndarray, what: str, kind: str = 'label') -> np.ndarray:
     bad = ~((np.floor(values) == values) & (np.abs(values) <= 2.0**53))
   if bad.any():
     first = bad.argmax()
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: expected integer {kind}s, found {values[first]} at example '
       f'{first} ({bad.sum()} such {kind}s).'
     )
@@ -255,7 +278,7 @@ def _check_number(distinct: np.ndarray, total: int, what: str) -> None:
   """Refuses values that number examples, files or measurements."""
   most = min(MAX_CLASSES, max(_FEW, total // 2))
   if len(distinct) > most:
-    raise ValueError(
+    raise errors.UserError(
       f'{what}: expected labels of at most {most:,} classes for {total:,} '
       f'examples, found {len(distinct):,} distinct values: {_few(distinct)}. '
       'Are they labels?'

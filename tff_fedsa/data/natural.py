@@ -16,6 +16,7 @@ from tff_fedsa.data import elements
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
+from tff_fedsa.runs import errors
 
 # Where TFF keeps what it downloads.
 _DEFAULT_DIR = '~/.tff'
@@ -64,7 +65,7 @@ def load(
       `per_domain`.
   """
   if spec.test_set == 'per_domain':
-    raise ValueError(
+    raise errors.UserError(
       f"The dataset {spec.dataset!r} has no domains. Use test_set='split' or "
       "'original'."
     )
@@ -78,7 +79,7 @@ def load(
       f'{natural.loader} could not download {spec.dataset!r}: {error}.'
     ) from error
   except (sqlite3.DatabaseError, tf.errors.OpError) as error:
-    raise ValueError(
+    raise errors.UserError(
       f'{natural.files[0]} in {folder!r} is damaged: {error}. Delete it and '
       'download it again.'
     ) from error
@@ -125,7 +126,7 @@ def load(
 
 def _drawn(client_ids: Sequence[str], spec: task_spec.TaskSpec) -> list[str]:
   if spec.num_clients > len(client_ids):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected num_clients <= {len(client_ids)}, the clients of '
       f'{spec.dataset!r}, found {spec.num_clients}.'
     )

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.runs import errors
 
 NAMES = ('half', 'unit', 'imagenet', 'dataset')
 
@@ -36,7 +37,7 @@ def normalized(
     ValueError: For an unknown name, or one that does not fit the images.
   """
   if name not in NAMES:
-    raise ValueError(
+    raise errors.UserError(
       f'Unknown normalization {name!r}; known: {", ".join(NAMES)}.'
     )
   if name == 'half':
@@ -44,13 +45,13 @@ def normalized(
   if name == 'dataset':
     mean, std = mean_and_std(images)
     if not std.all():
-      raise ValueError(
+      raise errors.UserError(
         "normalization='dataset' divides by the standard deviation of pixels, "
         f'which is {std} per channel. Use another one.'
       )
     return _replace(spec, 1.0 / std, -mean / std)
   if spec.offset != -1.0:
-    raise ValueError(
+    raise errors.UserError(
       f'normalization={name!r} needs to know the range of pixels, but these '
       f"images are float32 that models see as they are. Use 'half' (as they "
       "are) or 'dataset'."
@@ -60,7 +61,7 @@ def normalized(
   if name == 'unit':
     return dataclasses.replace(spec, scale=float(scale[0]), offset=0.0)
   if spec.shape[2] != 3:
-    raise ValueError(
+    raise errors.UserError(
       "normalization='imagenet' is for images of 3 channels, found "
       f"{spec.shape[2]}. Use 'half' or 'dataset'."
     )

@@ -10,6 +10,8 @@ import zipfile
 
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 # Deflate makes no more than this of one byte.
 _MAX_RATIO = 1032
 
@@ -47,7 +49,7 @@ def read(
     raise FileNotFoundError(f'No {what} at {path!r}.')
   with open(path, 'rb') as stream:
     if not zipfile.is_zipfile(stream):
-      raise ValueError(
+      raise errors.UserError(
         f'{path!r} is not an .npz file, or it is cut off. np.savez(path, …) '
         'writes one.'
       )
@@ -70,15 +72,19 @@ def _damage_named(path: str, part: str) -> Iterator[None]:
   try:
     yield
   except _RefusedError as error:
-    raise ValueError(str(error)) from error
+    raise errors.UserError(str(error)) from error
   except MemoryError as error:
-    raise ValueError(f'{path!r}, {part}: does not fit into memory.') from error
+    raise errors.UserError(
+      f'{path!r}, {part}: does not fit into memory.'
+    ) from error
   # zipfile, its decompressors and NumPy raise nearly anything.
   except Exception as error:
     if isinstance(error, OSError) and error.errno != errno.EINVAL:
       raise  # Of the disk. A wrong offset is an invalid argument.
     reason = ' '.join(str(error).split()) or type(error).__name__
-    raise ValueError(f'{path!r}, {part}: is damaged: {reason}.') from error
+    raise errors.UserError(
+      f'{path!r}, {part}: is damaged: {reason}.'
+    ) from error
 
 
 class _RefusedError(Exception):

@@ -26,6 +26,7 @@ from tff_fedsa.data.partitions import long_tail
 from tff_fedsa.data.partitions import nid1
 from tff_fedsa.data.partitions import pathological
 from tff_fedsa.data.partitions import quantity
+from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   from sklearn import model_selection
@@ -101,14 +102,14 @@ class Partition:
     }
     object.__setattr__(self, 'global_test', global_test)
     if not self.train or len(self.train) != len(self.test):
-      raise ValueError(
+      raise errors.UserError(
         'Expected train and test indices of the same clients, found '
         f'{len(self.train)} and {len(self.test)} clients.'
       )
     all_train = np.concatenate(self.train)
     unique, counts = np.unique(all_train, return_counts=True)
     if counts.max() > 1:
-      raise ValueError(
+      raise errors.UserError(
         'Expected each train example at one client, found index '
         f'{unique[counts.argmax()]} {counts.max()} times.'
       )
@@ -116,10 +117,12 @@ class Partition:
     tested += [(f'global test {n!r}', own) for n, own in global_test.items()]
     for what, indices in tested:
       if np.unique(indices).size != indices.size:
-        raise ValueError(f'{what[0].upper()}{what[1:]} has a test index twice.')
+        raise errors.UserError(
+          f'{what[0].upper()}{what[1:]} has a test index twice.'
+        )
       both = np.isin(indices, unique, assume_unique=True)
       if both.any():
-        raise ValueError(
+        raise errors.UserError(
           f'Example {indices[both][0]} is a test example of {what} and a train '
           'example.'
         )
@@ -171,7 +174,7 @@ def load(
   try:
     return Partition(*found)
   except ValueError as error:
-    raise ValueError(f'{path!r}: {error}') from error
+    raise errors.UserError(f'{path!r}: {error}') from error
 
 
 def split(
@@ -197,7 +200,7 @@ def split(
   train, test = [], []
   for client, share in enumerate(shares):
     if len(share) < 2:
-      raise ValueError(
+      raise errors.UserError(
         f'Client {client} has {len(share)} example(s): at least 2 are needed '
         'to split them into train and test. Use a larger least_samples.'
       )
@@ -258,7 +261,9 @@ def draw(
     ValueError: For an unknown name or an impossible partition.
   """
   if name not in NAMES:
-    raise ValueError(f'Unknown partition {name!r}; known: {", ".join(NAMES)}.')
+    raise errors.UserError(
+      f'Unknown partition {name!r}; known: {", ".join(NAMES)}.'
+    )
   labels = labels_lib.for_partition(labels)
   rng = np.random.RandomState(seed)
   dealt = np.arange(len(labels)) if pool is None else pool
@@ -266,13 +271,13 @@ def draw(
     kept = long_tail.long_tail(labels[dealt], rho=long_tail_rho, rng=rng)
     dealt = dealt[kept]
   if not 1 <= num_clients <= len(dealt):
-    raise ValueError(
+    raise errors.UserError(
       f'Expected num_clients in [1, {len(dealt)}] for {len(dealt)} examples, '
       f'found {num_clients}.'
     )
   if name == 'domain':
     if domains is None or clients_per_domain is None:
-      raise ValueError('The domain partition needs domains.')
+      raise errors.UserError('The domain partition needs domains.')
     own = domain.domain(
       domains[dealt],
       clients_per_domain,

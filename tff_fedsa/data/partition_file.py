@@ -13,6 +13,7 @@ import numpy as np
 
 from tff_fedsa import files
 from tff_fedsa.data import npz
+from tff_fedsa.runs import errors
 
 # Names of arrays.
 _GLOBAL_TEST = 'global_test_'
@@ -119,7 +120,7 @@ def read(
   wanted = [f'{p}{client}' for p in _CLIENTS for client in range(num_clients)]
   missing = [name for name in wanted if name not in arrays]
   if missing or not wanted:
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r} is not a partition file: expected arrays train_0, test_0, '
       f'train_1, …, and {(missing or ["train_0"])[0]!r} is missing.'
     )
@@ -165,20 +166,20 @@ def checked_indices(
   """
   indices = np.asarray(indices)
   if indices.ndim == 1 and not indices.size:
-    raise ValueError(f'{whose} no {what}. {advice}'.rstrip())
+    raise errors.UserError(f'{whose} no {what}. {advice}'.rstrip())
   if indices.ndim != 1:
-    raise ValueError(
+    raise errors.UserError(
       f'{whose} {what}s of shape {indices.shape}: expected one axis of indices.'
     )
   if indices.dtype.kind not in 'iu':
-    raise ValueError(
+    raise errors.UserError(
       f'{whose} {what}s that are no indices: expected integers, found '
       f'{indices.dtype}, e.g. {indices[0]!r}.'
     )
   # An unsigned number that int64 does not hold becomes negative.
   indices = indices.astype(np.int64, copy=False)
   if indices.min() < 0:
-    raise ValueError(f'{whose} a negative {what} index, {indices.min()}.')
+    raise errors.UserError(f'{whose} a negative {what} index, {indices.min()}.')
   return indices
 
 
@@ -205,7 +206,7 @@ def _indices(
     where = f'{path!r}: the array {name!r}'
     if own.dtype.kind in 'SU' and own.ndim == 1 and own.size:
       if ids_fn is None:
-        raise ValueError(
+        raise errors.UserError(
           f'{where} holds text, but these data have no ids of examples: '
           'expected integers, their positions.'
         )
@@ -213,7 +214,7 @@ def _indices(
       own = _looked_up(own, number_of, where)
     own = checked_indices(own, f'{where} has', 'example')
     if data is not None and own.max() >= data.class_counts.sum():
-      raise ValueError(
+      raise errors.UserError(
         f'{where} has the index {own.max()}, but {data.order} has '
         f'{data.class_counts.sum()} examples: the file was made for other data.'
       )
@@ -224,7 +225,7 @@ def _indices(
 def _by_id(ids: np.ndarray) -> dict[str, int]:
   number_of = {str(one): number for number, one in enumerate(ids)}
   if len(number_of) != len(ids):
-    raise ValueError(
+    raise errors.UserError(
       f'The data have {len(ids)} examples and {len(number_of)} distinct ids: a '
       'partition file of ids cannot be used.'
     )
@@ -238,7 +239,7 @@ def _looked_up(
     ids = np.char.decode(ids, 'utf-8')
   unknown = [one for one in ids.tolist() if one not in number_of]
   if unknown:
-    raise ValueError(
+    raise errors.UserError(
       f'{where} has {len(unknown)} unknown ids, e.g. {unknown[0]!r}; the data '
       f'have ids such as {next(iter(number_of), None)!r}.'
     )
@@ -255,7 +256,7 @@ def _origin(path: str, arrays: Mapping[str, np.ndarray]) -> Optional[Origin]:
     or counts.ndim != 1
     or counts.dtype.kind not in 'iu'
   ):
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r}: expected {_CHECKSUM!r} to be text and {_COUNTS!r} integers.'
     )
   order = str(arrays.get(_ORDER, 'an order that the file does not name'))
@@ -268,7 +269,7 @@ def _compare(path: str, origin: Origin, data: Origin) -> None:
     return
   same_counts = np.array_equal(origin.class_counts, data.class_counts)
   how = 'the same labels in another order' if same_counts else 'other labels'
-  raise ValueError(
+  raise errors.UserError(
     f'{path!r} was made for other data, or for another order of them: its '
     f'indices count {origin.order} ({origin.class_counts.sum()} examples); the '
     f'data are {data.order} ({data.class_counts.sum()} examples), {how}.'

@@ -10,6 +10,7 @@ import numpy as np
 from tff_fedsa.data import images as images_lib
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import labels as labels_lib
+from tff_fedsa.runs import errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +72,13 @@ class Source:
       object.__setattr__(self, 'domains', domains)
       self._check_length('domain', domains)
     elif self.domain_names:
-      raise ValueError(
+      raise errors.UserError(
         f'{self.name}: domain_names {self.domain_names} without domains.'
       )
 
   def _check_length(self, kind: str, found: np.ndarray) -> None:
     if len(found) != len(self.images):
-      raise ValueError(
+      raise errors.UserError(
         f'{self.name}: expected one {kind} for each of {len(self.images)} '
         f'images, found {len(found)} {kind}s.'
       )
@@ -94,7 +95,7 @@ class Source:
     except TypeError:
       number = -1
     if not 0 < number < total:
-      raise ValueError(
+      raise errors.UserError(
         f'{self.name}: expected num_train, how many of the {total} examples '
         f'are for training, to be a whole number in [1, {total - 1}], found '
         f'{self.num_train!r}.'
@@ -149,7 +150,7 @@ def from_arrays(
     ValueError, TypeError: See `Source`.
   """
   if np.ma.is_masked(images):
-    raise ValueError(f'{name}: some pixels are masked. Fill them.')
+    raise errors.UserError(f'{name}: some pixels are masked. Fill them.')
   images = np.asarray(images)
   if images.ndim == 3:
     images = images[..., np.newaxis]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 from tff_fedsa import settings
 from tff_fedsa.data import datasets
 from tff_fedsa.data import held_out
+from tff_fedsa.data import images
 from tff_fedsa.data import normalization as normalization_lib
 from tff_fedsa.data import partition as partition_lib
 
@@ -41,6 +42,8 @@ class TaskSpec(settings.Settings):
       folders and of sun397 when they are decoded, others in the step. Default:
       64 for sun397, tiny_imagenet, ham10000 and office_caltech10; 32 for other
       folders; other images keep their size.
+    alpha_background: Colour behind transparent images of folders: a name such
+      as white or black, or #rrggbb.
     channels: Give images this many channels by repetition, e.g. 3 for grey
       images and a model for colour ones. Default: images keep their channels.
     normalization: How pixels are scaled. half: to [-1, 1] (reference); unit:
@@ -98,6 +101,7 @@ class TaskSpec(settings.Settings):
     Optional[str], settings.Flag('data_cache_dir'), settings.Free()
   ] = None
   image_size: Annotated[Optional[int], settings.AtLeast(1)] = None
+  alpha_background: str = 'white'
   channels: Annotated[Optional[int], settings.AtLeast(1)] = None
   normalization: Annotated[str, settings.OneOf(normalization_lib.NAMES)] = (
     'half'
@@ -128,6 +132,11 @@ class TaskSpec(settings.Settings):
 
   def __post_init__(self):
     super().__post_init__()
+    if self.alpha_background != 'white':  # Pillow is for those who need it.
+      try:
+        images.colour(self.alpha_background)
+      except ValueError as error:
+        raise settings.SettingsError(f'`alpha_background`: {error}') from error
     if self.clients_per_domain is not None:
       self._check_clients_per_domain()
     for name in ('max_examples', 'max_test_examples'):
@@ -166,6 +175,8 @@ class TaskSpec(settings.Settings):
       add(['download', 'cache_dir'], 'npz is a file of yours')
     if self.dataset in datasets.FOLDERS:
       add(['download'], 'neither TFDS nor TFF has these images')
+    if self.dataset not in datasets.FOLDERS:
+      add(['alpha_background'], 'only files of folders are laid on a colour')
     if self.has_clients:
       add(
         [*_OF_DRAWS, 'partition_file', 'max_examples', 'max_test_examples'],

@@ -17,6 +17,7 @@ from tff_fedsa.data import notices
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
+from tff_fedsa.runs import errors
 
 # Named where it is used: `tasks.load_task(tasks.TaskSpec(…))`.
 TaskSpec = task_spec.TaskSpec
@@ -85,7 +86,7 @@ class FederatedTask:
       ValueError: If there is no such test set.
     """
     if not self.global_test_sets:
-      raise ValueError(
+      raise errors.UserError(
         f'{self.name}: each client holds out examples of its own, so there is '
         "no test set of a global model. Use test_set='original' or "
         "'per_domain'."
@@ -147,7 +148,7 @@ def task_from_source(
     )
   )
   if largest >= len(source.labels):
-    raise ValueError(
+    raise errors.UserError(
       f'The partition has the index {largest}, but {source.name!r} has '
       f'{len(source.labels)} examples: it was made for other data.'
     )
@@ -225,7 +226,7 @@ def task_from_clients(
     TypeError: For arrays of the wrong dtype.
   """
   if not clients:
-    raise ValueError(f'{name}: expected at least one client, found none.')
+    raise errors.UserError(f'{name}: expected at least one client, found none.')
   class_names = tuple(class_names)
   checked, examined = [], []
   for client_id, client in enumerate(clients):
@@ -236,17 +237,19 @@ def task_from_clients(
       images = np.asarray(examples['x'])
       labels = labels_lib.named(examples['y'], class_names, what)
       if not labels.size:
-        raise ValueError(f'{what}: expected at least one example, found none.')
+        raise errors.UserError(
+          f'{what}: expected at least one example, found none.'
+        )
       examined.append(images_lib.examine(images, what))
       expected = (input_spec.shape, input_spec.dtype)
       found = (images.shape[1:], images.dtype.name)
       if found != expected:
-        raise ValueError(
+        raise errors.UserError(
           f'{what}: expected images of shape and dtype {expected}, found '
           f'{found}.'
         )
       if len(images) != len(labels):
-        raise ValueError(
+        raise errors.UserError(
           f'{what}: expected one label for each of {len(images)} images, found '
           f'{len(labels)} labels.'
         )

@@ -224,7 +224,7 @@ def create_task(
       images, labels = elements.image_and_label(batch)
       if images.shape.rank == 3:
         images = images[..., tf.newaxis]
-      return spec.preprocess(images), tf.cast(labels, tf.int32)
+      return spec.preprocess(images), elements.class_numbers(labels)
 
     return dataset.batch(batch_size).map(seen_by_model)
 

@@ -5,6 +5,7 @@ from typing import Optional
 import numpy as np
 
 from tff_fedsa.data.partitions import draws
+from tff_fedsa.runs import errors
 
 
 def dirichlet(
@@ -68,7 +69,7 @@ def dirichlet(
         sizes[client] += len(part)
     if sizes.min() >= max(least_samples, 1):
       return [np.concatenate(own) for own in parts]
-  raise ValueError(
+  raise errors.UserError(
     f'No Dirichlet draw of {draws.MAX_DRAWS} gave each of {num_clients} '
     f'clients at least {least_samples} of {len(labels)} examples at '
     f'alpha={alpha}. Use fewer clients, a larger alpha or a smaller '

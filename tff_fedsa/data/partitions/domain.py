@@ -5,6 +5,8 @@ from typing import Optional
 
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 
 def domain(
   domains: np.ndarray,
@@ -38,7 +40,7 @@ def domain(
     if examples_per_client is not None:
       needed = num_clients * examples_per_client[index]
       if needed > len(indices):
-        raise ValueError(
+        raise errors.UserError(
           f'Domain {index} has {len(indices)} examples to deal out, its '
           f'{num_clients} clients of {examples_per_client[index]} each need '
           f'{needed}. Use a smaller domain_fraction or fewer clients.'

@@ -1,5 +1,7 @@
 """Draws that are repeated until each client has enough."""
 
+from tff_fedsa.runs import errors
+
 # The most that are tried before a partition is refused.
 MAX_DRAWS = 10_000
 
@@ -14,7 +16,7 @@ def check_possible(
   """
   needed = num_clients * max(least_samples, 1)
   if needed > num_examples:
-    raise ValueError(
+    raise errors.UserError(
       f'{num_clients} clients of at least {max(least_samples, 1)} examples '
       f'(least_samples) need {needed}, but there are {num_examples}. Use fewer '
       'clients or a smaller least_samples.'

@@ -4,6 +4,7 @@ import numpy as np
 
 from tff_fedsa.data.partitions import dirichlet
 from tff_fedsa.data.partitions import draws
+from tff_fedsa.runs import errors
 
 
 def extended_dirichlet(
@@ -39,13 +40,13 @@ def extended_dirichlet(
   """
   num_classes = int(labels.max()) + 1
   if not 1 <= classes_per_client <= num_classes:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected classes_per_client in [1, {num_classes}], found '
       f'{classes_per_client}.'
     )
   draws.check_possible(len(labels), num_clients, least_samples)
   if classes_per_client * num_clients < num_classes:
-    raise ValueError(
+    raise errors.UserError(
       f'{num_clients} clients of {classes_per_client} classes cannot hold '
       f'{num_classes} classes. Use more clients or a larger classes_per_client.'
     )
@@ -64,7 +65,7 @@ def extended_dirichlet(
         holders=holders,
         rng=rng,
       )
-  raise ValueError(
+  raise errors.UserError(
     f'No draw of {draws.MAX_DRAWS} gave each of {num_classes} classes to '
     f'{least_holders} of {num_clients} clients of {classes_per_client} classes '
     'each. Use more clients or a larger classes_per_client.'

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tff_fedsa.runs import errors
+
 
 def pathological(
   labels: np.ndarray,
@@ -34,7 +36,7 @@ def pathological(
   """
   num_classes = int(labels.max()) + 1
   if not 1 <= classes_per_client <= num_classes:
-    raise ValueError(
+    raise errors.UserError(
       f'Expected classes_per_client in [1, {num_classes}], found '
       f'{classes_per_client}.'
     )
@@ -48,7 +50,7 @@ def pathological(
     takers = [c for c in range(num_clients) if budgets[c] > 0]
     takers = takers[:clients_per_class]
     if not takers:
-      raise ValueError(
+      raise errors.UserError(
         f'No client is left for class {label}: {num_clients} clients of '
         f'{classes_per_client} classes cannot hold {num_classes} classes. Use '
         'more clients or a larger classes_per_client.'
@@ -66,7 +68,7 @@ def pathological(
       budgets[taker] -= 1
   empty = [client for client, share in enumerate(shares) if not share]
   if empty:
-    raise ValueError(
+    raise errors.UserError(
       f'Clients {empty} got no example: {num_classes} classes of '
       f'{clients_per_class} clients each do not reach {num_clients} clients.'
     )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tff_fedsa.data.partitions import draws
+from tff_fedsa.runs import errors
 
 
 def iid(
@@ -47,7 +48,7 @@ def quantity_skew(
     shares = np.split(indices, cuts)
     if min(map(len, shares)) >= max(least_samples, 1):
       return shares
-  raise ValueError(
+  raise errors.UserError(
     f'No draw of {draws.MAX_DRAWS} gave each of {num_clients} clients at least '
     f'{least_samples} of {len(labels)} examples at alpha={alpha}. Use fewer '
     'clients, a larger alpha or a smaller least_samples.'

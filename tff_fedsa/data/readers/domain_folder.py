@@ -8,6 +8,7 @@ import numpy as np
 from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
+from tff_fedsa.runs import errors
 
 
 def read(
@@ -43,7 +44,7 @@ def read(
     class_names = class_names or found
     if found != class_names:
       differing = sorted(set(found) ^ set(class_names))
-      raise ValueError(
+      raise errors.UserError(
         f'{path!r}: expected the same classes in each domain, but '
         f'{domain_names[0]!r} and {domain_name!r} differ in {differing}. '
         'Rename or remove these folders.'

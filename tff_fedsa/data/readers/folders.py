@@ -3,6 +3,8 @@
 import collections
 import os
 
+from tff_fedsa.runs import errors
+
 # What Pillow reads everywhere.
 IMAGE_ENDINGS = (
   '.bmp',
@@ -120,7 +122,7 @@ def subfolders(path: str, what: str, *, least: int = 2) -> list[str]:
   """
   names = [entry.name for entry in entries(path) if entry.is_dir()]
   if len(names) < least:
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r}: expected one folder per {what}, at least {least}, found '
       f'{names}.'
     )
@@ -152,7 +154,7 @@ def image_files(
       left_out.file(entry.path)
   if not files and not may_be_empty:
     where = f' but in folders within it ({inner})' if inner else ''
-    raise ValueError(
+    raise errors.UserError(
       f'The folder {path!r} has no image{where} ({", ".join(IMAGE_ENDINGS)}). '
       'Remove it, or add some.'
     )

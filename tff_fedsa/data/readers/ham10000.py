@@ -9,6 +9,7 @@ import numpy as np
 from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
+from tff_fedsa.runs import errors
 
 # Of the column `dx`, in the order of labels.
 CLASS_NAMES = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
@@ -51,14 +52,14 @@ def read(
   with open(table, encoding='utf-8', newline='') as rows:
     reader = csv.DictReader(rows)
     if not {'image_id', 'dx'} <= set(reader.fieldnames or ()):
-      raise ValueError(
+      raise errors.UserError(
         f'{table!r}: expected columns image_id and dx, found '
         f'{reader.fieldnames}.'
       )
     for row in reader:
       image_id, diagnosis = row['image_id'], row['dx']
       if diagnosis not in CLASS_NAMES:
-        raise ValueError(
+        raise errors.UserError(
           f'{table!r}, line {reader.line_num}: unknown class {diagnosis!r} of '
           f'{image_id!r}; known: {", ".join(CLASS_NAMES)}.'
         )

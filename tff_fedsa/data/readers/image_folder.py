@@ -8,6 +8,7 @@ import numpy as np
 from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
+from tff_fedsa.runs import errors
 
 # What folders of a divided data set are called.
 _ROLES = {
@@ -65,7 +66,7 @@ def read(
       )
       files, labels = files + more[0], labels + more[1]
     if num_train == len(files):
-      raise ValueError(f'{parts[tests[-1]]!r} has no image.')
+      raise errors.UserError(f'{parts[tests[-1]]!r} has no image.')
     notices.append(_split_notice(name, parts, tests))
   decoded = image_files.read(
     files, image_size, cache_dir=cache_dir, alpha_background=alpha_background
@@ -116,7 +117,7 @@ def _listed(
     set(folders.subfolders(path, 'class', least=0)) - set(class_names)
   )
   if unknown:
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r}: the {part} set has classes that the train set has not: '
       f'{unknown}. Rename or remove these folders.'
     )

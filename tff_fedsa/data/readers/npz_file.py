@@ -6,6 +6,7 @@ import numpy as np
 
 from tff_fedsa.data import npz
 from tff_fedsa.data import sources
+from tff_fedsa.runs import errors
 
 _NAMES = ('x', 'y', 'num_train')
 
@@ -19,7 +20,7 @@ def read(path: str) -> sources.Source:
   """
   arrays, names = npz.read(path, _NAMES.__contains__, what='data file')
   if not {'x', 'y'} <= set(arrays):
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r}: expected arrays x (images) and y (labels), found {names}.'
     )
   num_train = arrays.get('num_train')
@@ -33,12 +34,12 @@ def read(path: str) -> sources.Source:
     )
   except TypeError as error:
     # Of a file, a wrong dtype is a wrong value.
-    raise ValueError(str(error)) from error
+    raise errors.UserError(str(error)) from error
 
 
 def _scalar(path: str, array: np.ndarray) -> object:
   if array.size != 1:
-    raise ValueError(
+    raise errors.UserError(
       f'{path!r}: expected num_train to be one whole number, found an array of '
       f'shape {array.shape}.'
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_fedsa.data import array_cache
 from tff_fedsa.data import sources
+from tff_fedsa.runs import errors
 
 # The test set is the split `test`; most have one more split, `train`.
 _TRAIN_SPLITS = {'sun397': ('train', 'validation')}
@@ -83,7 +84,7 @@ def read(
           images[start:end], labels[start:end] = batch['image'], batch['label']
           start = end
       except tf.errors.OpError as error:
-        raise ValueError(
+        raise errors.UserError(
           f'The data set {name!r} at {path!r} is damaged after example '
           f'{start}: {error.message}. Delete it and prepare it again.'
         ) from error

@@ -9,6 +9,7 @@ import numpy as np
 from tff_fedsa.data import image_files
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
+from tff_fedsa.runs import errors
 
 
 def read(
@@ -87,20 +88,20 @@ def _validation(
     for number, row in enumerate(csv.reader(rows, delimiter='\t'), 1):
       where = f'{annotations!r}, line {number}'
       if len(row) < 2:
-        raise ValueError(
+        raise errors.UserError(
           f'{where}: expected an image, a tab and a WordNet id, found {row}.'
         )
       file, wnid = row[:2]
       if wnid not in label_of:
-        raise ValueError(
+        raise errors.UserError(
           f'{where}: unknown class {wnid!r}, which has no folder in train.'
         )
       if file not in missing:
-        raise ValueError(f'{where}: there is no (other) image {file!r}.')
+        raise errors.UserError(f'{where}: there is no (other) image {file!r}.')
       missing.remove(file)
       found.append((label_of[wnid], os.path.join(folder, file)))
   if missing:
-    raise ValueError(
+    raise errors.UserError(
       f'{annotations!r} says nothing about {len(missing)} images, e.g. '
       f'{min(missing)!r}.'
     )
