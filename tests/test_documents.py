@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from tff_fedsa import settings
@@ -116,3 +117,15 @@ def test_own_parts(monkeypatch):
   row = metrics.training_columns({'client_work': {'feature_norm': 1.0}})
   assert row == {'loss_feature_norm': 1.0}
   assert names['stripes'].class_counts().shape == (4, 2)
+
+
+def test_partitions(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  names = _run('docs/partitions.md')
+  assert capsys.readouterr().out == 'my files, by name\n'
+  ids = [f'train_{i:05d}' for i in range(60_000)]
+  ids += [f'test_{i:05d}' for i in range(10_000)]
+  loaded = names['partition'].load(
+    'by_id.npz', labels=np.zeros(70_000, np.int32), ids_fn=lambda: ids
+  )
+  assert loaded.test[0][0] == 60_000

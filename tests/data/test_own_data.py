@@ -80,6 +80,25 @@ def test_client_data():
   assert (task.num_clients, task.num_classes) == (3, 3)
 
 
+def test_labels_of_any_kind():
+  images, labels = _pair(8)
+  expected = own_data.to_task([(images, labels)] * 2, _SPEC)
+  for own in (labels.astype('u1'), labels.astype('f4'), labels[:, None]):
+    found = own_data.to_task([(images, own)] * 2, _SPEC)
+    assert found.class_names == ('0', '1', '2') and not found.notices
+    assert own_data.digest(found) == own_data.digest(expected)
+  found = own_data.to_task([(images, labels * 10**9)] * 2, _SPEC)
+  assert found.class_names == ('0', '1000000000', '2000000000')
+  assert 'are not 0 to 2' in found.notices[0]
+  assert own_data.digest(found) == own_data.digest(expected)
+  texts = np.array(['dog', 'cat', 'emu'])[labels]
+  assert own_data.to_task([(images, texts)] * 2, _SPEC).class_names == (
+    'cat',
+    'dog',
+    'emu',
+  )
+
+
 def test_a_task_is_a_task():
   task = own_data.to_task([_pair(4)], _SPEC)
   assert own_data.to_task(task, _SPEC) is task
@@ -97,6 +116,12 @@ def test_a_task_is_a_task():
       [_pair(4), (_pair(4)[0], _pair(5)[1])],
       ValueError,
       'Client 1: expected one label',
+    ),
+    ([_pair(4), (_pair(4)[0], [0, 0.5, 1, 1])], TypeError, 'client 1'),
+    (
+      [_pair(4), (_pair(4)[0], np.array([0, 0.5, 1, 1]))],
+      ValueError,
+      'client 1, t.*: expected integer labels, found 0.5',
     ),
     ([{'images': 1}], TypeError, r"\['images'\], not x and y"),
   ],

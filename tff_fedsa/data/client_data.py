@@ -1,7 +1,7 @@
 """Natural client data: `tff.simulation.datasets.ClientData` as a task."""
 
 from collections.abc import Iterable
-import dataclasses
+import functools
 from typing import Optional
 
 import numpy as np
@@ -9,8 +9,6 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.data import elements
-from tff_fedsa.data import labels as labels_lib
-from tff_fedsa.data import notices
 from tff_fedsa.data import tasks
 from tff_fedsa.runs import errors
 
@@ -71,32 +69,18 @@ def task_from_client_data(
     parts.append(
       [(images[part], labels[part]) for part in (order[:cut], order[cut:])]
     )
-  classes = _classes(parts, chosen, num_classes, name)
-  first = parts[0][0][0]
-  spec = elements.input_spec_for(
-    first.shape[1:],
-    first.dtype.name,
-    scale=scale,
-    offset=offset,
-    image_size=image_size,
-    channels=channels,
-  )
-  sizes = [len(labels) for client in parts for _, labels in client]
-  numbers = iter(np.split(classes.labels, np.cumsum(sizes)[:-1]))
-  task = tasks.task_from_clients(
-    [
-      tasks.ClientExamples(
-        *({'x': images, 'y': next(numbers)} for images, _ in client)
-      )
-      for client in parts
-    ],
-    spec,
-    classes.names,
+  return tasks.task_from_pairs(
+    parts,
+    functools.partial(
+      elements.input_spec_for,
+      scale=scale,
+      offset=offset,
+      image_size=image_size,
+      channels=channels,
+    ),
+    num_classes=num_classes,
     name=name,
-    client_names=chosen,
-  )
-  return dataclasses.replace(
-    task, notices=(*notices.logged(classes.notices), *task.notices)
+    client_names=[repr(client_id) for client_id in chosen],
   )
 
 
@@ -122,18 +106,6 @@ def _chosen(
     twice = next(i for i in chosen if chosen.count(i) > 1)
     raise errors.UserError(f'{name}: the client id {twice!r} is there twice.')
   return chosen
-
-
-def _classes(parts, chosen, num_classes, name) -> labels_lib.Classes:
-  """Returns the classes of all labels, client after client, train first."""
-  checked = [
-    labels_lib.checked(labels, f'{name}, client {client_id!r}', num_classes)
-    for client_id, client in zip(chosen, parts)
-    for _, labels in client
-  ]
-  return labels_lib.classes(
-    np.concatenate(checked), name, num_classes=num_classes
-  )
 
 
 def _read(

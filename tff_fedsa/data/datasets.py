@@ -1,6 +1,7 @@
 """Data sets by name: which reader takes which."""
 
 from collections.abc import Callable
+import inspect
 from typing import NamedTuple, Optional
 
 from tff_fedsa.data import sources
@@ -114,7 +115,8 @@ def register(
 
   Args:
     name: Name of the data set.
-    read: `fn(data_dir, *, image_size, cache_dir) -> Source`.
+    read: `fn(data_dir, *, image_size, cache_dir) -> Source`; one that reads
+      transparent images also takes `alpha_background`.
     image_size: Pixels square that images are decoded to by default.
     about: Where to get the data and how to lay them out.
 
@@ -182,12 +184,20 @@ def load(
       f'The dataset {dataset!r} needs data_dir, the path of the folder. '
       f'{folder.about}'
     )
+  options = {}
+  if 'alpha_background' in inspect.signature(folder.read).parameters:
+    options['alpha_background'] = alpha_background
+  elif alpha_background != 'white':
+    raise errors.UserError(
+      f'The reader of {dataset!r} does not take alpha_background, found '
+      f'{alpha_background!r}.'
+    )
   try:
     return folder.read(
       data_dir,
       image_size=image_size or folder.image_size,
       cache_dir=cache_dir,
-      alpha_background=alpha_background,
+      **options,
     )
   except FileNotFoundError as error:
     raise FileNotFoundError(f'{error} {folder.about}') from error

@@ -1,6 +1,7 @@
 """Own data of any form as a task: arrays, `ClientData`, or a task already."""
 
 from collections.abc import Mapping, Sequence
+import functools
 import hashlib
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_fedsa.data import client_data
-from tff_fedsa.data import sources
+from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.data import task_spec
 from tff_fedsa.data import tasks
+from tff_fedsa.runs import errors
 
 _FORMS = (
   'Expected own data as a FederatedTask, a tff.simulation.datasets.ClientData, '
@@ -26,7 +28,7 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
     data: A `FederatedTask`; a `ClientData`; or for each client a pair (images,
       labels), a pair of such pairs (train, test), or a `ClientExamples`. Images
       are uint8 or float32[num_examples, height, width(, channels)], labels
-      int[num_examples]. uint8 is scaled to [-1, 1], float32 is taken as it
+      whole numbers or text[num_examples]. uint8 is scaled to [-1, 1], float32 is taken as it
       comes.
     spec: Its `train_fraction` and `seed` divide the examples of clients that
       have no test examples; its `image_size` and `channels` apply, too.
@@ -40,7 +42,6 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
   if isinstance(data, tff.simulation.datasets.ClientData):
     return client_data.task_from_client_data(
       data,
-      num_classes=_num_classes(data),
       train_fraction=spec.train_fraction,
       seed=spec.seed,
       image_size=spec.image_size,
@@ -77,38 +78,23 @@ def _task_of_arrays(
     if len(parts) == 1:
       parts = _divided(index, parts[0], spec)
     clients.append(parts)
-  if not clients:
-    raise ValueError('Expected at least one client, found none.')
-  num_classes = 1 + max(
-    int(np.max(labels, initial=-1)) for parts in clients for _, labels in parts
-  )
-  checked = []
-  input_specs = []
-  for index, parts in enumerate(clients):
-    examples = []
-    for part, (images, labels) in zip(('train', 'test'), parts):
-      source = sources.from_arrays(
-        images,
-        labels,
-        num_classes=num_classes,
-        name=f'client {index}, {part}',
-      )
-      input_specs.append(source.input_spec)
-      examples.append({'x': source.images, 'y': source.labels})
-    checked.append(tasks.ClientExamples(*examples))
-  input_spec = input_specs[0]
-  size = None if spec.image_size is None else (spec.image_size,) * 2
-  return tasks.task_from_clients(
-    checked,
-    type(input_spec)(
-      **{
-        **input_spec.to_json_dict(),
-        'size': size,
-        'channels': spec.channels,
-      }
-    ),
-    tuple(map(str, range(num_classes))),
+  return tasks.task_from_pairs(
+    clients,
+    functools.partial(_input_spec, spec),
     name='own data',
+    client_names=[str(index) for index in range(len(clients))],
+  )
+
+
+def _input_spec(
+  spec: task_spec.TaskSpec, shape: tuple[int, ...], dtype: str
+) -> input_spec_lib.InputSpec:
+  return input_spec_lib.InputSpec(
+    shape=shape,
+    dtype=dtype,
+    **({'scale': 1.0, 'offset': 0.0} if dtype == 'float32' else {}),
+    size=None if spec.image_size is None else (spec.image_size,) * 2,
+    channels=spec.channels,
   )
 
 
@@ -142,25 +128,15 @@ def _divided(
   """Divides a client's examples into train and test."""
   images, labels = examples
   if len(images) != len(labels):
-    raise ValueError(
+    raise errors.UserError(
       f'Client {index}: expected one label for each of {len(images)} images, '
       f'found {len(labels)}.'
     )
   if len(labels) < 2:
-    raise ValueError(
+    raise errors.UserError(
       f'Client {index}: expected two examples or more, one of them to test '
       f'with, found {len(labels)}.'
     )
   order = np.random.default_rng([spec.seed, index]).permutation(len(labels))
   cut = min(int(np.ceil(spec.train_fraction * len(order))), len(order) - 1)
   return [(images[part], labels[part]) for part in (order[:cut], order[cut:])]
-
-
-def _num_classes(data: tff.simulation.datasets.ClientData) -> int:
-  """Returns the largest label + 1."""
-  largest = -1
-  for client_id in data.client_ids:
-    for element in data.create_tf_dataset_for_client(client_id):
-      label = element['y'] if 'y' in element else element['label']
-      largest = max(largest, int(label))
-  return largest + 1

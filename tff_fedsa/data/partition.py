@@ -151,7 +151,7 @@ def load(
   path: str,
   *,
   labels: Optional[np.ndarray] = None,
-  order: str = '',
+  order: str = 'these data',
   ids_fn: Optional[Callable[[], np.ndarray]] = None,
 ) -> Partition:
   """Reads a partition file, see `partition_file.read`.

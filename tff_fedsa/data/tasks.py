@@ -1,7 +1,7 @@
 """Federated tasks: a source, a partition, and the clients' arrays."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple, Optional
 
@@ -209,6 +209,7 @@ def task_from_clients(
   *,
   name: str = 'clients',
   client_names: Optional[Sequence[str]] = None,
+  found: Sequence[str] = (),
 ) -> FederatedTask:
   """Makes a task of arrays that are per client already.
 
@@ -219,6 +220,7 @@ def task_from_clients(
     class_names: One per class.
     name: For messages.
     client_names: For messages; by default their positions.
+    found: Notices of these data, which the task is to have, too.
 
   Raises:
     ValueError: If a client is empty or its arrays do not fit the input spec,
@@ -230,7 +232,7 @@ def task_from_clients(
   class_names = tuple(class_names)
   checked, examined = [], []
   for client_id, client in enumerate(clients):
-    whose = client_id if client_names is None else repr(client_names[client_id])
+    whose = client_id if client_names is None else client_names[client_id]
     parts = []
     for part, examples in zip(ClientExamples._fields, client):
       what = f'{name}, client {whose}, {part}'
@@ -242,11 +244,11 @@ def task_from_clients(
         )
       examined.append(images_lib.examine(images, what))
       expected = (input_spec.shape, input_spec.dtype)
-      found = (images.shape[1:], images.dtype.name)
-      if found != expected:
+      given = (images.shape[1:], images.dtype.name)
+      if given != expected:
         raise errors.UserError(
           f'{what}: expected images of shape and dtype {expected}, found '
-          f'{found}.'
+          f'{given}.'
         )
       if len(images) != len(labels):
         raise errors.UserError(
@@ -263,10 +265,59 @@ def task_from_clients(
     tuple(checked),
     notices=notices.logged(
       (
+        *found,
         *images_lib.notices(whole, input_spec.shape, name),
         *images_lib.range_notices(whole, input_spec, 'half', name),
       )
     ),
+  )
+
+
+def task_from_pairs(
+  clients: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
+  input_spec_fn: Callable[[tuple[int, ...], str], input_spec_lib.InputSpec],
+  *,
+  num_classes: Optional[int] = None,
+  name: str,
+  client_names: Sequence[str],
+) -> FederatedTask:
+  """Makes a task of images and labels of any kind, per client.
+
+  Args:
+    clients: For each, (images, labels) of train and test; images
+      `[n, height, width(, channels)]`.
+    input_spec_fn: `fn(shape, dtype)` returns how models see images
+      `[*shape]`, of the first client.
+    num_classes: C; by default as many as all clients have distinct labels.
+    name: For messages.
+    client_names: For messages.
+
+  Raises:
+    ValueError, TypeError: If arrays do not fit, or labels or images are not
+      legal; the client is named.
+  """
+  if not clients:
+    raise errors.UserError(f'{name}: expected at least one client, found none.')
+  images, labels = [], []
+  for client, whose in zip(clients, client_names):
+    for part, (own, numbers) in zip(ClientExamples._fields, client):
+      what = f'{name}, client {whose}, {part}'
+      images.append(own[..., np.newaxis] if own.ndim == 3 else own)
+      labels.append(labels_lib.checked(numbers, what, num_classes))
+  classes = labels_lib.classes(
+    np.concatenate(labels), name, num_classes=num_classes
+  )
+  cuts = np.cumsum([len(own) for own in labels])[:-1]
+  examples = [
+    _examples(x, y) for x, y in zip(images, np.split(classes.labels, cuts))
+  ]
+  return task_from_clients(
+    [ClientExamples(*pair) for pair in zip(examples[::2], examples[1::2])],
+    input_spec_fn(images[0].shape[1:], images[0].dtype.name),
+    classes.names,
+    name=name,
+    client_names=client_names,
+    found=classes.notices,
   )
 
 
