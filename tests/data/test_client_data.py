@@ -258,12 +258,12 @@ def test_labels_that_are_no_numbers_from_zero_become_classes():
 @pytest.mark.parametrize(
   'labels, message',
   [
-    ([0.5, 1.0, 0.0], "client 'b': .*found 0.5 at example"),
-    ([np.nan, 1.0, 0.0], "client 'b': .*found nan at example"),
-    ([0, 3, 1], r"client 'b': expected labels in \[0, 3\), found 3"),
-    ([0, -1, 1], "client 'b': .*found -1"),
+    ([0.5, 1.0, 0.0], "client 'b', t.*: .*found 0.5 at example"),
+    ([np.nan, 1.0, 0.0], "client 'b', t.*: .*found nan at example"),
+    ([0, 3, 1], r"client 'b', t.*: expected labels in \[0, 3\), found 3"),
+    ([0, -1, 1], "client 'b', t.*: .*found -1"),
     # 2 ** 32 is 0 as int32.
-    ([0, 2**32, 1], "client 'b': .*found 4294967296"),
+    ([0, 2**32, 1], "client 'b', t.*: .*found 4294967296"),
   ],
 )
 def test_wrong_labels_are_refused_with_the_client(labels, message):

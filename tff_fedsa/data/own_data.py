@@ -28,7 +28,8 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
     data: A `FederatedTask`; a `ClientData`; or for each client a pair (images,
       labels), a pair of such pairs (train, test), or a `ClientExamples`. Images
       are uint8 or float32[num_examples, height, width(, channels)], labels
-      whole numbers or text[num_examples]. uint8 is scaled to [-1, 1], float32 is taken as it
+      whole numbers or text[num_examples]. uint8 is scaled to [-1, 1], float32
+      is taken as it
       comes.
     spec: Its `train_fraction` and `seed` divide the examples of clients that
       have no test examples; its `image_size` and `channels` apply, too.
