@@ -130,9 +130,19 @@ def _look_up(layer, x):
     ),
     (_assign_in_loop, _add_average, r"average:0' is assigned inside of a loop"),
     (
+      lambda layer, x: x if layer.kernel.handle is None else -x,
+      _add_kernel,
+      "(?s)^Model 'net': layer 'culprit': .*no attribute 'handle'\\s*$",
+    ),
+    (
+      lambda layer, x: tf.image.adjust_contrast(x * layer.kernel, 2.0),
+      _add_kernel,
+      "'net': TensorFlow has no gradient of an operation .*AdjustContrast",
+    ),
+    (
       _assign_kernel,
       _add_kernel,
-      "'net': the layer 'culprit' assigns to one of its trainable weights",
+      "'net': layer 'culprit': assigns to one of its trainable weights",
     ),
   ],
   ids=[
@@ -144,6 +154,8 @@ def _look_up(layer, x):
     'random_in_branch',
     'numpy_function',
     'assignment_in_loop',
+    'variables_handle',
+    'no_gradient',
     'trainable_assigned',
   ],
 )
@@ -294,6 +306,12 @@ def _sharing():
 def test_unsuitable_models(build_fn, message):
   with pytest.raises(ValueError, match=message):
     functional.FunctionalModel(build_fn, name='net')
+
+
+def test_an_error_of_a_layer_keeps_its_type_and_gets_the_models_name():
+  with pytest.raises(TypeError, match='layer "culprit"') as raised:
+    _model(lambda layer, x: x * tf.constant(1))
+  assert raised.value.__notes__ == ["In the model 'net'."]
 
 
 def test_not_a_pair_of_models():

@@ -17,8 +17,17 @@ def gradients(tape: tf.GradientTape, loss: tf.Tensor, weights: Any) -> Any:
     loss: float32 scalar.
     weights: Structure of tensors that the tape watches. The gradient of one
       without part in the loss is zero.
+
+  Raises:
+    ValueError: If TensorFlow does not know the gradient of an operation.
   """
-  found = tape.gradient(loss, weights, unconnected_gradients='zero')
+  try:
+    found = tape.gradient(loss, weights, unconnected_gradients='zero')
+  except LookupError as error:
+    raise ValueError(
+      f'TensorFlow has no gradient of an operation ({error}). Move its layer '
+      'in front of all layers with weights, or put tf.stop_gradient there.'
+    ) from error
   return tf.nest.map_structure(_like, weights, found)
 
 

@@ -19,11 +19,17 @@ _PASSING = ('Identity', 'Reshape', 'Squeeze', 'EnsureShape', 'StopGradient')
 
 @contextlib.contextmanager
 def naming_model(name: str) -> Iterator[None]:
-  """Puts the model's name in front of the message of any `ValueError`."""
+  """Puts the model's name in front of the message of any `ValueError`.
+
+  Other errors (of own layers and building functions) get a note.
+  """
   try:
     yield
   except ValueError as error:
     raise ValueError(f'Model {name!r}: {error}') from error
+  except Exception as error:
+    error.add_note(f'In the model {name!r}.')
+    raise
 
 
 def check_shapes(

@@ -1,7 +1,6 @@
 """Tracing calls of Keras models as `fit` makes them, as pure functions."""
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from collections.abc import Callable, Sequence
 import re
 from typing import Any, NamedTuple
 
@@ -11,6 +10,21 @@ from tensorflow.python.autograph.core import ag_ctx
 from tff_fedsa.models import checks
 from tff_fedsa.models import keras_classes
 from tff_fedsa.models import purity
+
+# What Keras raises where a layer's call fails.
+_LAYER_ERRORS = (
+  AttributeError,
+  NotImplementedError,
+  RuntimeError,
+  TypeError,
+  ValueError,
+)
+_KERAS_MESSAGE = re.compile(
+  r'Exception encountered when calling layer '
+  r'[\'"](?P<layer>[^\'"]+)[\'"].*?\n\n'
+  r'(?P<problem>.*?)(\n\nCall arguments received by .*)?',
+  re.DOTALL,
+)
 
 
 class TrainingCall(NamedTuple):
@@ -58,9 +72,16 @@ def objective_seed(seed: tf.Tensor) -> tf.Tensor:
 
 
 def call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:
-  """Calls Keras as `fit` does: layers' Python conditions become graph ones."""
-  with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
-    return half(inputs, training=training)
+  """Calls Keras as `fit` does: layers' Python conditions become graph ones.
+
+  Raises:
+    ValueError: If a layer cannot be traced; it is named.
+  """
+  try:
+    with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
+      return half(inputs, training=training)
+  except _LAYER_ERRORS as error:
+    raise ValueError(_explain(error)) from error
 
 
 def call_head(
@@ -97,12 +118,11 @@ def trace(
     keras_classes.restore(half)
   with checks.naming_model(name):
     try:
-      with _explained_assignments():
-        # Not inlined into the loop over batches: there, TensorFlow may miss
-        # its fast kernels of pooling's gradients.
-        concrete = tf.function(
-          fn, autograph=False, experimental_attributes={'_noinline': True}
-        ).get_concrete_function(*specs)
+      # Not inlined into the loop over batches: there, TensorFlow may miss
+      # its fast kernels of pooling's gradients.
+      concrete = tf.function(
+        fn, autograph=False, experimental_attributes={'_noinline': True}
+      ).get_concrete_function(*specs)
     finally:
       # Keras keeps the symbolic losses of a call, which are of this graph.
       for half in halves:
@@ -111,18 +131,14 @@ def trace(
   return concrete
 
 
-@contextlib.contextmanager
-def _explained_assignments() -> Iterator[None]:
-  """Says what it means that a bound weight, a tensor, has no `assign`."""
-  try:
-    yield
-  except AttributeError as error:
-    if "'assign" not in str(error):
-      raise
-    # Keras adds the layer to the message.
-    found = re.search('when calling layer [\'"]([^\'"]+)', str(error))
-    layer = f'the layer {found[1]!r}' if found else 'a layer'
-    raise ValueError(
-      f'{layer} assigns to one of its trainable weights during a call (as '
-      'SpectralNormalization does), which is not supported.'
-    ) from error
+def _explain(error: Exception) -> str:
+  """Returns the layer and the problem, without Keras's list of arguments."""
+  found = _KERAS_MESSAGE.fullmatch(str(error).rstrip())
+  layer, problem = found.group('layer', 'problem') if found else (None, error)
+  # A bound weight that is trained is a tensor.
+  if isinstance(error, AttributeError) and "'assign" in str(problem):
+    problem = (
+      'assigns to one of its trainable weights during a call, which is not '
+      'supported. Make the weight `trainable=False`, or assign elsewhere.'
+    )
+  return f'layer {layer!r}: {problem}' if layer else str(problem)
