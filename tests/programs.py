@@ -9,6 +9,8 @@ import types
 
 from absl import flags
 
+from launch import errors  # noqa: F401, its flag stays for all programs.
+
 
 def load(name: str) -> types.ModuleType:
   """Imports a program and takes the flags away that it defines."""

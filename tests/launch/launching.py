@@ -1,10 +1,23 @@
-"""Calls launchers as a user does, and reads what they leave."""
+"""Calls launchers as a user does, and reads what they leave.
 
+`launch` calls a launcher within this process, which has TensorFlow already.
+`start` starts a process: for tests of signals, of crashes and of imports.
+"""
+
+import contextlib
+import importlib
+import io
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
+from absl import flags
+from absl import logging
+import tensorflow_federated as tff
+
+from launch import runner
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
@@ -24,8 +37,8 @@ def start(module, *arguments, **options):
   )
 
 
-def launch(module, *arguments, status=0):
-  """Returns what it prints, once it has ended as expected."""
+def launch_process(module, *arguments, status=0):
+  """Returns what a process prints, once it has ended as expected."""
   process = start(module, *arguments)
   try:
     output, _ = process.communicate(timeout=600)
@@ -36,9 +49,67 @@ def launch(module, *arguments, status=0):
   return output
 
 
+def launch(module, *arguments, status=0):
+  """Returns what a launcher prints, once it has ended as expected."""
+  output = io.StringIO()
+  with (
+    _own_program(f'launch.{module}') as program,
+    _arguments(program.__file__, *arguments),
+    contextlib.redirect_stdout(output),
+    contextlib.redirect_stderr(output),
+  ):
+    code = 0
+    try:
+      runner.run(program.main)
+    except SystemExit as ended:
+      code = ended.code or 0
+      if isinstance(code, str):  # Python prints it, and ends with 1.
+        print(code)
+        code = 1
+  assert code == status, output.getvalue()
+  return output.getvalue()
+
+
 def rows(path):
   """Returns rows of metrics.csv without what differs between equal runs."""
   return [
     {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
     for row in recorders.read_csv(str(path))
   ]
+
+
+@contextlib.contextmanager
+def _own_program(name):
+  """Imports a program anew, with flags, runtime and signals of its own."""
+  contexts = tff.framework.get_context_stack()
+  context, verbosity = contexts.current, logging.get_verbosity()
+  numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+  handlers = {number: signal.getsignal(number) for number in numbers}
+  others = set(flags.FLAGS)
+  imported = sys.modules.pop(name, None)
+  folder = os.getcwd()
+  os.chdir(_ROOT)
+  try:
+    yield importlib.import_module(name)
+  finally:
+    os.chdir(folder)
+    if imported is not None:
+      sys.modules[name] = imported
+    flags.FLAGS.unparse_flags()
+    for flag in set(flags.FLAGS) - others:
+      delattr(flags.FLAGS, flag)
+    for flag in others & set(flags.FLAGS):
+      flags.FLAGS[flag].unparse()
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+    logging.set_verbosity(verbosity)
+    contexts.set_default_context(context)
+
+
+@contextlib.contextmanager
+def _arguments(*arguments):
+  before, sys.argv = sys.argv, list(arguments)
+  try:
+    yield
+  finally:
+    sys.argv = before

@@ -54,7 +54,7 @@ def test_a_partition_file_is_shown(program, tmp_path, capsys):
 
 
 def test_help_teaches():
-  output = launching.launch('partition', '--help', status=1)
+  output = launching.launch_process('partition', '--help', status=1)
   assert 'partition.npz  the indices' in output
   for name in partition.NAMES:
     assert name in output
