@@ -10,13 +10,16 @@ class Bar:
   """Context manager; `update` is an `on_round` callback of `simulation.run`.
 
   It suits terminals and notebooks.
+
+  Attributes:
+    started: True after the first `update`.
   """
 
   def __init__(self, total_rounds: int, *, enabled: bool = True):
     self._bar = auto.tqdm(
       total=total_rounds, unit='round', disable=not enabled, dynamic_ncols=True
     )
-    self._started = False
+    self.started = False
 
   def __enter__(self) -> 'Bar':
     return self
@@ -31,8 +34,8 @@ class Bar:
       round_num: Rounds done; the first call tells where a resumed run starts.
       row: The round's metrics, None if it was not evaluated.
     """
-    if not self._started:
-      self._started = True
+    if not self.started:
+      self.started = True
       self._bar.initial = self._bar.n = self._bar.last_print_n = round_num
       if round_num and not self._bar.disable:
         auto.tqdm.write(f'resuming after round {round_num}')

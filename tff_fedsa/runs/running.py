@@ -116,6 +116,7 @@ def run_in_directory(
       selection_fn=selection_fn,
       on_round=on_round,
       directory=run.path,
+      say=say,
       checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
       recorders=[
         recorders_lib.CsvRecorder(run.metrics_csv, columns),
@@ -176,6 +177,7 @@ def _simulate(
   on_round: OnRound,
   recorders: Sequence[recorders_lib.Recorder] = (),
   directory: Optional[str] = None,
+  say: Callable[[str], None] = lambda _: None,
   **options: Any,
 ) -> results.Result:
   process, config = experiment.process, experiment.simulation
@@ -188,6 +190,9 @@ def _simulate(
       stack.callback(recorder.close)
 
     def after_round(round_num: int, row: Optional[Mapping[str, Any]]) -> None:
+      # The bar says it itself.
+      if round_num and not bar.started and not progress:
+        say(f'resuming after round {round_num}')
       bar.update(round_num, row)
       on_round(round_num, row)
 
