@@ -58,6 +58,14 @@ def test_readme(capsys):
   assert names['result'].summary['prototype']['last'] > 0.9
 
 
+def test_tutorial(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  names = _run('docs/tutorial.md')
+  assert (tmp_path / 'client_3.keras').is_file()
+  assert names['mine'].summary['rounds'] == 2
+  assert 'accuracy after 5 rounds' in capsys.readouterr().out
+
+
 def test_python_api(capsys):
   names = _run('docs/python.md')
   assert names['server_state'].round_num == 3
