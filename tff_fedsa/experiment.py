@@ -66,6 +66,16 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   directory_lib.RunConfig,
 )
 
+# What is built on demand.
+_BUILT = (
+  'task',
+  'models',
+  'optimizer',
+  'process',
+  'evaluate',
+  'initial_state_fn',
+)
+
 # What settings of a task still say about data that are given.
 _OF_OWN_TASK = ('partition_seed', 'train_fraction', 'image_size', 'channels')
 _OF_OWN_MODELS = ('model_seed', 'client_init')
@@ -429,8 +439,14 @@ class Experiment:
     if directory is not None:
       layout = self._groups[directory_lib.RunConfig].directory_layout
       changes |= directory_lib.names_of(os.fspath(directory), layout)
-    experiment = self._with(changes)
+    experiment = self.replace(**changes)
+    if directory is not None:
+      # Now, since what comes before it is owned takes a while.
+      directory_lib.refuse_owned(experiment.run_directory)
     current.start(self.runtime)
+    # None of the changes changes these: they are built once for all runs.
+    for name in _BUILT:
+      experiment.__dict__[name] = getattr(self, name)
     if progress is None:
       progress = self._groups[directory_lib.RunConfig].progress
     if directory is None:
@@ -478,17 +494,6 @@ class Experiment:
     for group in self._groups.values():
       parts += [f'{name}={value!r}' for name, value in _given(group).items()]
     return f'Experiment({", ".join(parts)})'
-
-  def _with(self, changes: Mapping[str, Any]) -> Experiment:
-    """`replace`, but for settings that change nothing that was built."""
-    if not changes:
-      return self
-    experiment = self.replace(**changes)
-    built = ('task', 'models', 'optimizer', 'process', 'evaluate')
-    for name in (*built, 'initial_state_fn'):
-      if name in self.__dict__:
-        experiment.__dict__[name] = self.__dict__[name]
-    return experiment
 
   def ignored_flags(self) -> dict[str, str]:
     """Returns flags that have no effect with this method, data and models.

@@ -56,6 +56,13 @@ def test_a_result_in_memory(made):
   last = result.history.iloc[-1]['prototype_accuracy']
   assert last == result.summary['prototype']['last'] > 0.2
   assert result.directory is None and len(result.per_client) == 3
+  # It is built once, whatever is run.
+  assert result.experiment.process is made[0].process
+
+
+def test_states_on_disk_need_a_directory(made):
+  with pytest.raises(ValueError, match='needs the directory of a run'):
+    made[0].replace(client_states='disk').run()
 
 
 def test_clients_predict(made):

@@ -22,6 +22,7 @@ from tff_fedsa.field import outcomes
 from tff_fedsa.reporting import figures as figures_lib
 from tff_fedsa.runs import checkpoints
 from tff_fedsa.runs import directory as directory_lib
+from tff_fedsa.runs import errors
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import progress as progress_lib
 from tff_fedsa.runs import recorders as recorders_lib
@@ -49,7 +50,14 @@ def run_in_memory(
     progress: Whether to show a progress bar.
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
+
+  Raises:
+    UserError: If client states were to live on disk.
   """
+  if experiment.store.client_states == 'disk':
+    raise errors.UserError(
+      'client_states=disk needs the directory of a run: run(directory).'
+    )
   store = client_store.MemoryStore(experiment.initial_state_fn)
   return _simulate(
     experiment,
