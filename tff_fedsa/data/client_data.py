@@ -58,11 +58,11 @@ def task_from_client_data(
   if test is not None:
     known &= set(test.client_ids)
   chosen = _chosen(known, client_ids, name)
-  parts = []
+  parts: list[list[tuple[np.ndarray, np.ndarray]]] = []
   for index, client_id in enumerate(chosen):
     images, labels = _read(train, client_id)
     if test is not None:
-      parts.append(((images, labels), _read(test, client_id)))
+      parts.append([(images, labels), _read(test, client_id)])
       continue
     order = np.random.default_rng([seed, index]).permutation(len(labels))
     cut = int(np.ceil(train_fraction * len(order)))

@@ -86,10 +86,10 @@ def input_spec_for(
   Raises:
     ValueError: If no images are of this shape or dtype.
   """
-  shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
+  full: Any = (*shape, 1) if len(shape) == 2 else tuple(shape)
   is_uint8 = dtype == 'uint8'
   return input_spec_lib.InputSpec(
-    shape=shape,
+    shape=full,
     dtype=dtype,
     scale=scale if scale is not None else (1 / 127.5 if is_uint8 else 2.0),
     offset=-1.0 if offset is None else offset,

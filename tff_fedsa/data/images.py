@@ -231,7 +231,7 @@ def to_rgb(
     if mode == 'La':  # It has no way to RGBA.
       image = image.convert('LA')
     image = image.convert('RGBA')
-    if image.getchannel('A').getextrema()[0] < 255:
+    if np.asarray(image.getchannel('A')).min() < 255:
       behind = PIL.Image.new('RGBA', image.size, (*background, 255))
       image = PIL.Image.alpha_composite(behind, image)
   return image.convert('RGB')

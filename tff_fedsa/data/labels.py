@@ -73,8 +73,7 @@ def classes(
       names, labels = [names[i] for i in order], rank[labels]
     return Classes(labels.astype(np.int32), tuple(names))
   if values.dtype == bool:
-    names = ('False', 'True')
-    return Classes(values.astype(np.int32), names)
+    return Classes(values.astype(np.int32), ('False', 'True'))
   values = _whole(values, what)
   if not values.size:
     return Classes(values.astype(np.int32), ())
@@ -85,12 +84,12 @@ def classes(
       _check_number(np.arange(len(counts)), len(values), what)
       return Classes(values.astype(np.int32), _numbers(len(counts)))
   distinct, labels = _distinct(values, what)
-  names = tuple(map(str, distinct))
+  names = [str(value) for value in distinct]
   notice = (
     f'{what}: the {len(names)} distinct labels are not 0 to {len(names) - 1}. '
     f'They became these classes, in this order: {_few(names)}.'
   )
-  return Classes(labels.astype(np.int32), names, (notice,))
+  return Classes(labels.astype(np.int32), tuple(names), (notice,))
 
 
 def numbered(
@@ -289,6 +288,6 @@ def _numbers(count: int) -> tuple[str, ...]:
   return tuple(map(str, range(count)))
 
 
-def _few(values: Sequence[Any], most: int = 6) -> str:
+def _few(values: Any, most: int = 6) -> str:
   shown = [str(value) for value in values[:most]]
   return ', '.join(shown) + (', …' if len(values) > most else '')

@@ -29,8 +29,7 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
       labels), a pair of such pairs (train, test), or a `ClientExamples`. Images
       are uint8 or float32[num_examples, height, width(, channels)], labels
       whole numbers or text[num_examples]. uint8 is scaled to [-1, 1], float32
-      is taken as it
-      comes.
+      is taken as it comes.
     spec: Its `train_fraction` and `seed` divide the examples of clients that
       have no test examples; its `image_size` and `channels` apply, too.
 
@@ -88,12 +87,14 @@ def _task_of_arrays(
 
 
 def _input_spec(
-  spec: task_spec.TaskSpec, shape: tuple[int, ...], dtype: str
+  spec: task_spec.TaskSpec, shape: Any, dtype: str
 ) -> input_spec_lib.InputSpec:
+  is_float = dtype == 'float32'
   return input_spec_lib.InputSpec(
     shape=shape,
     dtype=dtype,
-    **({'scale': 1.0, 'offset': 0.0} if dtype == 'float32' else {}),
+    scale=1.0 if is_float else 1.0 / 127.5,
+    offset=0.0 if is_float else -1.0,
     size=None if spec.image_size is None else (spec.image_size,) * 2,
     channels=spec.channels,
   )

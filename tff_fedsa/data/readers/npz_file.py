@@ -1,6 +1,7 @@
 """A file of arrays."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def read(path: str) -> sources.Source:
     raise errors.UserError(str(error)) from error
 
 
-def _scalar(path: str, array: np.ndarray) -> object:
+def _scalar(path: str, array: np.ndarray) -> Any:
   if array.size != 1:
     raise errors.UserError(
       f'{path!r}: expected num_train to be one whole number, found an array of '
