@@ -56,7 +56,7 @@ class Killed(BaseException):
 
 
 class Fault(NamedTuple):
-  """What the file system does from some call on.
+  """A fault that the file system shows from some call on.
 
   Attributes:
     said: How the table names it.
@@ -163,7 +163,7 @@ class FaultyDisk:
     """Counts a call, and raises what its fault is.
 
     Args:
-      kind: Of the call, see `Fault.kinds`.
+      kind: Kind of the call, see `Fault.kinds`.
       path: Its argument, None if it knows none.
       write_half: Does half of what a write was asked for.
     """
@@ -237,11 +237,11 @@ class Scenario(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What became of a scenario with one kind of fault.
+  """Result of a scenario with one kind of fault.
 
   Attributes:
     calls: How many calls were tried.
-    wrong: What was not as it should be; each says where.
+    wrong: One line for each expectation that failed; it names the place.
   """
 
   calls: int

@@ -1,4 +1,4 @@
-"""How much FedTGP's first rounds differ from seed to seed, in PyTorch.
+"""Measures how FedTGP's first rounds differ between seeds, in PyTorch.
 
   pip install torch torchvision
   python -m benchmarks.fedtgp_torch
@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
   import torch
 
 _SEEDS = flags.DEFINE_integer('num_seeds', 20, 'Runs.', lower_bound=1)
-_ROUNDS = flags.DEFINE_integer('num_rounds', 5, 'Of each.', lower_bound=1)
+_ROUNDS = flags.DEFINE_integer('num_rounds', 5, 'Rounds.', lower_bound=1)
 _TESTDATA = pathlib.Path(__file__).parents[1] / 'tests/testdata/reference_runs'
 _FEATURE_DIM, _NUM_CLASSES = 512, 10
 _LEARNING_RATE, _BATCH_SIZE = 0.01, 10

@@ -1,4 +1,4 @@
-"""What a GPU does with FedSA: whether it is right, and how fast.
+"""Checks FedSA on a GPU against the CPU, and measures its speed.
 
   python -m benchmarks.gpu
   python -m benchmarks.gpu --small

@@ -62,9 +62,9 @@ def compare(
   """Returns the largest difference of a weight, after three steps of SGD.
 
   Args:
-    name: Of the model.
+    name: Name of the model.
     build_fn: Returns a new feature extractor and head.
-    learning_rate: Of SGD.
+    learning_rate: Learning rate of SGD.
 
   Raises:
     AssertionError: If Keras's training does not move the weights.

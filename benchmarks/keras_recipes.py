@@ -1,4 +1,4 @@
-"""How each class of keras.layers and keras.applications is tried.
+"""Recipes that try each class of keras.layers and keras.applications.
 
 A layer's recipe is a function of images [batch, 8, 8, 4]; what it returns is
 flattened and goes into a dense layer. In front of it is a convolution, which
@@ -304,7 +304,7 @@ def large_applications() -> list[str]:
 
 
 def takes_pixels(keras_model: tf.keras.Model) -> bool:
-  """Whether a model itself scales images from [0, 255]."""
+  """Returns whether a model itself scales images from [0, 255]."""
   scaling = (L.Rescaling, L.Normalization)
   layers = keras_model._flatten_layers()  # pylint: disable=protected-access
   return any(isinstance(layer, scaling) for layer in layers)

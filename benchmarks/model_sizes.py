@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _input_shape(name: str) -> tuple[int, int, int]:
-  """Of images that an architecture is for."""
+  """Returns the shape of images that an architecture is for."""
   if name.startswith(('digits', 'mlp')):
     return 8, 8, 1
   channels = 1 if name.startswith('hcnn') else 3

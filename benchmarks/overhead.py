@@ -1,4 +1,4 @@
-"""What federation costs: a FedSA round next to a plain loop of its steps.
+"""Measures the cost of federation: a FedSA round and a plain loop of its steps.
 
   python -m benchmarks.overhead
   python -m benchmarks.overhead --models=fedavg_cnn,resnet8 --batch_sizes=10,50
@@ -61,13 +61,13 @@ _LEARNING_RATE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """What a round consists of.
+  """Size and content of a round.
 
   Attributes:
     model: Name of the architecture of all clients.
     batch_size: Examples of one step.
     num_clients: Clients of a round.
-    num_examples: Of each client, a multiple of `batch_size`.
+    num_examples: Examples of each client, a multiple of `batch_size`.
     shuffle: Whether FedSA shuffles the examples, as it does by default; the
       plain loop never does.
   """
@@ -103,7 +103,7 @@ class Contender(NamedTuple):
 
 
 class Timing(NamedTuple):
-  """Of one contender's rounds, the warm-up left out.
+  """Measurements of one contender's rounds, without the warm-up.
 
   Attributes:
     seconds: Wall-clock time of each.
@@ -289,7 +289,7 @@ def build_plain_fn(workload: Workload) -> Callable[[int], Contender]:
 
 
 class _PlainClient(NamedTuple):
-  """What the plain loop keeps of a client."""
+  """State that the plain loop keeps for a client."""
 
   weights: Any
   prototypes: Any

@@ -1,4 +1,4 @@
-"""What a large population costs: states, checkpoints, rounds, memory.
+"""Measures a large population: states, checkpoints, rounds, memory.
 
   python -m benchmarks.population
 
@@ -55,7 +55,7 @@ class StoreTimes(NamedTuple):
   """Seconds that stores and checkpoints take.
 
   Attributes:
-    put: Of the states of all clients.
+    put: Seconds to put the states of all clients.
     first: A checkpoint of all of them.
     again: A checkpoint of `_CHANGED` that changed.
     start: A start from that checkpoint.
@@ -73,9 +73,9 @@ def time_store(num_clients: int, where: str, directory: str) -> StoreTimes:
   """Times a store of a population.
 
   Args:
-    num_clients: Of the population, >= `_CHANGED`.
+    num_clients: Size of the population, >= `_CHANGED`.
     where: memory or disk.
-    directory: Where checkpoints and states go.
+    directory: Directory of checkpoints and states.
   """
 
   def new_store() -> client_store.ClientStateStore:
@@ -121,7 +121,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 class Usage(NamedTuple):
-  """What a process holds."""
+  """Resources that a process holds."""
 
   states: int
   memory_mb: float
@@ -147,11 +147,11 @@ def usage(store: client_store.ClientStateStore) -> Usage:
 
 
 class Rounds(NamedTuple):
-  """Of a run of a population.
+  """Measurements of a run of a population.
 
   Attributes:
     start: Seconds from the call to the end of the first evaluation.
-    seconds: Of each round, without evaluation and checkpoint.
+    seconds: Seconds of each round, without evaluation and checkpoint.
     usages: After a third of the rounds, and after the last one.
   """
 
@@ -164,9 +164,9 @@ def time_rounds(num_clients: int, rounds: int, directory: str) -> Rounds:
   """Trains FedSA on clients of ten random images each.
 
   Args:
-    num_clients: Of the population.
+    num_clients: Size of the population.
     rounds: How many.
-    directory: Where checkpoints go, one every ten rounds.
+    directory: Directory of checkpoints; one is written every ten rounds.
   """
   from tff_fedsa import simulation
   from tff_fedsa.algorithms import fedsa

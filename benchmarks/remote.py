@@ -33,7 +33,7 @@ class Relay:
   """Passes connections on, and counts what they carry.
 
   Attributes:
-    port: Where it listens.
+    port: Port at which it listens.
     sent: Bytes to the target.
     received: Bytes from it.
   """

@@ -34,7 +34,7 @@ _ROUNDS = flags.DEFINE_integer(
   'rounds', 10, 'Measured rounds of each runtime.', lower_bound=1
 )
 _REPETITIONS = flags.DEFINE_integer(
-  'repetitions', 1, 'Of all cases, one after the other.', lower_bound=1
+  'repetitions', 1, 'Repetitions of all cases, in turn.', lower_bound=1
 )
 
 

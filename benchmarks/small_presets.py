@@ -35,7 +35,7 @@ _PRESETS = flags.DEFINE_list(
     'fedhpro/cifar10_lt100.small',
     'fedhpro/office_caltech10.small',
   ],
-  'Of flags/, without .flags.',
+  'Names below flags/, without .flags.',
 )
 _TFDS_DIR = flags.DEFINE_string(
   'tfds_dir', None, "The other presets' data, as TFDS."

@@ -34,7 +34,7 @@ from launch import errors
 from launch import runner
 
 _SECONDS = flags.DEFINE_float(
-  'seconds', 10.0, 'Of measuring, half for each of the two.', lower_bound=0.0
+  'seconds', 10.0, 'Measuring time, half for each contender.', lower_bound=0.0
 )
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 10, 'Examples of one step.', lower_bound=1
@@ -64,14 +64,14 @@ _STEPS_PER_CLIENT = 20
 
 
 class Speed(NamedTuple):
-  """What was measured.
+  """Measurements of rounds.
 
   Attributes:
     images_per_second: Images that gradients were computed for.
     cpu: CPU time per wall-clock time and core, in [0, 1].
     gpu: Mean utilization of all GPUs in [0, 1], None without nvidia-smi.
-    gpu_memory_mb: Of the fullest GPU, all programs together, in units of 2^20
-      bytes; None without nvidia-smi.
+    gpu_memory_mb: Used memory of the fullest GPU, by all programs, in units of
+      2^20 bytes; None without nvidia-smi.
   """
 
   images_per_second: float
@@ -130,7 +130,7 @@ def measure_federated(
     model: Name of the architecture.
     batch_size: Examples of one step.
     seconds: How long; one round at least.
-    num_clients: Of a round.
+    num_clients: Clients of a round.
   """
   from tff_fedsa.algorithms import fedsa
   from tff_fedsa.client import client_state
@@ -242,7 +242,7 @@ def measure(run: Callable[[], int], seconds: float) -> Speed:
 
 
 class GpuSample(NamedTuple):
-  """What nvidia-smi says of one GPU.
+  """One GPU as nvidia-smi describes it.
 
   Attributes:
     utilization: Part of the time in which a kernel ran, in [0, 1].

@@ -1,4 +1,4 @@
-"""What a user can mend is said in one line, not in a stack trace.
+"""Reports user errors in one line, without a stack trace.
 
 Three kinds of errors are said in a line: `UserError`s, what the disk or the
 network refuses, and wrong flags. Any other error is the program's own and keeps

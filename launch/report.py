@@ -90,7 +90,7 @@ _EXAMPLES_PER_CLIENT = 200
 
 
 class _Settings(NamedTuple):
-  """What flags of runs mean for a comparison.
+  """Meaning of the runs' flags for a comparison.
 
   Attributes:
     defaults: Flags by name, as `hparams.csv` has them.

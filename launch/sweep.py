@@ -130,7 +130,7 @@ def plan(
   Every flag of every run is parsed, so that a mistake is found now.
 
   Args:
-    content: Of the sweep file.
+    content: Content of the sweep file.
     root: Directory of the sweep.
     given: Arguments of every run, which overrule the file's [flags].
     limits: Flags of every run, which those overrule.

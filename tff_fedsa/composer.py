@@ -17,7 +17,7 @@ class ServerState(NamedTuple):
 
   Attributes:
     round_num: int32 scalar, rounds done.
-    model: What the method's server knows (see `server_model`); with averaging,
+    model: Server model of the method (see `server_model`); with averaging,
       its field `weights` are the averaged ones.
     distributor: State of the distribution process.
     aggregator: State of the aggregation process.
@@ -51,7 +51,7 @@ class StatefulProcess(tff.templates.MeasuredProcess):
     broadcast_type: Unplaced type of what a client receives in a round.
     update_type: Unplaced type of what a client sends in a round.
     server_model_type: Unplaced type of `ServerState.model`.
-    parts: What it was composed of, if it was.
+    parts: Parts of a composed process; None for others.
   """
 
   def __init__(
@@ -71,7 +71,7 @@ class StatefulProcess(tff.templates.MeasuredProcess):
 
   @property
   def averages_weights(self) -> bool:
-    """Whether clients begin a round with averaged weights."""
+    """True if clients begin a round with averaged weights."""
     return tff.structure.has_field(self.server_model_type, 'weights')
 
 
@@ -303,8 +303,9 @@ def with_averaging(
   """Returns the process of the same parts that averages weights as well.
 
   Args:
-    process: Of `compose_process`.
-    averaging: Of `averaging.build_weight_averaging`, for the same model.
+    process: Process made by `compose_process`.
+    averaging: Averaging made by `averaging.build_weight_averaging`, for the
+      same model.
 
   Raises:
     ValueError: If it was not composed here, or averages weights already.

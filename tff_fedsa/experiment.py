@@ -82,7 +82,7 @@ _OF_OWN_MODELS = ('model_seed', 'client_init')
 
 
 class Experiment:
-  """What is run: data, models, a method and how long. Frozen, and cheap.
+  """Description of a run: data, models, method, length. Frozen, and cheap.
 
   Every setting is an argument of the name that its flag has (docs/flags.md);
   what is not given has its default:
@@ -305,7 +305,7 @@ class Experiment:
 
   @property
   def averages_weights(self) -> bool:
-    """Whether clients begin a round with averaged weights."""
+    """True if clients begin a round with averaged weights."""
     return (
       self.simulation.protocol == 'global'
       or registry.get(self.algorithm).averages_weights
@@ -380,7 +380,7 @@ class Experiment:
 
   @functools.cached_property
   def evaluate(self) -> tff.Computation:
-    """What tests clients, or with the protocol global the averaged model."""
+    """Evaluation of clients, or of the averaged model (protocol global)."""
     build_fn: Callable[..., Any] = client_evaluation.build_evaluation
     if self.simulation.protocol == 'global':
       build_fn = global_evaluation.build_global_evaluation
@@ -417,7 +417,7 @@ class Experiment:
     """Runs the experiment; starts the runtime if none of ours is set.
 
     Args:
-      directory: Where everything is written that `launch.train` writes; a run
+      directory: Directory of everything that `launch.train` writes; a run
         that is there already is resumed after its latest checkpoint. By
         default, the run is in memory only.
       total_rounds: Communication rounds, instead of those of the settings.
@@ -697,7 +697,7 @@ def _hint(name: str, known: Collection[str]) -> str:
 
 
 def _same(one: Optional[Sequence[Any]], other: Optional[Sequence[Any]]) -> bool:
-  """Whether two sequences hold the same objects."""
+  """Returns whether two sequences hold the same objects."""
   missing = object()
   pairs = itertools.zip_longest(one or (), other or (), fillvalue=missing)
   return all(a is b for a, b in pairs)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all; arrays without pickle."""
+"""Writes files atomically; reads and writes arrays without pickle."""
 
 from collections.abc import Iterator, Mapping
 import contextlib

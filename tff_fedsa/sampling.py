@@ -1,4 +1,4 @@
-"""Which clients take part in a round: a pure function of (seed, round)."""
+"""Draws the clients of a round: a pure function of (seed, round)."""
 
 from collections.abc import Callable, Sequence
 

@@ -87,8 +87,8 @@ class Pairs:
   """The value is a mapping, on the command line a list of `key:value`.
 
   Attributes:
-    separator: What stands between a key and its value.
-    example: What one item of the list should look like.
+    separator: Text between a key and its value.
+    example: Example of one item of the list.
   """
 
   separator: str
@@ -107,7 +107,7 @@ class Lists:
   """The help lists some names, which the class itself checks.
 
   Attributes:
-    title: What the names are.
+    title: Name of the list.
     names: Returns the names.
   """
 

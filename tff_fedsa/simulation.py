@@ -34,7 +34,7 @@ PROTOCOLS = ('personal', 'global')
 
 @dataclasses.dataclass(frozen=True)
 class SimulationConfig(settings.Settings):
-  """How long a run is, what it evaluates and how often.
+  """Length of a run, and its evaluations.
 
   Attributes:
     total_rounds: Communication rounds of the whole run, >= 1.
@@ -98,7 +98,7 @@ class TrainingFailedError(errors.UserError):
 
 
 class SimulationResult(NamedTuple):
-  """What a run leaves.
+  """Result of a run.
 
   Attributes:
     server_state: After the last round.
@@ -128,7 +128,7 @@ def evaluate_clients(
   """Evaluates every client of a task on its own test examples.
 
   Args:
-    evaluate: Of `client_evaluation.build_evaluation`.
+    evaluate: Computation made by `client_evaluation.build_evaluation`.
     task: Its clients' test data.
     store: Their states.
     model: The server's model.
@@ -174,8 +174,8 @@ def run(
   the exception goes on.
 
   Args:
-    process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
-    evaluate: Of `client_evaluation.build_evaluation`, for the same models; in
+    process: Made by `composer.compose_process`, e.g. in `fedsa.build_fedsa`.
+    evaluate: Made by `client_evaluation.build_evaluation` for these models; in
       protocol `global` of `global_evaluation.build_global_evaluation`.
     task: Data of all clients.
     store: States of all clients; it is rolled back to the checkpoint if there
@@ -190,7 +190,7 @@ def run(
       size, available)` -> ids, e.g. what
       `tff.simulation.build_uniform_sampling_fn` returns. See `selection.wrap`.
     server_metrics_fn: Maps a server state to further columns.
-    checkpoint_manager: Where checkpoints go; none are made by default.
+    checkpoint_manager: Manager that writes checkpoints; none by default.
     recorders: Get every row.
     on_round: Called as `on_round(round_num, row)` after each round, `row`
       being None where there was no evaluation, and once at the beginning.

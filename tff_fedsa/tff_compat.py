@@ -1,4 +1,4 @@
-"""What TFF keeps private in 0.87 and makes public, elsewhere, since.
+"""Names that are private in TFF 0.87 and public in later releases.
 
 Public names that upstream moved (`tff.federated_computation`, types,
 placements, most of `tff.program`) are used under their names of 0.87

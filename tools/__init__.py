@@ -1,1 +1,1 @@
-"""What keeps the repository in order; not installed."""
+"""Programs that keep the repository in order; not installed."""

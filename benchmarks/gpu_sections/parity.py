@@ -1,4 +1,4 @@
-"""Whether a device computes what the CPU does: golden vectors and rounds."""
+"""Compares a device with the CPU: golden vectors and rounds."""
 
 from collections.abc import Mapping
 import pathlib

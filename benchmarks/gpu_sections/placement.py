@@ -1,4 +1,4 @@
-"""Where TensorFlow puts the operations of clients, loop bodies included."""
+"""Finds the device of each operation of clients, loop bodies included."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +26,8 @@ def count(log: str, device: str) -> dict[str, Any]:
   """Counts operations by where they were placed.
 
   Args:
-    log: What TensorFlow has printed: see `logged`.
-    device: Of the clients, e.g. `GPU:0`.
+    log: Text that TensorFlow printed: see `logged`.
+    device: Device of the clients, e.g. `GPU:0`.
 
   Returns:
     `on_device` and `elsewhere`, numbers of operations, without those that only

@@ -22,7 +22,7 @@ _SECTION = flags.DEFINE_string('section', None, 'Name.', required=True)
 _OUTPUT = flags.DEFINE_string('output', None, 'JSON file.', required=True)
 _SMALL = flags.DEFINE_bool('small', False, 'As little as shows that it works.')
 _DEVICES = flags.DEFINE_list(
-  'devices', [], 'Of clients, e.g. CPU:1. Default: all GPUs, or the CPU.'
+  'devices', [], "Clients' devices, e.g. CPU:1. Default: all GPUs, or the CPU."
 )
 _DEADLINE = flags.DEFINE_float(
   'deadline', 150.0, 'Seconds after which no measurement is begun.'

@@ -45,7 +45,7 @@ def measurements(
   Args:
     cases: (architecture, batch size).
     at_a_time: Clients computed at a time on each device.
-    seconds: Of measuring for each row, one round at least.
+    seconds: Measuring time of each row; one round at least.
     devices: See `contexts.create_in_process_context`.
   """
   for model, batch_size in cases:

@@ -60,8 +60,8 @@ def build_fedavg(
   """Builds the process of FedAvg over clients of one architecture.
 
   The types are those of `fedsa.build_fedsa`, but the server's model has the
-  averaged `weights` only. Of its classifiers there is the `head`: that of the
-  averaged model, which is every client's.
+  averaged `weights` only. Its classifier is the `head` of the averaged
+  model, which is every client's.
 
   Args:
     models: A single one, the architecture of all clients.
@@ -69,7 +69,7 @@ def build_fedavg(
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
-    objective: What clients minimize; the cross-entropy by default.
+    objective: Objective of clients; the cross-entropy by default.
     model_seed: The first model is the architecture's with it.
     aggregator_factory: See `averaging.build_weight_averaging`.
 

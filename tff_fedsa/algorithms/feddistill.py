@@ -129,8 +129,7 @@ def build_feddistill(
   """Builds the process of FedDistill over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `LogitModel`, which is broadcast as it is. Of its classifiers there is the
-  `head`.
+  `LogitModel`, which is broadcast as it is. Its classifier is the `head`.
 
   Args:
     models: One per architecture; a client's state says which is its own.

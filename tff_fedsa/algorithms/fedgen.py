@@ -116,7 +116,7 @@ class FedGenModel(NamedTuple):
 
 
 class FedGenUpdate(NamedTuple):
-  """What a client of FedGen sends.
+  """Update that a client of FedGen sends.
 
   Attributes:
     head: Tuple of float32 tensors, the weights of its head.
@@ -254,9 +254,9 @@ def ensemble_logits(
   """Returns the weighted mean of what clients' heads make of features.
 
   Args:
-    head_fn: Of `FunctionalModel.build_head`.
+    head_fn: Function made by `FunctionalModel.build_head`.
     heads: Weights of all clients' heads, their first dimension the clients.
-    weights: Of `ensemble_weights`.
+    weights: Weights made by `ensemble_weights`.
     features: float32[batch, feature_dim].
     labels: int32[batch], the classes that they were generated of.
 
@@ -285,8 +285,8 @@ def train_generator(
     L = CE(sum over m of w_m h_m(G(e, y)), y)
 
   Args:
-    generator: Where training starts.
-    head_fn: Of `FunctionalModel.build_head`.
+    generator: Generator with which training starts.
+    head_fn: Function made by `FunctionalModel.build_head`.
     update: `FedGenUpdate` of all clients, stacked.
     label_counts: See `draw`.
     config: Steps and rate.
@@ -414,7 +414,7 @@ def build_finalizer(
     model: The architecture whose head it is.
     config: The generator.
     batch_size: See `draw`.
-    seed: Of what is drawn.
+    seed: Seed of all draws.
 
   Raises:
     ValueError: See `FunctionalModel.build_head`.
@@ -467,7 +467,7 @@ def build_fedgen(
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `FedGenModel`, which is broadcast as it is. Clients begin a round with its
   head and send theirs back, with how many examples of each class they have;
-  the server sees each client's. Of its classifiers there are `head` and
+  the server sees each client's. Its classifiers are `head` and
   `global_head`.
 
   Differs from the reference code:

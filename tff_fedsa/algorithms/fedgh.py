@@ -69,7 +69,7 @@ def build_finalizer(
   Args:
     model: The architecture whose head it is.
     config: Epochs, batches, rate.
-    seed: Of the order of prototypes.
+    seed: Seed of the order of prototypes.
 
   Raises:
     ValueError: See `FunctionalModel.build_head`.
@@ -115,8 +115,8 @@ def build_fedgh(
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `server_model.HeadModel`. Clients begin a round with its head and send
   prototypes of a clean pass with the trained model; the server sees each
-  client's. Of its classifiers there are `head` and `global_head`, which the
-  reference reports.
+  client's. Its classifiers are `head` and `global_head`. The reference
+  reports the latter.
 
   Args:
     models: One per architecture, all with the same head; a client's state says

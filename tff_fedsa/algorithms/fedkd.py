@@ -181,7 +181,7 @@ def build_finalizer(
 
   Args:
     model: The shared one.
-    config: What compression keeps, and of what.
+    config: Settings of the compression.
   """
   reference_compression = config.reference_compression
   compress = _compression(model, reference_compression)
@@ -237,8 +237,8 @@ def build_fedkd(
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `FedKDModel`. Clients begin a round with its shared model, train it in the
   same steps as their own and send its update, compressed; the server
-  compresses the mean of updates and applies it. Of its classifiers there is
-  the `head`, of the client's own model.
+  compresses the mean of updates and applies it. Its classifier is the
+  `head` of the client's own model.
 
   Matrices travel whole in the simulation, so that types are static; the bytes
   that their factors would take are measured: `bytes_up_per_client` and

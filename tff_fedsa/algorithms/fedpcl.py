@@ -154,7 +154,7 @@ def build_objective(
   Args:
     num_classes: C.
     feature_dim: D.
-    max_participants: Of a round.
+    max_participants: Largest number of clients in a round.
     config: tau (`temperature`), lambda, and mu (`cross_entropy_weight`).
   """
   config = config or FedPCLConfig()
@@ -218,7 +218,7 @@ def build_finalizer(
   Args:
     num_classes: C.
     feature_dim: D.
-    max_participants: Of a round; it fails if there are more.
+    max_participants: Largest number of clients in a round; more raise an error.
   """
 
   def finalize_fn(model, collected):
@@ -285,8 +285,7 @@ def build_fedpcl(
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `FedPCLModel`, which is broadcast as it is. Clients send prototypes of a
   clean pass with the trained model; the server sees each client's, and so do
-  all clients of the next round. Of its classifiers there are `prototype` and
-  `head`.
+  all clients of the next round. Its classifiers are `prototype` and `head`.
 
   Differs from the paper, where clients only train a projection of frozen
   pre-trained features, with the contrastive terms alone

@@ -116,8 +116,8 @@ def build_fedproto(
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `server_model.PrototypeModel`, which is broadcast as it is: clients send their
-  prototypes, and get the global ones of the round before. Of its classifiers
-  there are `prototype` and `head`.
+  prototypes, and get the global ones of the round before. Its
+  classifiers are `prototype` and `head`.
 
   Differs from the reference code in its defaults as FedSA does: see
   `LocalTrainingConfig` and `ClassMeanConfig`.

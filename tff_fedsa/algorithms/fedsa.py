@@ -237,7 +237,7 @@ def build_fedsa(
     anchors: float32[num_classes, feature_dim], where the server starts; by
       default `config.initial_anchors`.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    objective: What clients minimize instead, e.g. `build_objective`'s with a
+    objective: Other objective of clients, e.g. `build_objective`'s with a
       term more; it gets the anchors as broadcast.
     local: Batches, epochs, kind of prototypes.
     class_means: How prototypes are averaged.

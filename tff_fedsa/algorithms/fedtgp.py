@@ -205,7 +205,7 @@ def build_finalizer(
     feature_dim: D.
     config: Epochs, batches, rate.
     max_margin: See `server_margin`.
-    seed: Of the order of prototypes.
+    seed: Seed of the order of prototypes.
 
   Raises:
     ValueError: If `max_margin` is negative.
@@ -254,8 +254,8 @@ def build_fedtgp(
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `FedTGPModel`, whose prototypes are broadcast. Clients send prototypes of a
-  clean pass with the trained model, and the server sees each client's. Of its
-  classifiers there are `prototype` and `head`.
+  clean pass with the trained model, and the server sees each client's. Its
+  classifiers are `prototype` and `head`.
 
   Differs from the reference code: it makes that pass before it saves the
   trained model, and so sends prototypes of the weights from before the round.

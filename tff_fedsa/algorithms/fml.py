@@ -140,7 +140,7 @@ def build_fml(
 
   The types are those of `fedsa.build_fedsa`, but the server's model is an
   `FMLModel`. Clients begin a round with its shared model, train it in the same
-  steps as their own and send it back. Of its classifiers there is the `head`,
+  steps as their own and send it back. Its classifier is the `head`
   of the client's own model.
 
   Differs from the reference code: a client's shared model counts by examples,

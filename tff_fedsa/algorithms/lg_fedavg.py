@@ -64,8 +64,8 @@ def build_lg_fedavg(
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
   `server_model.HeadModel`. Clients begin a round with its head and send theirs
-  back. Of its classifiers there are `head` and `global_head`, which the
-  reference reports: the client's features with the averaged head.
+  back. Its classifiers are `head` and `global_head`. The reference reports the
+  latter: the averaged head on the client's features.
 
   Args:
     models: One per architecture, all with the same head; a client's state says

@@ -46,7 +46,7 @@ def build_local(
   """Builds the process of clients that exchange nothing.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is `()`.
-  Of its classifiers there is the `head`.
+  Its classifier is the `head`.
 
   Args:
     models: One per architecture; a client's state says which is its own.
@@ -54,7 +54,7 @@ def build_local(
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
-    objective: What clients minimize; the cross-entropy by default.
+    objective: Objective of clients; the cross-entropy by default.
 
   Raises:
     ValueError: If models and input spec do not fit each other.

@@ -1,4 +1,4 @@
-"""What a method tells the rest of the code about itself."""
+"""A method's description of itself for the rest of the code."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -38,10 +38,10 @@ class Method:
 
   @property
   def averages_classes(self) -> bool:
-    """Whether the server averages something by class."""
+    """True if the server averages something by class."""
     return self.averages in ('prototypes', 'logits')
 
   @property
   def averages_weights(self) -> bool:
-    """Whether clients begin a round with averaged weights."""
+    """True if clients begin a round with averaged weights."""
     return self.averages == 'weights'

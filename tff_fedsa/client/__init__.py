@@ -1,1 +1,1 @@
-"""What runs at a client, and what it keeps between rounds."""
+"""Computations of a client, and its state between rounds."""

@@ -1,4 +1,4 @@
-"""What a client keeps between rounds, one TFF type for every architecture."""
+"""A client's state between rounds: one TFF type for every architecture."""
 
 from __future__ import annotations
 

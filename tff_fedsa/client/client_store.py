@@ -1,4 +1,4 @@
-"""Where client states live between rounds, by client id."""
+"""Stores of client states between rounds, by client id."""
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
@@ -34,8 +34,8 @@ class StateFile(NamedTuple):
   """A file that holds the state of one client.
 
   Attributes:
-    name: Of the file in its directory.
-    sha256: Of its content, hexadecimal.
+    name: Name of the file in its directory.
+    sha256: SHA-256 of its content, hexadecimal.
   """
 
   name: str
@@ -89,8 +89,8 @@ class ClientStateStore(abc.ABC):
     If it fails, the store is as before.
 
     Args:
-      directory: Where the files are. They stay there as long as the store may
-        ask for them.
+      directory: Directory of the files. They stay while the store may ask for
+        them.
       saved: The file of every client that had been put.
 
     Raises:

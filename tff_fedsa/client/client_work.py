@@ -183,7 +183,7 @@ def build_client_work(
 
   Args:
     models: One per architecture, in the order of `ClientState.architecture`.
-    objective: What a client minimizes.
+    objective: Objective of a client.
     broadcast_type: Unplaced type of what the server sends.
     update_fn: `fn(model, result) -> update`, what a client sends after
       training, of its `LocalResult`; of the same type for all models.
@@ -193,7 +193,7 @@ def build_client_work(
     measure_fn: `fn(result) -> dict` of float32 scalars, averaged over clients
       and reported like the objective's gauges.
     optimizer: Updates the trainable weights.
-    input_spec: Of the examples' images.
+    input_spec: Specification of the examples' images.
     config: Batches, epochs and kind of prototypes.
 
   Raises:

@@ -20,7 +20,7 @@ from tff_fedsa.runs import errors
 
 
 class Companion(NamedTuple):
-  """What clients train beside their own models, in the same steps.
+  """A model that clients train beside their own, in the same steps.
 
   Attributes:
     model: The shared model; of Keras layers of its own.
@@ -28,10 +28,11 @@ class Companion(NamedTuple):
       the shared model begins a round with.
     send_fn: `fn(broadcast, weights) -> structure` of tensors, what
       `LocalResult.companion` is, of its weights after training.
-    optimizer: Of the shared model; by default the client's. Anew every round.
+    optimizer: Optimizer of the shared model, reset in every round. Default: the
+      client's.
     clip_norm: Largest norm of the gradient of either model, and of the private
       tensors, in a step; None lets it be.
-    private_specs: Of tensors that are trained, too, and that stay with the
+    private_specs: Specifications of further trained tensors that stay with the
       client (`ClientState.private`).
     initial_private_fn: `fn() -> list` of these before the first round.
   """
@@ -53,10 +54,10 @@ def choose_model(
   """Returns the shared model, of Keras layers of its own.
 
   Args:
-    models: Of the clients.
+    models: Models of the clients.
     shared_model: A model, the name of a registered architecture, or None for
       the architecture of the clients that has the fewest weights.
-    input_spec: Of the clients' images.
+    input_spec: Specification of the clients' images.
 
   Raises:
     ValueError: If it is no single architecture, or does not fit the clients'
@@ -108,11 +109,11 @@ def build_training(
 
   Args:
     model: The client's.
-    companion: What is trained beside it.
-    objective: What a step minimizes; see
+    companion: Companion that is trained beside it.
+    objective: Objective of a step; see
       `pairs.ModelPair.build_train_step` for what it finds and returns.
-    optimizer: Of the client's model and the private tensors.
-    input_spec: Of the examples' images.
+    optimizer: Optimizer of the client's model and the private tensors.
+    input_spec: Specification of the examples' images.
     config: Batches, epochs and kind of prototypes.
 
   Returns:

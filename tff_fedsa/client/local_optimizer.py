@@ -91,7 +91,7 @@ class LocalOptimizer:
 
     Args:
       vector: float32[?], as left by `to_vector`; ignored when resetting.
-      specs: Of the trainable weights.
+      specs: Specifications of the trainable weights.
       round_num: int32 scalar, counted from 0.
     """
     state = self._initial_state(specs)
@@ -140,7 +140,7 @@ class LocalOptimizer:
     """Returns one that starts anew in every round.
 
     Args:
-      learning_rate: Of all rounds; by default as here.
+      learning_rate: Learning rate of all rounds; by default the one given here.
 
     Raises:
       ValueError: If the optimizer has no learning rate to set.

@@ -33,7 +33,7 @@ _INFERENCE_BATCH_SIZE = 128
 
 @dataclasses.dataclass(frozen=True)
 class LocalTrainingConfig(settings.Settings):
-  """How a client goes through its examples in one round.
+  """Passes of a client over its examples in one round.
 
   Attributes:
     batch_size: Examples of one step, >= 1.
@@ -63,7 +63,7 @@ class LocalTrainingConfig(settings.Settings):
 
 
 class LocalResult(NamedTuple):
-  """What a round of local training leaves.
+  """Result of a round of local training.
 
   Attributes:
     weights: float32[?], flat.
@@ -75,7 +75,7 @@ class LocalResult(NamedTuple):
     losses: Dict of float32 scalars: each term of the objective, summed over
       examples (mean of a batch times its size).
     num_examples: float32 scalar, examples that losses are summed over.
-    companion: What is sent of a model trained beside (see `companion`).
+    companion: Update of a model trained beside (see `companion`).
     private: float32[?], what stays with the client of it.
   """
 
@@ -113,9 +113,9 @@ def build_local_training(
 
   Args:
     model: The client's model; its step is traced once, here.
-    objective: What a step minimizes.
+    objective: Objective of a step.
     optimizer: Updates the trainable weights.
-    input_spec: Of the examples' images.
+    input_spec: Specification of the examples' images.
     config: Batches, epochs and kind of prototypes.
 
   Returns:

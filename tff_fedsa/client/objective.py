@@ -1,4 +1,4 @@
-"""What a client minimizes: the one thing in which methods' steps differ."""
+"""The objective of a client: the only part in which methods' steps differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 import types

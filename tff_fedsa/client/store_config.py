@@ -9,7 +9,7 @@ from tff_fedsa import settings
 
 @dataclasses.dataclass(frozen=True)
 class StoreConfig(settings.Settings):
-  """Where client states live between rounds.
+  """Place of client states between rounds.
 
   Attributes:
     client_states: Where client states live between rounds; on disk (in the run

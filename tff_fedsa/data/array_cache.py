@@ -35,10 +35,10 @@ def load_or_build(
       shape, dtype)`; with a cache these are files on disk from the start, so
       that building large ones takes little memory.
     name: Says what is built, parameters included; one entry is kept for each.
-    files: What the arrays are made of. An entry holds as long as their list,
+    files: Files that the arrays are made of. An entry holds while their list,
       sizes and times of modification stay the same.
     cache_dir: Created if missing; None builds in memory, each time.
-    version: Of the way they are built; entries of others are replaced.
+    version: Version of the builder; entries of other versions are replaced.
 
   Returns:
     Arrays by name; read-only and memory-mapped if they are large and cached.

@@ -38,7 +38,7 @@ def task_from_client_data(
       `labels.classes`.
     client_ids: Which clients to take, in this order; all by default.
     train_fraction: See `test`; in (0, 1).
-    seed: Of the division where there is no `test`.
+    seed: Seed of the division where there is no `test`.
     scale: Models see `x * scale + offset`; by default [0, 255] of uint8, and
       [0, 1] of float images, is mapped to [-1, 1].
     offset: See `scale`.

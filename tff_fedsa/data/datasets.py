@@ -21,7 +21,7 @@ class Folder(NamedTuple):
   Attributes:
     read: A reader's `read`.
     image_size: Pixels square that images are decoded to by default.
-    about: Where to get it and how to lay it out.
+    about: Source of the data and the layout of their folder.
   """
 
   read: Callable[..., sources.Source]
@@ -118,7 +118,7 @@ def register(
     read: `fn(data_dir, *, image_size, cache_dir) -> Source`; one that reads
       transparent images also takes `alpha_background`.
     image_size: Pixels square that images are decoded to by default.
-    about: Where to get the data and how to lay them out.
+    about: Source of the data and the layout of their folder.
 
   Raises:
     ValueError: If the name is taken.
@@ -145,7 +145,7 @@ def load(
     download: Whether TFDS may download what is missing.
     image_size: Pixels square, of image files and of TFDS data sets whose images
       differ in size; others are resized in the step.
-    cache_dir: Where decoded images are kept; None decodes them each time.
+    cache_dir: Directory of decoded images; None decodes them each time.
     alpha_background: The colour behind transparent images of files.
 
   Raises:

@@ -104,7 +104,7 @@ def stack(dataset: tf.data.Dataset) -> Any:
   Works eagerly and within computations.
 
   Args:
-    dataset: Of single elements or of batches; an element is a dict of an image
+    dataset: Single elements or batches; an element is a dict of an image
       (`x`, `image` or `pixels`, with or without channels) and an integer label
       (`y` or `label`), or a pair of the two.
 

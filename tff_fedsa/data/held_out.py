@@ -1,4 +1,4 @@
-"""What is dealt out to clients, and what is held out for everybody."""
+"""Divides examples into those of clients and a test set held out for all."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def pool_and_tests(
     test_set: `split` holds nothing out; `original` the original test set;
       `per_domain` a fifth of each domain (of everything where there are none),
       with the proportions of its classes.
-    seed: Of `per_domain`.
+    seed: Seed of `per_domain`.
 
   Returns:
     Indices to be dealt out, and by name those of test sets, which are disjoint:
@@ -76,9 +76,9 @@ def stratified_subset(
 
   Args:
     pool: Indices; all are returned if they are no more than `size`.
-    labels: Of all examples.
+    labels: Labels of all examples.
     size: At least one per class.
-    seed: Of the choice.
+    seed: Seed of the choice.
     what: Names the size in messages.
 
   Raises:

@@ -1,4 +1,4 @@
-"""What images are legal, whatever the source, and what deserves a notice."""
+"""Checks images of every source: errors for illegal, notices for odd ones."""
 
 from collections.abc import Iterable
 import math
@@ -31,7 +31,7 @@ _ADVICE = {
 
 
 class Examined(NamedTuple):
-  """What was found by looking at every pixel.
+  """Findings of a look at every pixel.
 
   Attributes:
     low: The smallest value.
@@ -52,8 +52,8 @@ def examine(images: np.ndarray, what: str) -> Examined:
   """Looks at images, and refuses those that no model can be trained on.
 
   Args:
-    images: uint8 or float32[num_examples, height, width, channels]. Of a large
-      memory-mapped array of uint8, every k-th image is looked at.
+    images: uint8 or float32[num_examples, height, width, channels]. In a large
+      memory-mapped array of uint8, the check looks at every k-th image.
     what: Whose images they are, for messages.
 
   Raises:
@@ -120,7 +120,7 @@ def notices(
   """Returns what deserves a notice in images as they are stored.
 
   Args:
-    examined: Of `examine`.
+    examined: Result of `examine`.
     shape: (height, width, channels).
     what: Whose images they are.
   """
@@ -149,7 +149,7 @@ def range_notices(
   """Returns what deserves a notice in the values that models see.
 
   Args:
-    examined: Of `examine`.
+    examined: Result of `examine`.
     spec: How models see these images.
     normalization: The name behind it; `dataset` is always right.
     what: Whose images they are.
@@ -209,8 +209,8 @@ def to_rgb(
   Pixels of 16 bits become v >> 8; real ones are expected in [0, 1].
 
   Args:
-    image: Of a file.
-    background: What is seen through transparent pixels.
+    image: Image of a file.
+    background: Color behind transparent pixels.
 
   Raises:
     ValueError: If pixels are out of the range of their mode.

@@ -1,4 +1,4 @@
-"""How stored images become what a model sees."""
+"""Turns stored images into the input of a model."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Classes(NamedTuple):
   Attributes:
     labels: int32[num_examples], in `[0, len(names))`.
     names: One per class.
-    notices: What deserves to be said about it; often empty.
+    notices: Notices for the user; often empty.
   """
 
   labels: np.ndarray
@@ -101,7 +101,7 @@ def numbered(
     values: Whole numbers of any dtype, `[num_examples]` or `[num_examples, 1]`.
     limit: The number of classes.
     what: Whose labels they are, for messages.
-    kind: What they are, for messages.
+    kind: Name of the labels in messages.
 
   Returns:
     int32[num_examples], in `[0, limit)`.

@@ -30,7 +30,7 @@ class _Natural(NamedTuple):
   Attributes:
     load_fn: `fn(folder, image_size)` returns train and test data as TFF does:
       two `ClientData`, or a `ClientData` and a data set for all.
-    files: What the folder must hold.
+    files: Files that the folder must hold.
     loader: The function of TFF that puts it there.
     may_download: Whether it may be called for that.
     class_names: One per class.

@@ -1,4 +1,4 @@
-"""What a user should know about data that are used all the same."""
+"""Notices about odd data that are used all the same."""
 
 from collections.abc import Iterable
 

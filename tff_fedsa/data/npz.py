@@ -33,9 +33,9 @@ def read(
   bytes behind it, so that a file cannot ask for more memory than it has data.
 
   Args:
-    path: Of the file.
+    path: Path of the file.
     wanted: `fn(name)` says which arrays are read; others may be anything.
-    what: What the file is, for messages, e.g. 'data file'.
+    what: Name of the file's kind in messages, e.g. 'data file'.
 
   Returns:
     The arrays by name, and the names of all arrays in the file.

@@ -67,7 +67,7 @@ class Partition:
     global_test: By name, test examples of a global model; empty where there
       are only the clients' own.
     origin: Whose examples the indices count; None where that is not known.
-    notices: What a user should know about it.
+    notices: Notices for the user.
 
   Raises (when constructed):
     ValueError: If a client has no train or no test example, an index is no
@@ -135,7 +135,7 @@ class Partition:
     """Writes an `.npz` file of arrays `train_0`, `test_0`, `train_1`, ….
 
     Args:
-      path: Of the file. Test sets of a global model are arrays
+      path: Path of the file. Test sets of a global model are arrays
         `global_test_<name>`; the origin is `order`, `labels_sha256` and
         `class_counts`.
 
@@ -157,10 +157,10 @@ def load(
   """Reads a partition file, see `partition_file.read`.
 
   Args:
-    path: Of the file.
+    path: Path of the file.
     labels: int32[num_examples], of the data that it is used with; None checks
       nothing of it.
-    order: Of these data, see `partition_file.Origin`.
+    order: Order of these data, see `partition_file.Origin`.
     ids_fn: Reads the ids of these data, text[num_examples].
 
   Raises:
@@ -243,7 +243,7 @@ def draw(
     labels: Whole numbers or text[num_examples], see `labels.for_partition`.
     name: One of `NAMES`.
     num_clients: M.
-    seed: Of the stream.
+    seed: Seed of the stream.
     pool: Indices of the examples to be dealt out; all by default.
     long_tail_rho: Makes classes rare first, see `partitions.long_tail`.
     alpha: See `OPTIONS` for who uses it, as for the next ones.
@@ -251,9 +251,10 @@ def draw(
     balanced: See `OPTIONS`.
     least_samples: See `OPTIONS`.
     domains: int[num_examples], of `domain`.
-    clients_per_domain: Of `domain`, `num_clients` in all.
-    examples_per_client: Of `domain`, one number per domain.
-    train_fraction: Of `split`.
+    clients_per_domain: Clients of each domain (`domain`), `num_clients` in all.
+    examples_per_client: Examples of each client (`domain`), one number per
+      domain.
+    train_fraction: Train share of each client's examples (`split`).
     test: Indices of a test set that all clients share, or a function that
       returns a client's given its train indices; instead of a split.
 

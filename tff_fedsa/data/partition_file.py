@@ -26,7 +26,7 @@ class Origin(NamedTuple):
 
   Attributes:
     order: In words, for people, e.g. 'cifar10, as TFDS has it'.
-    labels_sha256: Of all labels as little-endian int32, in that order.
+    labels_sha256: SHA-256 of all labels as little-endian int32, in that order.
     class_counts: int64[num_classes], the examples of each class.
   """
 
@@ -48,14 +48,14 @@ def origin_of(labels: np.ndarray, order: str) -> Origin:
 
 
 class Contents(NamedTuple):
-  """What a partition file holds, as the arguments of `partition.Partition`.
+  """Content of a partition file, as the arguments of `partition.Partition`.
 
   Attributes:
     train: One int64 array per client.
     test: The same; arrays that are equal are one.
     global_test: By name, int64 arrays.
-    origin: Of the data, or else that of the file; None where neither is known.
-    notices: What a user should know about it.
+    origin: Origin of the data, else of the file; None if neither is known.
+    notices: Notices for the user.
   """
 
   train: tuple[np.ndarray, ...]
@@ -75,7 +75,7 @@ def write(
   """Writes a partition file atomically.
 
   Args:
-    path: Of the file.
+    path: Path of the file.
     train: One int64 array per client.
     test: The same.
     global_test: By name, int64 arrays.
@@ -106,8 +106,8 @@ def read(
   """Reads a partition file.
 
   Args:
-    path: Of the file. One without an origin is taken, with a notice.
-    data: What it is used with; None checks nothing of it.
+    path: Path of the file. A file without an origin is read with a notice.
+    data: Data to compare with the file's origin; None compares nothing.
     ids_fn: Reads the ids of these data, text[num_examples].
 
   Raises:
@@ -157,7 +157,7 @@ def checked_indices(
   Args:
     indices: Whole numbers of any dtype `[n]`, n >= 1.
     whose: Begins messages, e.g. 'Client 3 has'.
-    what: What they stand for, e.g. 'train example'.
+    what: Name of the ids' meaning, e.g. 'train example'.
     advice: Ends the message where there are none.
 
   Raises:

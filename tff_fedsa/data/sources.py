@@ -34,7 +34,7 @@ class Source:
       on their order; None where the data set has none.
     notices: What a user should know about these data. What the images give
       cause for is added.
-    examined: What was found by looking at the images.
+    examined: Findings of a look at the images.
 
   Raises (when constructed):
     ValueError: If arrays do not fit, labels, domains or `num_train` are out of
@@ -113,7 +113,7 @@ class Source:
 
   @property
   def input_spec(self) -> input_spec.InputSpec:
-    """How a model sees the images, without resizing."""
+    """The input of a model, without resizing."""
     _, height, width, channels = self.images.shape
     return input_spec.InputSpec(
       shape=(height, width, channels),

@@ -1,4 +1,4 @@
-"""What determines a federated task."""
+"""Description of a federated task: data set, partition and test set."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -148,7 +148,7 @@ class TaskSpec(settings.Settings):
 
   @property
   def has_clients(self) -> bool:
-    """Whether the data set has clients of its own."""
+    """True if the data set has clients of its own."""
     return self.dataset in datasets.NATURAL_NAMES
 
   def cache_directory(self) -> Optional[str]:

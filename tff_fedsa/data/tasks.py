@@ -41,13 +41,13 @@ class FederatedTask:
   """Data of all clients, ready for a process.
 
   Attributes:
-    name: Of the data set.
+    name: Name of the data set.
     input_spec: How models see the images.
     class_names: One per class.
     clients: One `ClientExamples` per client.
     partition: The indices behind it; None for natural client data.
     global_test_sets: See `global_test`; empty where clients hold out their own.
-    notices: What a user should know about the data; `report` tells it.
+    notices: Notices for the user about the data; `report` tells them.
   """
 
   name: str

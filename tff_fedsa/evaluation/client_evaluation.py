@@ -92,7 +92,7 @@ def build_evaluation(
 
   Args:
     models: As given to the process.
-    input_spec: Of the clients' images.
+    input_spec: Specification of the clients' images.
     model_type: `StatefulProcess.server_model_type` of the process; FedSA's by
       default.
 
@@ -156,7 +156,7 @@ def build_count_fn(
 
   Args:
     models: As given to the process.
-    input_spec: Of the images.
+    input_spec: Specification of the images.
     model_type: Unplaced type of the server's model.
   """
   names = classifiers_of(model_type)
@@ -224,7 +224,7 @@ def evaluate_clients(
   """Evaluates clients, some at a time, so that memory stays bounded.
 
   Args:
-    evaluate: Of `build_evaluation`.
+    evaluate: Computation made by `build_evaluation`.
     model: The server's model.
     clients: State and test examples of each; taken when their turn comes.
     clients_per_call: How many are in memory at a time.
@@ -253,7 +253,7 @@ def summarize(
   `_min`, `_p10` (10th percentile).
 
   Args:
-    per_client: What `build_evaluation` returns.
+    per_client: Result of `build_evaluation`'s computation.
   """
   num_examples = np.array([int(c['num_examples']) for c in per_client])
   summary = collections.OrderedDict()

@@ -36,7 +36,7 @@ def build_global_evaluation(
 
   Args:
     models: As given to the process, one.
-    input_spec: Of the images.
+    input_spec: Specification of the images.
     model_type: `StatefulProcess.server_model_type` of the process.
 
   Raises:
@@ -74,7 +74,7 @@ def evaluate_test_sets(
   """Tests an averaged model.
 
   Args:
-    evaluate: Of `build_global_evaluation`.
+    evaluate: Computation made by `build_global_evaluation`.
     model: The server's model.
     test_sets: By name, e.g. of `FederatedTask.global_test`.
 
@@ -116,7 +116,7 @@ def summarize(
   `global_test_<classifier>_accuracy_<name>` of each.
 
   Args:
-    per_test_set: Of `evaluate_test_sets`.
+    per_test_set: Result of `evaluate_test_sets`.
   """
   first = next(iter(per_test_set.values()))
   summary = collections.OrderedDict()

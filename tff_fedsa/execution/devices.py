@@ -42,7 +42,7 @@ class Gpu(NamedTuple):
 
 
 class Report(NamedTuple):
-  """What there is; `str()` is one line.
+  """The devices of a machine; `str()` is one line.
 
   Attributes:
     cores: CPU cores that this process may use.
@@ -113,7 +113,7 @@ class Probe:
     return os.environ.get('CUDA_VISIBLE_DEVICES')
 
   def has_cuda_packages(self) -> bool:
-    """Whether the packages of `make setup-gpu` are installed."""
+    """True if the packages of `make setup-gpu` are installed."""
     try:
       return importlib.util.find_spec(_CUDA_PACKAGE) is not None
     except ModuleNotFoundError:

@@ -20,7 +20,7 @@ RUNTIMES = ('in_process', 'native', 'remote')
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig(settings.Settings):
-  """Where clients are computed, and how many at a time.
+  """Place of clients' computations, and number of clients at a time.
 
   Attributes:
     runtime: Where clients are computed. in_process: in this process, on its

@@ -32,9 +32,9 @@ class Workaround:
 
   Attributes:
     user: Who asks for it, a key of `_INSTEAD`.
-    modules: Where it is, below `tff_fedsa`.
-    packages: What it reaches into.
-    reason: What it works around.
+    modules: Modules that contain it, below `tff_fedsa`.
+    packages: Packages whose internals it uses.
+    reason: Behaviour that it works around.
   """
 
   user: str

@@ -37,7 +37,7 @@ class OwnedWorker(subprocess.Popen):
 
     Args:
       args: Its program and arguments.
-      log: Where its error messages go: a stream, or None for ours.
+      log: Stream of its error messages, or None for ours.
       **unused: The streams that TFF would give it: an open stdout of ours is a
         hanging pipe.
     """
@@ -57,7 +57,7 @@ class OwnedWorker(subprocess.Popen):
     _workers.add(self)
 
   def has_ended(self, options: int = os.WNOHANG) -> bool:
-    """Whether it has ended; waits for that with `options=0`."""
+    """Returns whether it has ended; waits for that with `options=0`."""
     # TFF signals the worker's pid again before it starts another one: the dead
     # process is left for TFF to reap, or that pid might be somebody else's.
     try:

@@ -1,4 +1,4 @@
-"""How fast clients train, in simulated time."""
+"""Speeds of clients' devices, in simulated time."""
 
 from collections.abc import Callable
 

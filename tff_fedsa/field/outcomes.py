@@ -1,4 +1,4 @@
-"""What happens to the clients of a round: a function of seeds and round."""
+"""Outcomes of the clients of a round: a function of seeds and round."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-  """What happens to the clients of a round; ids are ascending.
+  """Outcome of the clients of a round; ids are ascending.
 
   Attributes:
     round_num: Counted from 1.
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 class Field:
-  """What happens to the clients of one population.
+  """Outcomes of the clients of one population.
 
   Nothing but seeds and the number of the round count, so a resumed run has the
   rounds of an uninterrupted one.
@@ -73,7 +73,7 @@ class Field:
     """Initializes `Field`.
 
     Args:
-      config: What happens.
+      config: Settings of the field.
       num_examples: Training examples of each client.
       select_fn: Draws the clients that take part.
       clients_per_round: How many updates a round is to have; by default all.
@@ -171,7 +171,7 @@ class Field:
     """Returns the examples that the clients of a round train on.
 
     Args:
-      outcome: What happens in the round.
+      outcome: Outcome of the round.
       train_fn: Returns all training examples of a client.
     """
     found = []
@@ -250,7 +250,7 @@ def build_field(
 
   Args:
     task: Its clients' training examples count.
-    config: What happens.
+    config: Settings of the field.
     clients_per_round: How many updates a round is to have; by default all.
     sampling_seed: Uniform draws follow from it.
     num_epochs: Passes of a client over its examples in a round.

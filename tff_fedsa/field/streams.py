@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-  """What numbers are for; each purpose has its own."""
+  """Purposes of random numbers; each purpose has its own stream."""
 
   AVAILABILITY = 1
   TIME_ZONE = 2
@@ -31,7 +31,7 @@ def generator(
 
   Args:
     seed: `FieldConfig.field_seed`.
-    purpose: What the numbers are for.
+    purpose: Purpose of the numbers.
     *numbers: Round, client.
   """
   return np.random.default_rng([seed, int(purpose), *numbers])

@@ -1,4 +1,4 @@
-"""Whether what training gave is finite, and what holds where it is not."""
+"""Checks whether a client's update is finite and replaces it if not."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ from tff_fedsa.maths import finite as finite_lib
 
 
 class Compressed(NamedTuple):
-  """What compression leaves of a flat vector.
+  """Compressed form of a flat vector.
 
   Attributes:
     vector: float32[?], as long as before; its matrices are of lower rank.
@@ -68,7 +68,7 @@ def build_compression(
   BatchNorm. A vector that is not finite is returned as it is.
 
   Args:
-    specs: Of the tensors that the flat vector holds.
+    specs: Specifications of the tensors that the flat vector holds.
     kernelwise: Whether a convolution is a batch of matrices [height, width],
       one for each input and output, as in the reference code. They are small
       and save little.

@@ -1,4 +1,4 @@
-"""How far apart classes are: the margin of FedSA's contrastive term.
+"""Gaps between classes, and the margin of FedSA's contrastive term.
 
 Source: Zhou et al., "FedSA", AAAI 2025 (arXiv:2501.05496), margin-enhanced
 contrastive learning; reference code `clientSA.cal_local_gap`,

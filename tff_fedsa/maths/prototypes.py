@@ -22,7 +22,7 @@ WEIGHTINGS = ('clients', 'examples')
 
 @dataclasses.dataclass(frozen=True)
 class ClassMeanConfig(settings.Settings):
-  """How the server averages the clients' class means.
+  """Weighting of clients' class means in the server's average.
 
   Attributes:
     weighting: Weight of a client in a class's global prototype: 1 (clients,

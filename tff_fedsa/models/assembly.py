@@ -21,7 +21,7 @@ def client_model(
 
   Args:
     images: The Keras input.
-    hidden: What the last layer makes of it.
+    hidden: Output of the last layer.
     num_classes: C.
     feature_dim: D.
     head: Maps features to logits; by default one dense layer.

@@ -40,8 +40,8 @@ class _Slot(NamedTuple):
 
   Attributes:
     holder: A layer, model, tf.Module or node of a functional model.
-    name: Of the attribute.
-    value: What it holds outside of traces.
+    name: Name of the attribute.
+    value: Value of the attribute outside of traces.
   """
 
   holder: Any
@@ -268,7 +268,7 @@ class Binding:
       yield
 
   def _is_bindable(self, value: Any) -> bool:
-    """Whether an attribute is or contains something that `bind` replaces."""
+    """Returns whether an attribute is or contains what `bind` replaces."""
     found = []
 
     def look(leaf):
@@ -317,7 +317,7 @@ def _nodes(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
 
 
 def _is_constant(value: Any) -> bool:
-  """Whether `value` is an eager tensor of numbers.
+  """Returns whether `value` is an eager tensor of numbers.
 
   A trace would take a large one as an input from outside.
   """

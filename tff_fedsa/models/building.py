@@ -19,7 +19,7 @@ def build_half(
   Args:
     half: A feature extractor or a head.
     what: The one that it is, for error messages.
-    input_shape: Of one example; used only if the model does not know it.
+    input_shape: Shape of one example; used only if the model does not know it.
 
   Raises:
     ValueError: If no shape is known, or if there are several inputs or outputs.
@@ -77,7 +77,7 @@ def copy_half(
 
 
 def _has_shapes(half: tf.keras.Model) -> bool:
-  """Whether a model's layers are connected, so that it has all weights."""
+  """Returns whether a model's layers are connected and have all weights."""
   try:
     return bool(half.output_shape)
   except (AttributeError, RuntimeError):

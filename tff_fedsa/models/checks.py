@@ -117,7 +117,7 @@ def check_logits(logits: tf.Tensor, head: tf.keras.Model) -> None:
   """Raises a ValueError if the head ends with a softmax or sigmoid.
 
   Args:
-    logits: What the head returned while it was traced.
+    logits: Result of the head while it was traced.
     head: Names its layers.
 
   Raises:

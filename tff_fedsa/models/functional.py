@@ -264,7 +264,7 @@ class FunctionalModel:
         int32[2], for what the objective draws at random.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
-      input_spec: Of the images that the step gets.
+      input_spec: Specification of the images that the step gets.
 
     Returns:
       A pure function `step(trainable, state, images, labels, context, seed)`
@@ -351,7 +351,7 @@ class FunctionalModel:
     """Traces the model in inference mode.
 
     Args:
-      input_spec: Of the images that the function gets.
+      input_spec: Specification of the images that the function gets.
 
     Returns:
       A pure function `forward(trainable, state, images) -> (features, logits)`.

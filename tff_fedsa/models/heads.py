@@ -19,7 +19,7 @@ class _Layout(NamedTuple):
   """Layers of a head.
 
   Attributes:
-    widths: Of hidden dense layers.
+    widths: Widths of hidden dense layers.
     activation: Follows each of them.
     logits_activation: Follows the last layer.
   """

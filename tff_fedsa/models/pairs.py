@@ -23,8 +23,9 @@ class ModelPair:
     shared: The other one.
     feature_dim: D, of the own model.
     num_classes: C.
-    trainable_specs: Of the own model, the shared one and the further tensors.
-    state_specs: Of the own model, then of the shared one.
+    trainable_specs: Trainable weights of the own model, the shared one and the
+      further tensors.
+    state_specs: States of the own model, then of the shared one.
     group_sizes: How many of `trainable_specs` each of the three has.
   """
 
@@ -40,7 +41,7 @@ class ModelPair:
       own: The client's model.
       shared: Trained beside it; of Keras layers of its own, see
         `FunctionalModel.copy`.
-      private_specs: Of further tensors that are trained.
+      private_specs: Specifications of further tensors that are trained.
     """
     self.own = own
     self.shared = shared
@@ -111,7 +112,7 @@ class ModelPair:
       objective_fn: See above.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
-      input_spec: Of the images that the step gets.
+      input_spec: Specification of the images that the step gets.
 
     Raises:
       ValueError: As `FunctionalModel.build_train_step` does.

@@ -14,8 +14,8 @@ def load(extractor: tf.keras.Model, path: str) -> None:
   """Assigns a file's weights to a feature extractor; the head has none there.
 
   Args:
-    extractor: Of an architecture that torchvision or keras.applications
-      defines.
+    extractor: Extractor of an architecture that torchvision or
+      keras.applications defines.
     path: `.npz`: a torchvision `state_dict`, arrays by name, saved with
       `numpy.savez`; `.h5`: weights of keras.applications without the top, for
       the architectures `keras_*`.

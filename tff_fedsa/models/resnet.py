@@ -83,11 +83,11 @@ def _register_resnet(
   """Registers a ResNet and its twin with GroupNorm.
 
   Args:
-    name: Of the one with BatchNorm.
+    name: Name of the variant with BatchNorm.
     counts: Blocks of each stage.
     block: Makes a block.
     stem: Makes what is in front of the blocks.
-    widths: Of the blocks of each stage.
+    widths: Widths of the blocks of each stage.
   """
 
   def register(name, norm_name):

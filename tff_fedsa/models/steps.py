@@ -106,9 +106,9 @@ def trace(
   """Traces a function that calls Keras models, and checks that it is pure.
 
   Args:
-    name: Of the model, for errors.
+    name: Name of the model, for errors.
     halves: All Keras models that it calls.
-    fn: Of tensors.
+    fn: Function of tensors.
     *specs: Of its arguments.
 
   Raises:

@@ -28,7 +28,7 @@ def conv(
     filters: Output channels.
     kernel_size: Height and width of the kernel.
     stride: In both directions.
-    name: Of the layer.
+    name: Name of the layer.
     kernel_initializer: By default N(0, sqrt(2 / fan_out)), He normal.
   """
   inputs, padding = _padded(inputs, kernel_size, stride)
@@ -119,10 +119,10 @@ def relu_max_pool(
 
   Args:
     inputs: float32[batch, height, width, channels], >= 0.
-    size: Of the window.
-    stride: Of the window.
+    size: Size of the window.
+    stride: Stride of the window.
     padding: On each side.
-    ceil_mode: Whether a last window may reach over the end, as torch has it.
+    ceil_mode: Whether a last window may reach over the end, as in torch.
   """
   pads = tuple(
     (padding, padding + _overhang(n + 2 * padding, size, stride, ceil_mode))
@@ -158,7 +158,7 @@ def linear_head(
   Args:
     feature_dim: D.
     num_classes: C.
-    kernel_stddev: Of the kernel.
+    kernel_stddev: Standard deviation of the kernel's initial values.
     bias_initializer: By default zeros.
   """
   features = tf.keras.Input([feature_dim])

@@ -51,7 +51,7 @@ def assign(
   Entries of torchvision's classifier are left out, and `num_batches_tracked`.
 
   Args:
-    extractor: Of an architecture whose layers have torchvision's names:
+    extractor: Extractor of an architecture with torchvision's layer names:
       ResNets, GoogLeNet, MobileNetV2, ViTs.
     state_dict: Arrays by name, in torch's layout.
 

@@ -39,7 +39,7 @@ class CheckpointStateManager(
 
     Args:
       version: The round.
-      structure: What `TrainingProcess.initialize` returned last.
+      structure: Latest result of `TrainingProcess.initialize`.
 
     Raises:
       tff.program.ProgramStateNotFoundError: If there is no such version.
@@ -59,7 +59,7 @@ class CheckpointStateManager(
     """Loads the latest state that is whole; returns (None, 0) if none is there.
 
     Args:
-      structure: What `TrainingProcess.initialize` returned last.
+      structure: Latest result of `TrainingProcess.initialize`.
 
     Raises:
       checkpoints.CheckpointError: If there are states, but none is whole.

@@ -66,7 +66,7 @@ class SeededClientIdDataSource(tff.program.FederatedDataSource):
 
     Args:
       client_ids: The population's.
-      seed: Of the draws.
+      seed: Seed of the draws.
 
     Raises:
       ValueError: If there is no client.

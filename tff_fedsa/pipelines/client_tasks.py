@@ -65,7 +65,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
     """Returns the clients, for a process that takes their ids.
 
     Args:
-      store: Of their states; by default a new one in memory.
+      store: Store of their states; by default a new one in memory.
       optimizer: The local optimizer if its state is kept between rounds.
     """
     if store is None:
@@ -188,8 +188,8 @@ def create_task(
     train_data: Elements as `elements.stack` takes them.
     test_data: The same clients' held-out examples.
     num_classes: C.
-    family: Of models, see `families.members`; its first architecture is that
-      of `model_fn`.
+    family: Family of models, see `families.members`; its first architecture
+      is that of `model_fn`.
     feature_dim: D.
     client_spec: Batch size and epochs of local training; by default batches of
       10, one epoch. `max_elements` is not supported.

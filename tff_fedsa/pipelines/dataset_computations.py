@@ -83,7 +83,7 @@ def compose_dataset_computation_with_stateful_process(
 
   Args:
     dataset_computation: `(T -> U*)`.
-    process: Of `composer.compose_process`.
+    process: Process made by `composer.compose_process`.
 
   Raises:
     TypeError: If the examples do not fit; both types are shown.

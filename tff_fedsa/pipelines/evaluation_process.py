@@ -1,4 +1,4 @@
-"""What `tff.learning.programs.EvaluationManager` drives, with client states."""
+"""Adapter to `tff.learning.programs.EvaluationManager`, with client states."""
 
 import asyncio
 import collections
@@ -18,7 +18,7 @@ class EvaluationState(NamedTuple):
   """The state of an `EvaluationProcess`.
 
   Attributes:
-    training_state: What is evaluated, a `TrainingState`.
+    training_state: Evaluated state, a `TrainingState`.
     counts: int32[clients evaluated so far, number of counts], what
       `client_evaluation.build_evaluation` returned for each.
   """
@@ -45,7 +45,7 @@ class EvaluationProcess:
 
     Args:
       train_process: Whose states are evaluated.
-      evaluate: Of `client_evaluation.build_evaluation`, for the same models.
+      evaluate: Made by `client_evaluation.build_evaluation` for these models.
       population: The same clients with a store of their own, which takes the
         states of the round that is evaluated while training goes on.
     """
@@ -79,7 +79,7 @@ class EvaluationProcess:
     """Starts the evaluation of some clients within the running event loop.
 
     Args:
-      state: What to evaluate.
+      state: State to evaluate.
       client_ids: Who.
 
     Returns:

@@ -23,7 +23,7 @@ class ClientStates(tff_compat.Serializable):
   with the states of all clients that have trained.
 
   Attributes:
-    store: Where the states are now; None if that has gone on.
+    store: Present store of the states; None if it has moved on.
   """
 
   def __init__(
@@ -85,7 +85,7 @@ class Population:
 
     Args:
       client_ids: Strings, each once.
-      store: Of the clients' states.
+      store: Store of the clients' states.
       train_fn: By default the id itself, for a process whose clients build
         their data sets (`dataset_computations`).
       test_fn: See `train_fn`.
@@ -185,7 +185,7 @@ def from_task(
 
   Args:
     task: Its clients' arrays.
-    store: Of their states.
+    store: Store of their states.
   """
   return Population(
     [str(i) for i in range(task.num_clients)],

@@ -48,10 +48,11 @@ async def train_model(
   it then does what an uninterrupted one does.
 
   Args:
-    train_process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
+    train_process: Made by `composer.compose_process`, e.g. in
+      `fedsa.build_fedsa`.
     population: The clients; `initial_train_state` and resuming replace their
       states.
-    initial_train_state: Where training starts where there is no program state;
+    initial_train_state: State to start from if there is no program state;
       by default with `train_process.initialize()` and clients before their
       first round.
     train_data_source: Selects client ids of the population.

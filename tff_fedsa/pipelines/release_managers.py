@@ -1,4 +1,4 @@
-"""Where programs release what upstream's managers cannot keep."""
+"""Release managers for values that upstream's managers cannot keep."""
 
 from typing import Any
 

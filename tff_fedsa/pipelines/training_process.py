@@ -1,4 +1,4 @@
-"""What `tff.simulation.run_training_process` drives, with client states."""
+"""Adapter to `tff.simulation.run_training_process`, with client states."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ class TrainingProcess:
     """Initializes `TrainingProcess`.
 
     Args:
-      process: Of `composer.compose_process`, e.g. `fedsa.build_fedsa`.
+      process: Made by `composer.compose_process`, e.g. in `fedsa.build_fedsa`.
       population: Its clients.
       server_metrics_fn: Maps a server state to further metrics, e.g.
         `server_model.build_server_metrics_fn(process.initialize().model)`.
@@ -105,7 +105,7 @@ def build_evaluation_fn(
   `client_evaluation.summarize`.
 
   Args:
-    evaluate: Of `client_evaluation.build_evaluation`, for the same models.
+    evaluate: Made by `client_evaluation.build_evaluation`, for the same models.
     population: That of the training process.
     clients_per_call: Clients evaluated in one call; bounds memory when states
       live on disk.
@@ -158,7 +158,7 @@ def build_selection_fn(
   Args:
     client_ids: The population's.
     clients_per_round: How many to draw; all of them for an evaluation.
-    seed: Of the draws.
+    seed: Seed of the draws.
 
   Raises:
     ValueError: If `clients_per_round` is not in `[1, len(client_ids)]`.

@@ -269,7 +269,7 @@ def markdown(
 
   Args:
     title: Its heading.
-    setting: What was measured: data, partition, rounds.
+    setting: Setting of the measurement: data, partition, rounds.
     comparison: Result of `tables.over_seeds`.
     test_sets: Result of `tables.per_test_set`.
     time_to_accuracy: Table and note, if there is one.

@@ -17,7 +17,7 @@ _MOST_NAMES = 30
 
 
 class _Places(NamedTuple):
-  """What is drawn, in two dimensions.
+  """Points of the feature space, in two dimensions.
 
   Attributes:
     clients: Per client `(places, labels)` of its prototypes.

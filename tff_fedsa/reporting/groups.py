@@ -13,7 +13,7 @@ class Group(NamedTuple):
   """Runs that differ in their seed only.
 
   Attributes:
-    name: What tells it from the other groups.
+    name: Name that tells it from the other groups.
     algorithm: The method; empty if none of its runs has started.
     runs: Ordered by seed.
   """

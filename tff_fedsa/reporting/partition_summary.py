@@ -99,7 +99,7 @@ def to_text(summary: PartitionSummary, *, max_rows: int = 40) -> str:
 
   Args:
     summary: The numbers.
-    max_rows: Of a table; where there are more, it has the largest and the
+    max_rows: Most rows of a table; with more, it has the largest and the
       smallest ones, by training examples.
   """
   return '\n\n'.join(

@@ -30,9 +30,9 @@ class Run(NamedTuple):
   """A run, as far as it got.
 
   Attributes:
-    path: Of its directory.
-    name: Of its variant or experiment.
-    seed: What distinguishes it from the repeats of its configuration.
+    path: Path of its directory.
+    name: Name of its variant or experiment.
+    seed: Seed that distinguishes it from the repeats of its configuration.
     flags: By name; empty if it has never started.
     history: Rows of `metrics.csv`.
     per_client: Rows of `per_client.csv`; None if there is none.
@@ -53,7 +53,7 @@ class Run(NamedTuple):
 
   @property
   def diverged(self) -> int:
-    """How many times training (clients', the server's) was left out for it."""
+    """Number of trainings (clients', the server's) that diverged."""
     return sum(
       row.get(column) or 0
       for row in self.history

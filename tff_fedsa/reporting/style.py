@@ -29,13 +29,13 @@ _LINE_STYLES = ('-', '--', '-.', ':')
 
 
 class Style(NamedTuple):
-  """How a configuration is drawn.
+  """Style in which a configuration is drawn.
 
   Attributes:
-    color: Of its line, its box and its markers.
+    color: Color of its line, its box and its markers.
     marker: Its marker.
     is_hollow: Whether the marker is filled with white.
-    linestyle: Of its line.
+    linestyle: Style of its line.
   """
 
   color: str
@@ -70,7 +70,7 @@ def of_method(algorithm: str, linestyle: str = '-') -> Style:
 
   Args:
     algorithm: One of `registry.NAMES`.
-    linestyle: Of its line.
+    linestyle: Style of its line.
   """
   return _numbered(registry.NAMES.index(algorithm), linestyle)
 

@@ -1,4 +1,4 @@
-"""How long runs take to an accuracy: rounds, and simulated seconds."""
+"""Time of runs to an accuracy: rounds, and simulated seconds."""
 
 from collections.abc import Mapping, Sequence
 import math

@@ -1,1 +1,1 @@
-"""What a run writes and reads: checkpoints, metrics, exported models."""
+"""Files of a run: checkpoints, metrics, exported models."""

@@ -66,11 +66,11 @@ class StructureError(CheckpointError):
 
 
 class Checkpoint(NamedTuple):
-  """What a checkpoint holds beside the client states.
+  """Content of a checkpoint beside the client states.
 
   Attributes:
     round_num: Rounds done.
-    server_state: Of the structure given to `restore`.
+    server_state: Server state, in the structure given to `restore`.
     history: The rows recorded so far.
   """
 

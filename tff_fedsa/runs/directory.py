@@ -103,7 +103,7 @@ class RunDirectory:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(settings.Settings):
-  """Where a run is kept, and how it is shown.
+  """Place of a run on disk, and its display.
 
   Attributes:
     experiment_name: Name of the run: its directory under `root_output_dir`. A
@@ -172,7 +172,7 @@ def names_of(path: str, layout: str = 'run') -> dict[str, str]:
 
 
 class Status(NamedTuple):
-  """How far a run is.
+  """Progress of a run.
 
   Attributes:
     state: `NOT_STARTED`, `RUNNING`, `FINISHED`, `STOPPED_EARLY`, `FAILED` or
@@ -191,7 +191,7 @@ class Status(NamedTuple):
 
   @property
   def is_over(self) -> bool:
-    """Whether the run did everything that it was started for."""
+    """True if the run did everything that it was started for."""
     return self.state in (FINISHED, STOPPED_EARLY)
 
   def fulfils(self, total_rounds: int, patience: Optional[int]) -> bool:
@@ -247,7 +247,7 @@ class Owner:
     """Records how training was ended, if it was started.
 
     Args:
-      error: What ended it; a Ctrl-C or a signal interrupts a run.
+      error: Exception that ended it; a Ctrl-C or a signal interrupts a run.
     """
     if self._status.state != RUNNING:
       return
@@ -407,7 +407,7 @@ def differing(
   """Returns what is different between flags, each said in a line.
 
   Args:
-    recorded: Of `read_flags`.
+    recorded: Result of `read_flags`.
     values: Flags by name.
     defaults: Flags by name. A flag that is not recorded may have its default:
       the run is older than the flag.

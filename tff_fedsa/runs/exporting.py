@@ -33,7 +33,7 @@ def to_keras(
     server_model: The server's model; what it has of the fields that
       `server_model` names becomes a classifier, and averaged weights are the
       model's.
-    input_spec: Of the client's images.
+    input_spec: Specification of the client's images.
 
   Returns:
     A model that maps images `[batch, *input_spec.shape]`, pixel values as

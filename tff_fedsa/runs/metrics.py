@@ -178,7 +178,7 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   left out.
 
   Args:
-    measurements: Of `composer.compose_process`.
+    measurements: Measurements of a process of `composer.compose_process`.
   """
   work = measurements['client_work']
   diverged = diverged_everywhere(measurements)
@@ -203,8 +203,8 @@ def field_columns(outcome: outcomes.Outcome, simulated_seconds: float) -> Row:
   """Returns what happened to the clients of a round.
 
   Args:
-    outcome: Of the round.
-    simulated_seconds: Of all rounds so far, this one included.
+    outcome: Outcome of the round.
+    simulated_seconds: Simulated time of all rounds so far, this one included.
   """
   return {
     'clients_available': outcome.available,
@@ -221,7 +221,7 @@ def diverged_everywhere(measurements: Mapping[str, Any]) -> bool:
   """Returns whether training diverged at every client that trained in a round.
 
   Args:
-    measurements: Of `composer.compose_process`.
+    measurements: Measurements of a process of `composer.compose_process`.
   """
   work = measurements['client_work']
   return (
@@ -254,7 +254,7 @@ def communication_columns(
   states stay with clients and do not count.
 
   Args:
-    process: Of `composer.compose_process`.
+    process: Process made by `composer.compose_process`.
     measured: Columns of the round (see `training_columns`). A method that
       compresses measures these itself; only averaged weights are added.
   """

@@ -1,4 +1,4 @@
-"""Where the rows of a run go: metrics.csv and TensorBoard."""
+"""Recorders of a run's rows: metrics.csv and TensorBoard."""
 
 from __future__ import annotations
 

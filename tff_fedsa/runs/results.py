@@ -1,4 +1,4 @@
-"""What a run leaves: numbers, figures, and every client's model."""
+"""Results of a run: numbers, figures, and every client's model."""
 
 from __future__ import annotations
 
@@ -174,11 +174,11 @@ class Result:
   """A run that is finished, or as far as it got.
 
   Attributes:
-    experiment: What was run, an `Experiment`.
+    experiment: `Experiment` of the run.
     directory: Path of the run's directory; None for a run in memory.
     status: `finished`, `stopped early`, `interrupted`, …
     round_num: Rounds done.
-    server_state: Of the last round, a `composer.ServerState`.
+    server_state: `composer.ServerState` of the last round.
     store: The clients' states, a `client_store.ClientStateStore`.
     rows: The history, a dict for each evaluated round.
     per_client: The last evaluation, a dict of counts for each client; empty
@@ -212,7 +212,7 @@ class Result:
 
   @property
   def stopped_early(self) -> bool:
-    """Whether patience ended the run."""
+    """True if patience ended the run."""
     return self.status == directory_lib.STOPPED_EARLY
 
   @property
@@ -227,7 +227,7 @@ class Result:
 
   @property
   def warnings(self) -> list[str]:
-    """What went wrong without ending the run, in a line each."""
+    """Problems that did not end the run, in a line each."""
     lines = []
     for whose, column, rate in (
       ("clients'", 'clients_nonfinite', 'client_learning_rate'),

@@ -46,7 +46,7 @@ def run_in_memory(
   """Runs an experiment; nothing is written.
 
   Args:
-    experiment: What to run.
+    experiment: Experiment to run.
     progress: Whether to show a progress bar.
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
@@ -81,7 +81,7 @@ def run_in_directory(
   The directory holds what `launch.train` describes.
 
   Args:
-    experiment: What to run, with the name of its directory.
+    experiment: Experiment to run, with the name of its directory.
     progress: Whether to show a progress bar.
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.

@@ -1,1 +1,1 @@
-"""What the server knows, sends and trains."""
+"""State, messages and training of the server."""

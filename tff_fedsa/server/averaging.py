@@ -24,7 +24,7 @@ from tff_fedsa.runs import errors
 
 
 class WeightAveraging(NamedTuple):
-  """What the server averages, and how.
+  """Averaging of weights at the server.
 
   Attributes:
     initial_weights: float32[num_weights], with which the first round begins.
@@ -132,7 +132,7 @@ def build_round_ends(
   """Returns what is done before and after a method's own part of a round.
 
   Args:
-    averaging: Of `build_weight_averaging`.
+    averaging: Averaging made by `build_weight_averaging`.
     model: The method's initial server model, a NamedTuple or `()`.
     client_state_type: Unplaced type of a `ClientState`.
   """

@@ -74,7 +74,7 @@ def build_training_finalizer(
     train_fn: `fn(model, update, seed) -> (model, measurements)`, in TensorFlow,
       of an int32[2] that differs from round to round and a dict of scalars; D
       holds these and int32 `server_nonfinite`, 1 where training was left out.
-    seed: What is random in training follows from it.
+    seed: Seed of everything random in training.
   """
 
   @tff.tensorflow.computation

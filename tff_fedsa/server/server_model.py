@@ -1,4 +1,4 @@
-"""What the servers of methods know.
+"""Server models of the methods.
 
 A method's server model is a NamedTuple of its own. Fields of these names mean
 the same in every method; evaluation, metrics, figures and export look for them

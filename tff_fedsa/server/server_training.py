@@ -25,12 +25,12 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class ServerTrainingConfig:
-  """How a server goes through the prototypes of a round.
+  """Passes of a server over the prototypes of a round.
 
   Attributes:
     num_epochs: Passes over them, each in an order of its own, >= 1.
     batch_size: Prototypes of one step, >= 1; the last batch may be short.
-    learning_rate: Of plain SGD, >= 0.
+    learning_rate: Learning rate of plain SGD, >= 0.
   """
 
   num_epochs: int

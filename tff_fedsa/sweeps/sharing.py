@@ -1,4 +1,4 @@
-"""How the runs of a sweep share cores, memory and GPUs."""
+"""Shares of cores, memory and GPUs for the runs of a sweep."""
 
 from collections.abc import Mapping, Sequence
 import os
@@ -10,7 +10,7 @@ _BYTES_PER_RUN = 2e9
 
 
 class Limits(NamedTuple):
-  """What each run of a sweep may take.
+  """Share of the machine for each run of a sweep.
 
   Attributes:
     environments: Environment variables of each of those that run at a time.

@@ -1,4 +1,4 @@
-"""What a sweep file says: the variants and seeds of an experiment.
+"""Content of a sweep file: the variants and seeds of an experiment.
 
 A sweep file is TOML:
 
@@ -58,10 +58,10 @@ class Sweep(NamedTuple):
   """The content of a sweep file.
 
   Attributes:
-    name: Of the sweep's directory.
+    name: Name of the sweep's directory.
     flags: Flags of every run, by name.
     variants: Flags that make a variant, by its name.
-    seeds: Of the repeats of each variant.
+    seeds: Seeds of the repeats of each variant.
     seed_flags: Flags that get the seed.
   """
 

@@ -25,7 +25,7 @@ def flags_of(given: Any, where: str) -> dict[str, Any]:
 
   Args:
     given: Value from a sweep file.
-    where: What it is, for messages.
+    where: Name of the value's place, for messages.
 
   Raises:
     SweepError: If it is none, or a value is not one of a flag, or it sets a
@@ -53,7 +53,7 @@ def distinct(given: Any, key: str, kind: type, kinds: str) -> tuple[Any, ...]:
     given: Value from a sweep file.
     key: Its key, for messages.
     kind: Type of each value.
-    kinds: What the values are, for messages.
+    kinds: Name of the values, for messages.
 
   Raises:
     SweepError: If it is no such list.

@@ -1,4 +1,4 @@
-"""What readers of folders share: what is in a folder, and what is left out."""
+"""Lists of files and folders, and notices of those left out, for readers."""
 
 import collections
 import os
@@ -37,7 +37,7 @@ class LeftOut:
     """Initializes `LeftOut`.
 
     Args:
-      name: Of the data set, for notices.
+      name: Name of the data set, for notices.
     """
     self._name = name
     self._endings: collections.Counter[str] = collections.Counter()
@@ -113,8 +113,8 @@ def subfolders(path: str, what: str, *, least: int = 2) -> list[str]:
   """Returns the names of the folders in a folder, sorted, hidden ones left out.
 
   Args:
-    path: Of the folder.
-    what: What each of them stands for, for the message.
+    path: Path of the folder.
+    what: Meaning of each folder, for the message.
     least: How many there must be.
 
   Raises:
@@ -135,7 +135,7 @@ def image_files(
   """Returns the paths of the images in a folder, sorted.
 
   Args:
-    path: Of the folder.
+    path: Path of the folder.
     left_out: Counts other files, and images in folders within this one.
     may_be_empty: Whether there may be none.
 

@@ -32,7 +32,7 @@ def read(
   """Reads a tree `class/image.png`, classes and files in sorted order.
 
   If there are folders `train` and `test` (or `val`) with classes in them, they
-  are the original split. Of three, `val` is part of the train set.
+  are the original split. If all three exist, `val` joins the train set.
 
   Args:
     path: A folder with one folder per class, or with such folders in it.

@@ -35,7 +35,7 @@ def read(
   Args:
     name: A TFDS image classification data set with `image` and `label`, perhaps
       with a config: `name/config`.
-    data_dir: Where TFDS keeps its data; by default TFDS's own choice
+    data_dir: TFDS's directory of data; by default TFDS's own choice
       (`$TFDS_DATA_DIR` or `~/tensorflow_datasets`).
     download: Whether to download and prepare what is missing.
     image_size: Where stored images differ in size, they are resized to this

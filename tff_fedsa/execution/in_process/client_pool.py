@@ -1,4 +1,4 @@
-"""Where and when clients run: a bounded number at a time on each device."""
+"""Runs clients, a bounded number at a time on each device."""
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -10,7 +10,7 @@ from tff_fedsa.execution.in_process import cancellation
 
 
 class Pool(Protocol):
-  """What computes clients, here or elsewhere: see `ClientPool`."""
+  """Computes clients, here or elsewhere: see `ClientPool`."""
 
   devices: list[str]
 
@@ -46,7 +46,7 @@ class ClientPool:
     """Returns `fn(*arguments[i])` for each client i.
 
     Raises:
-      Exception: What the first client (by number) raised, with a note that
+      Exception: The error of the first client (by number), with a note that
         names it and its device; the other clients are stopped.
       cancellation.Cancelled: If the call was cancelled from outside.
     """

@@ -212,7 +212,7 @@ def context_arguments(
   """Returns the arguments of TFF's execution contexts for a runtime.
 
   Args:
-    runtime: What executes.
+    runtime: Runtime that executes.
     default_num_clients: See `create_in_process_context`.
     secure_in_the_clear: See there.
     numpy_results: See there.

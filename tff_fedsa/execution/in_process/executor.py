@@ -25,7 +25,7 @@ _MAX_COMPUTATIONS = 200
 
 
 class Runtime:
-  """What all executors of a context share."""
+  """State that all executors of a context share."""
 
   def __init__(self, pool: client_pool.Pool):
     self.pool = pool

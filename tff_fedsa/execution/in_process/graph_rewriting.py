@@ -1,4 +1,4 @@
-"""What a TFF graph needs to run in an eager process, again and again.
+"""Rewrites TFF graphs so that an eager process can run them repeatedly.
 
 TFF's graphs are made for a `tf.compat.v1.Session` of their own: variables and
 tables are the session's, an initializer runs first, and names are nobody
@@ -46,7 +46,7 @@ def rewrite(
   """Rewrites a graph in place; drops what the outputs do not need.
 
   Args:
-    graph_def: Of a TFF computation.
+    graph_def: Graph of a TFF computation.
     inputs: Names of the tensors that are fed.
     outputs: Names of the tensors that are fetched.
     initialize_op: Name of the operation that must run before variables and
@@ -83,7 +83,7 @@ def rewrite(
 
 
 def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
-  """Whether executions of a graph at the same time may share its kernels."""
+  """Returns whether concurrent executions of a graph may share its kernels."""
   return not any(_NOT_REENTRANT in node.op for node in all_nodes(graph_def))
 
 

@@ -1,4 +1,4 @@
-"""What TFF's intrinsics do with values of this process.
+"""TFF's intrinsics for values of this process.
 
 After compilation a computation consists of these and of TensorFlow. Each
 takes its argument as a value and the type of its result.

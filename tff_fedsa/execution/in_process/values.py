@@ -44,7 +44,7 @@ def ingest(value: Any, value_type: tff.Type, num_clients: int) -> Any:
     value: NumPy arrays, tensors, data sets, containers of them; lists of such
       for clients.
     value_type: Any type but a function's.
-    num_clients: Of the computation.
+    num_clients: Number of clients of the computation.
 
   Raises:
     TypeError: If the value is not of the type: where in it, what was expected,

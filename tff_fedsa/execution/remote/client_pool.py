@@ -60,7 +60,7 @@ class Worker:
 
   @property
   def state(self) -> str:
-    """What is known about it, for messages."""
+    """Returns a description of it, for messages."""
     if self.is_open:
       return f'{self.address} (it answers)'
     self._note_loss()
@@ -103,7 +103,7 @@ class RemoteClientPool:
   clients of a worker that is lost go to others.
 
   Attributes:
-    devices: Where the server's work runs, in this process.
+    devices: Devices of the server's work, in this process.
     workers: In the order of their addresses.
   """
 
@@ -188,7 +188,7 @@ class RemoteClientPool:
       NotImplementedError: If workers cannot compute `fn`.
       WorkersLostError: If all workers are lost, or one client has been lost
         with several of them.
-      Exception: What the first client (by number) raised, with a note that
+      Exception: The error of the first client (by number), with a note that
         names it and its worker; the other clients are stopped.
       cancellation.Cancelled: If the call was cancelled from outside.
     """
@@ -325,7 +325,7 @@ class _Clients:
         self._stop(
           client,
           WorkersLostError(
-            f'Of the clients {suspects} one seems to take its workers with it: '
+            f'One of the clients {suspects} seems to take its workers with it: '
             f'{", ".join(reasons)}. It may need more memory than a worker '
             'has, or return more than the 2 GB that a message holds.'
           ),

@@ -43,7 +43,7 @@ class Connection:
 
   Attributes:
     address: 'host:port' of the worker.
-    why_lost: What happened, in words; None as long as it is not lost.
+    why_lost: Reason for the loss, in words; None while the connection stands.
   """
 
   def __init__(self, address: str, patience_seconds: float):
@@ -136,7 +136,7 @@ class Connection:
     """Returns the result of a function, computed by the worker.
 
     Args:
-      function: What `functions.to_send` made of it.
+      function: Result of `functions.to_send`.
       argument_plan: How its argument travels; None if it has none.
       argument: Its argument.
       call: Stops the waiting; the worker ends what it has begun.

@@ -25,7 +25,7 @@ _WORTH_SHARING_BYTES = 1_000_000
 
 @dataclasses.dataclass(eq=False)
 class Plan:
-  """How values of a type travel, for all clients of a call.
+  """Messages that carry values of a type, for all clients of a call.
 
   Attributes:
     value_type: Unplaced type.
@@ -49,7 +49,7 @@ def plan(
   Args:
     arguments: One value of `in_process.values` for each client.
     value_type: Their type.
-    max_bytes: What one message may hold.
+    max_bytes: Largest size of one message.
   """
   is_shared = len(arguments) > 1 and _is_same(arguments)
   size = max(map(num_bytes, arguments[:1] if is_shared else arguments))
@@ -94,7 +94,7 @@ def returns_in_parts(
   argument_bytes: int,
   max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> bool:
-  """Whether a result must be fetched in parts, or might have to be.
+  """Returns whether a result must be fetched in parts, or might have to be.
 
   A worker that is asked for a larger message than there can be dies. Tensors
   of unknown size are taken to be as large as the whole argument: states come
