@@ -42,3 +42,12 @@ def test_describing_an_experiment_imports_neither_tensorflow_nor_flags():
     [sys.executable, '-c', program], stderr=-1, text=True
   )
   assert process.returncode == 0, process.stderr
+
+
+def test_moved_modules_are_found_with_a_warning():
+  import importlib
+
+  for name, room in tff_fedsa._MOVED.items():
+    module = importlib.import_module(f'tff_fedsa.{room}.{name}')
+    with pytest.warns(DeprecationWarning, match=f'is now tff_fedsa.{room}'):
+      assert tff_fedsa.__getattr__(name) is module

@@ -36,6 +36,7 @@ to bottom, is drawn in `tff_fedsa.composer`. docs/python.md is the guide.
 
 import importlib
 from typing import Any
+import warnings
 
 # Name -> module (below tff_fedsa) and name there.
 _NAMES = {
@@ -68,6 +69,20 @@ _NAMES = {
 
 __all__ = [*_NAMES, '__version__']
 
+# Modules that have moved into a room since version 0.1: name -> where it is.
+_MOVED = {
+  **dict.fromkeys(
+    ('client_state', 'client_store', 'client_work', 'companion'), 'client'
+  ),
+  **dict.fromkeys(('local_optimizer', 'local_training'), 'client'),
+  **dict.fromkeys(('server_model', 'server_training', 'averaging'), 'server'),
+  **dict.fromkeys(('distribution', 'finalizers'), 'server'),
+  **dict.fromkeys(('losses', 'margins', 'distances', 'finite'), 'maths'),
+  **dict.fromkeys(('prototypes', 'anchors', 'low_rank'), 'maths'),
+  **dict.fromkeys(('checkpoints', 'metrics', 'exporting'), 'runs'),
+  'global_evaluation': 'evaluation',
+}
+
 
 def __getattr__(name: str) -> Any:
   if name == '__version__':
@@ -77,6 +92,12 @@ def __getattr__(name: str) -> Any:
   elif name in _NAMES:
     module, attribute = _NAMES[name]
     value = getattr(importlib.import_module(f'{__name__}.{module}'), attribute)
+  elif name in _MOVED:
+    place = f'{__name__}.{_MOVED[name]}.{name}'
+    warnings.warn(
+      f'tff_fedsa.{name} is now {place}', DeprecationWarning, stacklevel=2
+    )
+    value = importlib.import_module(place)
   else:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   # The next time, Python finds it itself.

@@ -216,7 +216,7 @@ def test_type_properties(model):
     'examples={<x=float32[?,8,8,1],y=int32[?]>}@CLIENTS> -> '
     f'<state={server},result={client},measurements=<distributor=<>,'
     f'client_work={metrics},aggregator=<classes_present=int32,vectors=<>,'
-    'weights=<>>,finalizer=<>>@SERVER>)'
+    'weights=<>>,finalizer=<server_nonfinite=int32>>@SERVER>)'
   )
 
 

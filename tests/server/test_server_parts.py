@@ -27,8 +27,29 @@ def test_finalizer_type():
   update = '<vectors=float32[3,2],weights=float32[3]>'
   assert process.next.type_signature.compact_representation() == (
     f'(<state=<>@SERVER,model={_MODEL}@SERVER,update={update}@SERVER> -> '
-    f'<state=<>@SERVER,result={_MODEL}@SERVER,measurements=<>@SERVER>)'
+    f'<state=<>@SERVER,result={_MODEL}@SERVER,'
+    'measurements=<server_nonfinite=int32>@SERVER>)'
   )
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_an_aggregate_that_is_not_finite_changes_nothing(value):
+  process = finalizers.build_anchor_finalizer(3, 2)
+  anchors = np.arange(6, dtype=np.float32).reshape(3, 2)
+  model = server_model.initial_server_model(anchors)
+  vectors = np.ones([3, 2], np.float32)
+  vectors[1, 0] = value
+  update = prototypes.ClassPrototypes(vectors, np.ones([3], np.float32))
+  output = process.next(process.initialize(), model, update)
+  np.testing.assert_array_equal(output.result.anchors, anchors)
+  assert not output.result.present.any()
+  assert output.measurements['server_nonfinite'] == 1
+  update = prototypes.ClassPrototypes(
+    np.ones([3, 2], np.float32), np.ones([3], np.float32)
+  )
+  output = process.next(process.initialize(), model, update)
+  assert output.result.present.all()
+  assert output.measurements['server_nonfinite'] == 0
 
 
 @pytest.mark.parametrize('size', ['c10d16', 'c10d512'])

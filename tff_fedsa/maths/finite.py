@@ -1,8 +1,12 @@
-"""Checks whether a client's update is finite and replaces it if not."""
+"""Checks whether an update is finite, and replaces it if not."""
 
 from typing import Any
 
 import tensorflow as tf
+
+# No feature, logit or weight of a model that works comes near it. Squares of
+# larger float32 values soon overflow.
+LARGEST = 1e8
 
 
 def all_finite(structure: Any) -> tf.Tensor:
@@ -10,6 +14,25 @@ def all_finite(structure: Any) -> tf.Tensor:
   return tf.reduce_all(
     [
       tf.reduce_all(tf.math.is_finite(leaf))
+      for leaf in tf.nest.flatten(structure)
+      if leaf.dtype.is_floating
+    ]
+  )
+
+
+def all_usable(structure: Any) -> tf.Tensor:
+  """Returns whether all floating values are finite and no larger than LARGEST.
+
+  Args:
+    structure: Tensors of any shapes.
+
+  Returns:
+    A bool scalar.
+  """
+  # A comparison with NaN is false.
+  return tf.reduce_all(
+    [
+      tf.reduce_all(tf.abs(leaf) <= LARGEST)
       for leaf in tf.nest.flatten(structure)
       if leaf.dtype.is_floating
     ]

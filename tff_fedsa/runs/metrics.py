@@ -43,6 +43,11 @@ _OF_ALL = {
   'clients_sampled': 'clients that took part in the round',
   'clients_trained': 'of these, clients that made a step and stayed finite',
   'clients_nonfinite': 'of these, clients excluded because they diverged',
+  'server_nonfinite': (
+    '1 if the aggregate of the round, or what the server trained with it, was '
+    'not finite and was left out; else 0, or empty where the server does not '
+    'train'
+  ),
   'bytes_down_per_client': 'bytes that a client received in the round',
   'bytes_up_per_client': 'bytes that a client sent in the round, mean',
   'seconds_training': 'wall-clock seconds of the round without evaluation',
@@ -190,8 +195,11 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
       continue
     column = f'loss_{name}' if name in terms and name != 'loss' else name
     columns[column] = np.asarray(value).item()
-  for name, value in dict(measurements.get('finalizer') or {}).items():
+  finalizer = dict(measurements.get('finalizer') or {})
+  for name, value in finalizer.items():
     columns[name] = np.asarray(value).item()
+  if 'server_loss' not in finalizer and not columns.get('server_nonfinite'):
+    columns.pop('server_nonfinite', None)
   for part in ('aggregator', 'averager'):
     columns.update(_scalars(part, measurements.get(part)))
   # The column of this name is the server's, with the classes that it keeps.

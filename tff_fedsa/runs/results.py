@@ -229,15 +229,23 @@ class Result:
   def warnings(self) -> list[str]:
     """Problems that did not end the run, in a line each."""
     lines = []
-    for whose, column, rate in (
-      ("clients'", 'clients_nonfinite', 'client_learning_rate'),
-      ("the server's", 'server_nonfinite', 'learning rate for it'),
+    for what, column, advice in (
+      (
+        "clients' training diverged",
+        'clients_nonfinite',
+        'try a smaller client_learning_rate',
+      ),
+      (
+        'the aggregate, or training at the server, was not finite',
+        'server_nonfinite',
+        'look for a broken client, or try a smaller learning rate',
+      ),
     ):
-      diverged = sum(row.get(column) or 0 for row in self.rows)
-      if diverged:
+      times = sum(row.get(column) or 0 for row in self.rows)
+      if times:
         lines.append(
-          f'{whose} training diverged {diverged} times and was left out '
-          f'({column} in metrics.csv); try a smaller {rate}'
+          f'{what} {times} times and was left out ({column} in metrics.csv); '
+          f'{advice}'
         )
     return lines
 

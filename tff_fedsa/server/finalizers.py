@@ -20,10 +20,14 @@ def build_finalizer(
   update_type: tff.Type,
   finalize_fn: Callable[[Any, Any], Any],
 ) -> tff.learning.templates.FinalizerProcess:
-  """Returns the process of a finalizer without state and measurements.
+  """Returns the process of a finalizer without state.
 
   Its `next` has the type `(<<>@SERVER, M@SERVER, U@SERVER> -> <state=<>,
-  result=M, measurements=<>>@SERVER)`.
+  result=M, measurements=D>@SERVER)`. If a value of the new model is not finite
+  or larger than `finite.LARGEST`, the model of before the round stays: one
+  broken client then costs a round, and not the run. D holds int32
+  `server_nonfinite`, 1 where that happened. (The references go on with it, and
+  nothing is finite from then on.)
 
   Args:
     model_type: Unplaced type of the server's model, M.
@@ -33,7 +37,9 @@ def build_finalizer(
 
   @tff.tensorflow.computation(model_type, update_type)
   def finalize(model, update):
-    return finalize_fn(model, update)
+    updated = finalize_fn(model, update)
+    usable = finite_lib.all_usable(updated)
+    return finite_lib.choose(usable, updated, model), _left_out(usable)
 
   @tff.federated_computation
   def initialize_fn():
@@ -45,11 +51,8 @@ def build_finalizer(
     tff.FederatedType(update_type, tff.SERVER),
   )
   def next_fn(state, model, update):
-    return tff.templates.MeasuredProcessOutput(
-      state,
-      tff.federated_map(finalize, (model, update)),
-      tff.federated_value(collections.OrderedDict(), tff.SERVER),
-    )
+    model, measurements = tff.federated_map(finalize, (model, update))
+    return tff.templates.MeasuredProcessOutput(state, model, measurements)
 
   return tff.learning.templates.FinalizerProcess(initialize_fn, next_fn)
 
@@ -87,9 +90,7 @@ def build_training_finalizer(
       model, update, tf.stack([seed, num_rounds])
     )
     finite = finite_lib.all_finite(trained)
-    measurements = collections.OrderedDict(
-      measurements, server_nonfinite=tf.cast(tf.logical_not(finite), tf.int32)
-    )
+    measurements = collections.OrderedDict(measurements, **_left_out(finite))
     return (
       num_rounds + 1,
       finite_lib.choose(finite, trained, model),
@@ -112,6 +113,12 @@ def build_training_finalizer(
     return tff.templates.MeasuredProcessOutput(state, model, measurements)
 
   return tff.learning.templates.FinalizerProcess(initialize_fn, next_fn)
+
+
+def _left_out(usable: tf.Tensor) -> collections.OrderedDict[str, tf.Tensor]:
+  return collections.OrderedDict(
+    server_nonfinite=tf.cast(tf.logical_not(usable), tf.int32)
+  )
 
 
 def known_classes(
@@ -173,8 +180,9 @@ def build_anchor_finalizer(
 
   Its `next` has the type
   `(<<>@SERVER, M@SERVER, P@SERVER> -> <state=<>, result=M,
-  measurements=<>>@SERVER)`, `M` being `server_model.ServerModel` and `P`
-  `prototypes.ClassPrototypes`, the aggregate of the round.
+  measurements=D>@SERVER)` of `build_finalizer`, `M` being
+  `server_model.ServerModel` and `P` `prototypes.ClassPrototypes`, the aggregate
+  of the round.
 
     A_c <- decay * A_c + (1 - decay) * P_c   for classes somebody sent
 

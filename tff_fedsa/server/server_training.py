@@ -19,7 +19,6 @@ with epy.lazy_imports():
 # What a finalizer that trains measures: name -> meaning and unit.
 COLUMNS = {
   'server_loss': "loss of the server's training, mean of its last epoch, nats",
-  'server_nonfinite': '1 if that training diverged and was left out, else 0',
 }
 
 
