@@ -1,11 +1,13 @@
 """The field as settings and flags of an experiment."""
 
+import numpy as np
 import pytest
 
 from tff_fedsa import experiment
 from tff_fedsa import settings
 from tff_fedsa.field import client_table
 from tff_fedsa.field import field_config
+from tff_fedsa.field import outcomes
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
@@ -63,4 +65,37 @@ def test_a_run_in_a_directory(tmp_path):
   assert first['clients_available'] == 6 and first['clients_returned'] == 2
   assert second['simulated_seconds'] == (
     first['simulated_seconds_round'] + second['simulated_seconds_round']
+  )
+
+
+@pytest.mark.usefixtures('in_process_context')
+def test_averaged_models_lose_updates_too():
+  options = {
+    'algorithm': 'fedavg',
+    'protocol': 'global',
+    'test_set': 'per_domain',
+    'num_clients': 6,
+    'max_examples': 240,
+    'alpha': 1.0,
+    'family': 'digits_mlp',
+    'feature_dim': 8,
+    'total_rounds': 2,
+  }
+  result = experiment.Experiment(dropout=0.5, **options).run(progress=False)
+  for row in result.rows[1:]:
+    assert 0 < row['clients_dropped'] < 6
+    assert row['clients_trained'] == 6 - row['clients_dropped']
+  # Who returns is averaged, and nobody else.
+  only = experiment.Experiment(clients_per_round=5, **options)
+  returned = [
+    outcomes.build_field(only.task, field_config.FieldConfig(dropout=0.5))
+    .outcome(round_num)
+    .returned
+    for round_num in (1, 2)
+  ]
+  same = only.run(
+    progress=False, selection_fn=lambda round_num: returned[round_num - 1]
+  )
+  np.testing.assert_array_equal(
+    result.server_state.model.weights, same.server_state.model.weights
   )

@@ -44,8 +44,9 @@ class FieldConfig(settings.Settings):
     partial_work: Whether a client that would be late trains on as many of its
       examples as it can by the deadline instead, drawn anew in each round, and
       returns (FedProx: a variable amount of local work).
-    over_selection: More clients are drawn: so many times `clients_per_round`,
-      rounded up; as many as that that return first count, >= 1.
+    over_selection: More clients are drawn: so many times
+      --clients_per_round, rounded up, >= 1. The first --clients_per_round that
+      return count.
     field_seed: Availability, dropout, device speeds and the examples of partial
       work follow from it, >= 0.
   """
