@@ -289,7 +289,8 @@ def run(
       simulated_seconds += outcome.seconds
       client_ids = outcome.returned
       old_states = [store.get(client_id) for client_id in client_ids]
-      new_state, new_states, measurements = server_state, [], None
+      new_state, new_states = server_state, []
+      measurements: Mapping[str, Any] = {}
       if client_ids:
         output = process.next(
           server_state,

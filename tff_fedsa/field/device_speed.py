@@ -23,7 +23,7 @@ def build_speed_fn(
   Raises:
     FieldFileError: If the speeds are in a file that is missing or wrong.
   """
-  if config.device_speed in (None, 'constant'):
+  if config.device_speed is None or config.device_speed == 'constant':
     speeds = np.full(num_clients, config.device_speed_median)
   elif config.device_speed == 'lognormal':
     drawn = streams.generator(
