@@ -43,7 +43,7 @@ _EVERY = flags.DEFINE_integer(
 )
 
 _NUM_CLIENTS = 4
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
   'total_rounds': 5,
   'clients_per_round': 2,
   'rounds_per_evaluation': 2,
@@ -172,13 +172,15 @@ class FaultyDisk:
       starts = call == self._at
       if self._at is None or call < self._at:
         return
-      if self._fault.once and self._happened:
+      fault = self._fault
+      if fault is not None and fault.once and self._happened:
         return
       if self._name == 'killed':
         if starts:
           write_half()
         raise Killed
-      if kind not in self._fault.kinds:
+      assert fault is not None, self._name
+      if kind not in fault.kinds:
         return
       self._happened = True
       if self._name == 'interrupted':
@@ -187,7 +189,8 @@ class FaultyDisk:
         _remove_all(self._directory)
         return
       write_half()
-    number = self._fault.number
+    number = fault.number
+    assert number is not None, self._name
     # As of the system: a `write` knows no path.
     where = (path,) if isinstance(path, str) else ()
     raise OSError(number, os.strerror(number), *where)
@@ -379,7 +382,7 @@ def _initial_state(client_id: int) -> client_state.ClientState:
     optimizer=np.zeros([0], np.float32),
     prototypes=np.zeros([2, 3], np.float32),
     counts=np.zeros([2], np.float32),
-    seed=np.int32([0, client_id]),
+    seed=np.array([0, client_id], np.int32),
   )
 
 
@@ -411,10 +414,13 @@ def _train(path: str, saved: list[int], where: str) -> Any:
     )
     store = _store(run, where)
     owner.start(_OPTIONS['total_rounds'])
+    # What the round loop asks of a process and a task, without TensorFlow.
+    process: Any = _Process()
+    task: Any = _Task()
     result = simulation.run(
-      _Process(),
+      process,
       _evaluate,
-      _Task(),
+      task,
       store,
       simulation.SimulationConfig(**_OPTIONS),
       checkpoint_manager=_Manager(run.checkpoints, saved),

@@ -47,7 +47,7 @@ def _state(client_id: int) -> client_state.ClientState:
     optimizer=np.zeros([0], np.float32),
     prototypes=np.zeros([_NUM_CLASSES, _FEATURE_DIM], np.float32),
     counts=np.zeros([_NUM_CLASSES], np.float32),
-    seed=np.int32([0, client_id]),
+    seed=np.array([0, client_id], np.int32),
   )
 
 
@@ -102,16 +102,17 @@ def time_store(num_clients: int, where: str, directory: str) -> StoreTimes:
     for client_id in range(_CHANGED):
       store.get(client_id)
 
-  return StoreTimes(
+  seconds = [
     _seconds(lambda: put(range(num_clients), 1)),
     _seconds(lambda: manager.save(1, server, store, [])),
-    (
-      put(range(0, num_clients, num_clients // _CHANGED), 2),
-      _seconds(lambda: manager.save(2, server, store, [])),
-    )[1],
+  ]
+  put(range(0, num_clients, num_clients // _CHANGED), 2)
+  seconds += [
+    _seconds(lambda: manager.save(2, server, store, [])),
     _seconds(start),
     _seconds(look),
-  )
+  ]
+  return StoreTimes(*seconds)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -163,8 +163,9 @@ def _was_raised_by_us(error: Exception) -> bool:
 
 def _interruption(said: str, error: BaseException) -> str:
   """Returns the line that a program ended by a signal leaves."""
-  if _ending.received not in (None, signal.SIGINT):
-    said = f'{said} ({_ending.received.name})'
+  received = _ending.received
+  if received is not None and received != signal.SIGINT:
+    said = f'{said} ({received.name})'
   if isinstance(error, errors.UserError | OSError):
     said = f'{said}; error: {describe(error)}'
   return said

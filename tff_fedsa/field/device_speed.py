@@ -23,9 +23,10 @@ def build_speed_fn(
   Raises:
     FieldFileError: If the speeds are in a file that is missing or wrong.
   """
-  if config.device_speed is None or config.device_speed == 'constant':
+  source = config.device_speed
+  if source is None or source == 'constant':
     speeds = np.full(num_clients, config.device_speed_median)
-  elif config.device_speed == 'lognormal':
+  elif source == 'lognormal':
     drawn = streams.generator(
       config.field_seed, streams.Purpose.SPEED
     ).standard_normal(num_clients)
@@ -33,7 +34,7 @@ def build_speed_fn(
       config.device_speed_spread * drawn
     )
   else:
-    speeds = _from_file(config.device_speed, num_clients)
+    speeds = _from_file(source, num_clients)
 
   def speed_fn(round_num: int) -> np.ndarray:
     if not config.device_speed_jitter:

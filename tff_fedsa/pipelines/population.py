@@ -209,5 +209,6 @@ def _unpack(content: bytes, store: client_store.ClientStateStore) -> None:
   store.clear()
   with zipfile.ZipFile(io.BytesIO(content)) as archive:
     for name in archive.namelist():
-      client_id = int(_MEMBER.fullmatch(name)[1])
-      store.put(client_id, client_store.decode(archive.read(name)))
+      member = _MEMBER.fullmatch(name)
+      assert member is not None, name
+      store.put(int(member[1]), client_store.decode(archive.read(name)))

@@ -268,7 +268,7 @@ class CheckpointManager:
       self._remove(later)
     for old in [one for one in rounds if one <= round_num][: -self._keep]:
       self._remove(old)
-    used = set()
+    used: set[str] = set()
     for kept in self.rounds():
       try:
         manifest = _read_manifest(self._path(kept))
