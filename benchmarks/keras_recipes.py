@@ -231,7 +231,7 @@ REFUSED: Mapping[str, Refusal] = {
   ),
   'SpectralNormalization': Refusal(
     lambda x: L.SpectralNormalization(L.Conv2D(2, 3))(x),
-    "layer 'spectral_normalization': .*as a Python `bool`",
+    "layer 'spectral_normalization.*as a Python `bool`",
     'Keras 2.14 cannot train it in a graph either.',
   ),
 }
@@ -305,9 +305,8 @@ def large_applications() -> list[str]:
 
 def takes_pixels(keras_model: tf.keras.Model) -> bool:
   """Returns whether a model itself scales images from [0, 255]."""
-  scaling = (L.Rescaling, L.Normalization)
-  layers = keras_model._flatten_layers()  # pylint: disable=protected-access
-  return any(isinstance(layer, scaling) for layer in layers)
+  _, first, *_ = keras_model.layers  # After the input.
+  return isinstance(first, L.Rescaling | L.Normalization)
 
 
 def _head(feature_dim: int) -> tf.keras.Model:
