@@ -12,7 +12,8 @@ classifier that the method has (`head`, `prototype`, `anchor`, `global_head`),
 and the `features`. Elsewhere:
 
   import tensorflow as tf
-  import tff_fedsa.models.pooling  # only if the architecture pools features
+  # Only for layers of tff_fedsa: pooling, standardization, vit_layers.
+  import tff_fedsa.models.pooling
   model = tf.keras.models.load_model('runs/fedsa.digits/client_3.keras')
   classes = model(images)['head'].numpy().argmax(axis=1)
 """

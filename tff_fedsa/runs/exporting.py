@@ -21,10 +21,10 @@ def to_keras(
 ) -> tf.keras.Model:
   """Returns a Keras model from stored images to the scores of all classifiers.
 
-  Preprocessing, prototypes and anchors are part of it, as layers of Keras
-  itself, so that `tf.keras.models.load_model` needs nothing of this project
-  (but an import of `tff_fedsa.models.pooling` where the architecture pools
-  its features).
+  Preprocessing, prototypes and anchors become layers of Keras itself.
+  `tf.keras.models.load_model` needs this project only for layers of our own in
+  the architecture: import the module that registers them (`models.pooling`,
+  `models.standardization`, `models.vit_layers`) before.
 
   Args:
     model: The client's architecture.
