@@ -26,7 +26,7 @@ class ExperimentFlags:
       'algorithm',
       'fedsa',
       registry.names(),
-      'Which method trains. Flags of the others are refused.',
+      'The method. Flags of other methods are refused.',
     )
     self._groups = {
       cls.__name__: generator.SettingsFlags(cls)

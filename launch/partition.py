@@ -64,7 +64,7 @@ def show(
 
   Args:
     spec: The task.
-    directory: Where files are written; None writes none.
+    directory: Directory of the files; None writes none.
     max_rows: See `partition_summary.to_text`.
   """
   # Slow to import: not for --help.

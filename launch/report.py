@@ -32,7 +32,7 @@ from tff_fedsa.runs import directory
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir',
   None,
-  'Where tables and figures go. Default: report in the first directory.',
+  'Directory of tables and figures. Default: report in the first directory.',
 )
 _ALLOW_MISSING = flags.DEFINE_boolean(
   'allow_missing',

@@ -32,9 +32,9 @@ _PORT = flags.DEFINE_integer(
 _HOST = flags.DEFINE_string(
   'host',
   'localhost',
-  'From where the worker is reached, besides this machine: `localhost`, from '
-  'nowhere else; an address of this machine, e.g. that of a private network: '
-  'from wherever that address is reached; `all`: through every address.',
+  'Address at which the worker is reached. `localhost`: from this machine '
+  'only; an address of this machine, e.g. that of a private network: also from '
+  'there; `all`: every address.',
 )
 _MAX_CONCURRENT_CLIENTS = flags.DEFINE_integer(
   'max_concurrent_clients',

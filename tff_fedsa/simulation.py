@@ -34,29 +34,30 @@ PROTOCOLS = ('personal', 'global')
 
 @dataclasses.dataclass(frozen=True)
 class SimulationConfig(settings.Settings):
-  """Length of a run, and its evaluations.
+  """The run: rounds, participants, evaluation and checkpoints.
 
   Attributes:
     total_rounds: Communication rounds of the whole run, >= 1.
     clients_per_round: Clients drawn for each round, >= 1. Default: all.
-    sampling_seed: Which clients take part, their order of examples and their
-      dropout follow from it.
-    rounds_per_evaluation: All clients are evaluated every so many rounds, and
-      at the end, >= 1.
-    rounds_per_checkpoint: A checkpoint every so many rounds, and at the end,
-      >= 1.
-    patience: Stop after so many rounds without a new best accuracy of the
-      method's main classifier (prototype, else global_head, else head; with
-      the `protocol` global, head), >= 1. Default: never.
-    max_failed_rounds: Stop with an error after so many rounds in a row in which
-      training diverged at every client, or from which no client returned (see
-      --dropout and its neighbours), >= 1.
+    sampling_seed: Seed of the participants of each round, their order of
+      examples and their dropout layers.
+    rounds_per_evaluation: Rounds from one evaluation of all clients to the
+      next, >= 1. The last round is always evaluated.
+    rounds_per_checkpoint: Rounds from one checkpoint to the next, >= 1. The
+      last round is always saved.
+    patience: Stop after this many rounds without a new best accuracy of the
+      method's main classifier (prototype, else global_head, else head; with the
+      `protocol` global, head), >= 1. Default: never.
+    max_failed_rounds: Stop with an error after this many rounds in a row in
+      which training diverged at every client, or from which no client returned
+      (see --dropout and its neighbours), >= 1.
     clients_per_evaluation: Clients evaluated in one call, >= 1; bounds memory
       when states live on disk.
     protocol: personal (the paper): every client is tested on its own test
-      examples. global: clients of one architecture, whose weights are averaged
-      after each round, too; the averaged model is tested on the data set's own
-      test set (--test_set=original, or per_domain). See docs/protocols.md.
+      examples. global: all clients have one architecture, their weights are
+      averaged after each round, and the averaged model is tested on the data
+      set's own test set (--test_set=original, or per_domain). See
+      docs/protocols.md.
   """
 
   total_rounds: Annotated[int, settings.AtLeast(1), settings.Free()] = 100

@@ -21,12 +21,12 @@ _OTHERS = ('evaluate', 'export', 'sweep', 'report', 'devices', 'worker')
 _HEAD = """\
 # Flags
 
-Written by `make flags-reference` from the flags themselves, which
-`python -m launch.train --help` shows, too. Flags are given on the command line
-or in files (`--flagfile=flags/fedsa.digits.flags`); the last one counts.
-`--name` and `--noname` set a boolean. A flag that would be ignored is refused.
-In every launcher `--traceback` shows the stack trace of all errors, also of
-those that are said in a line.
+`make flags-reference` writes this page from the flags.
+`python -m launch.train --help` shows the same. Pass flags on the command line
+or in files (`--flagfile=flags/fedsa.digits.flags`). The last value of a flag
+counts. `--name` and `--noname` set a boolean. A flag without effect is refused.
+In every launcher `--traceback` shows the stack trace of every error, also of
+the errors that are otherwise reported in one line.
 """
 
 

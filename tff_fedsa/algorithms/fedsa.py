@@ -61,18 +61,17 @@ class FedSAConfig(settings.Settings):
     lambda_reg: Weight of the anchor regularization, >= 0.
     lambda_mcl: Weight of the margin contrastive term, >= 0.
     lambda_cc: Weight of the classifier calibration, >= 0.
-    margin_scale: The margin of the contrastive term is multiplied by it, >= 0;
-      1 is the reference, 0 is no margin.
-    warmup_rounds: The weights of regularization and contrastive term rise from
-      0 in the first round to their value after so many, >= 0; 0 is the
-      reference.
-    anchor_init: Where anchors start: the reference's random projection,
-      Gaussian, or equally far apart.
-    anchor_file: Start from these anchors instead: a .npy file
-      float32[num_classes, feature_dim].
-    anchor_seed: Initial anchors follow from it.
-    anchor_scale: Initial anchors are multiplied by it, >= 0; 1 is the
-      reference, whose norm is about sqrt(feature_dim / 2).
+    margin_scale: Factor of the margin in the contrastive term, >= 0; 1 is the
+      reference, 0 is no margin.
+    warmup_rounds: Rounds over which the weights of regularization and
+      contrastive term rise from 0 to their values, >= 0; 0 is the reference.
+    anchor_init: Initial anchors: the reference's random projection, Gaussian,
+      or equally far apart (orthogonal).
+    anchor_file: A .npy file with initial anchors, float32[num_classes,
+      feature_dim].
+    anchor_seed: Seed of the initial anchors.
+    anchor_scale: Factor of the initial anchors, >= 0; 1 is the reference, whose
+      norm is about sqrt(feature_dim / 2).
     anchor_decay: alpha of the anchors' moving average, in [0, 1]:
       A <- alpha A + (1 - alpha) P.
   """

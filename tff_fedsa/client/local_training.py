@@ -33,12 +33,12 @@ _INFERENCE_BATCH_SIZE = 128
 
 @dataclasses.dataclass(frozen=True)
 class LocalTrainingConfig(settings.Settings):
-  """Passes of a client over its examples in one round.
+  """Local training: the passes of a client over its examples in a round.
 
   Attributes:
     batch_size: Examples of one step, >= 1.
     num_epochs: Passes over the client's examples, >= 1.
-    remainder: What happens to examples that do not fill a batch. short: a last
+    remainder: Treatment of examples that do not fill a batch. short: a last
       smaller batch; wrap: a batch filled up from the beginning of the epoch's
       order; drop: left out (the reference; a client with fewer examples than a
       batch then neither trains nor sends anything).
@@ -46,8 +46,8 @@ class LocalTrainingConfig(settings.Settings):
       client, round and epoch. The reference goes through examples in order.
     prototypes: Local prototypes, or mean logits. running: mean over the steps,
       each computed before the step's update in training mode (the reference);
-      final: one clean pass with the trained model; initial: one such pass with
-      the model as the round began, over the examples that fill batches if
+      final: one clean pass with the trained model; initial: one clean pass with
+      the model from before the round, over the examples that fill batches if
       others are dropped (the reference of FedTGP).
   """
 

@@ -52,16 +52,16 @@ class OptimizerConfig(settings.Settings):
     decay: Decay of the mean of squared gradients (default for rmsprop: 0.9).
     epsilon: Added to the divisor (default for adagrad, rmsprop, adam, adamw:
       1e-07; yogi: 0.001).
-    initial_preconditioner_value: Where the sum of squared gradients starts
-      (default for adagrad: 0.0).
+    initial_preconditioner_value: Initial sum of squared gradients (default for
+      adagrad: 0.0).
     momentum: Momentum coefficient (default for momentum: 0.9).
     weight_decay: Decoupled weight decay (default for adamw: 0.004).
     optimizer_state: Whether the optimizer starts anew in every round (reset,
-      the reference) or momentum and the like last over rounds (keep).
-    learning_rate_schedule: How the learning rate changes from round to round.
+      the reference), or keeps momentum and the like over rounds (keep).
+    learning_rate_schedule: Change of the learning rate from round to round.
       step multiplies it by `learning_rate_decay_factor` every
       `learning_rate_schedule_rounds`, exponential does so smoothly, cosine
-      falls to 0 over so many rounds.
+      falls to 0 over this many rounds.
     learning_rate_schedule_rounds: Rounds of a step, of an exponential decay by
       the factor, or of the whole cosine, >= 1.
     learning_rate_decay_factor: Factor of the schedules step and exponential,

@@ -9,12 +9,13 @@ from tff_fedsa import settings
 
 @dataclasses.dataclass(frozen=True)
 class StoreConfig(settings.Settings):
-  """Place of client states between rounds.
+  """Storage of client states between rounds.
 
   Attributes:
-    client_states: Where client states live between rounds; on disk (in the run
-      directory) they may exceed memory. auto: in memory if those of all
-      clients take no more than `client_states_memory_gb`. Results are the same.
+    client_states: Storage of client states between rounds: in memory, or on
+      disk in the run directory, where they may exceed memory. auto: in memory
+      if the states of all clients take no more than `client_states_memory_gb`.
+      Results are the same.
     client_states_memory_gb: With auto: gigabytes (10^9 bytes) that client
       states may take in memory, >= 0.
   """

@@ -35,32 +35,32 @@ class TaskSpec(settings.Settings):
     data_dir: TFDS directory (default: $TFDS_DATA_DIR), folder of images, .npz
       file, or folder of tff.simulation.datasets (default: ~/.tff).
     download: Whether TFDS or TFF may download what is missing.
-    cache_dir: Where decoded images are kept, as long as their files do not
+    cache_dir: Directory of decoded images, which are kept until their files
       change; 'none' decodes them each time. Default: tff_fedsa in
       $XDG_CACHE_HOME or ~/.cache.
-    image_size: Resize images to this many pixels square (bilinear): those of
-      folders and of sun397 when they are decoded, others in the step. Default:
-      64 for sun397, tiny_imagenet, ham10000 and office_caltech10; 32 for other
-      folders; other images keep their size.
+    image_size: Resize images to squares of this many pixels (bilinear): images
+      of folders and of sun397 when they are decoded, others in the step.
+      Default: 64 for sun397, tiny_imagenet, ham10000 and office_caltech10; 32
+      for other folders; other images keep their size.
     alpha_background: Colour behind transparent images of folders: a name such
       as white or black, or #rrggbb.
-    channels: Give images this many channels by repetition, e.g. 3 for grey
-      images and a model for colour ones. Default: images keep their channels.
-    normalization: How pixels are scaled. half: to [-1, 1] (reference); unit:
-      to [0, 1]; imagenet or dataset: by each channel's mean and standard
-      deviation over ImageNet or over this data set's train images.
-    augment_crop_padding: In training, pad images with so many black pixels at
-      each side, and crop them to their size anywhere. 0: off.
+    channels: Repeat channels up to this number, e.g. 3 for grey images and a
+      model for colour images. Default: images keep their channels.
+    normalization: Scaling of pixels. half: to [-1, 1] (reference); unit: to [0,
+      1]; imagenet or dataset: by each channel's mean and standard deviation
+      over ImageNet or over this data set's train images.
+    augment_crop_padding: In training, pad images with this many black pixels at
+      each side, and crop them to their size at a random place. 0: off.
     augment_flip: In training, mirror images at random.
-    num_clients: Clients in all, >= 1.
-    partition: How examples are dealt out. iid; dirichlet (each class by
-      `alpha`); pathological (`classes_per_client` in blocks);
+    num_clients: Number of clients, >= 1.
+    partition: How examples are dealt out to clients. iid; dirichlet (each class
+      by `alpha`); pathological (`classes_per_client` in blocks);
       extended_dirichlet (`classes_per_client`, each by `alpha`);
       client_dirichlet (each client's mix of classes by `alpha`, equal sizes);
       nid1 (dirichlet among 10 workers each, cut into equal chunks);
       quantity_skew (sizes by `alpha`); domain (`clients_per_domain`).
-      docs/partitions.md defines them, `python -m launch.partition` shows what
-      they give.
+      docs/partitions.md defines them, and `python -m launch.partition` shows
+      their result.
     alpha: Concentration of the Dirichlet draws of a partition, > 0; smaller is
       more heterogeneous.
     classes_per_client: Classes that a client holds (partitions pathological
@@ -68,30 +68,28 @@ class TaskSpec(settings.Settings):
     balanced: Whether the pathological partition cuts classes into equal blocks.
     least_samples: Examples (train and test) of the smallest client, >= 1;
       draws with fewer are repeated.
-    long_tail_rho: Before any partition, makes class c of C as rare as
-      n_max * (1 / rho) ** (c / (C - 1)) training examples, rho >= 1. Default:
-      off.
+    long_tail_rho: Before any partition, class c of C keeps n_max * (1 / rho) **
+      (c / (C - 1)) training examples, rho >= 1. Default: off.
     clients_per_domain: Clients of each domain (partition domain only), e.g.
-      amazon:2,dslr:3. Default: `num_clients` spread evenly.
+      amazon:2,dslr:3. Default: `num_clients`, spread evenly.
     domain_fraction: Share of its whole domain that each client gets (partition
-      domain only), in (0, 1]. Default: clients share all of it that is not
-      held out.
-    partition_file: Takes the partition from this .npz file (arrays train_i,
-      test_i) instead of drawing it.
-    seed: Seed of the partition and of `max_examples`. Keep it over repeats
-      that should see the same data.
+      domain only), in (0, 1]. Default: the clients of a domain divide all of it
+      that is not held out.
+    partition_file: A .npz file with a partition (arrays train_i, test_i), in
+      place of drawing one.
+    seed: Seed of the partition and of `max_examples`. Repeats on the same data
+      need the same seed.
     test_set: Test examples. split: each client holds out 25 % of its own
       examples (the paper); original: every client is tested on the data set's
-      own test set; per_domain: 20 % of each domain (of all examples where
-      there are no domains) are held out, and clients are tested on those of
-      their domains.
+      own test set; per_domain: 20 % of each domain (of all examples without
+      domains) are held out, and clients are tested on those of their domains.
     train_fraction: Share of a client's examples that it trains on (test set
       split only), in (0, 1).
-    max_examples: Use only so many examples, class proportions kept; with a
-      held-out test set, so many of the rest. Default: all.
-    max_test_examples: Use only so many examples of each held-out test set
-      (test sets original and per_domain only), class proportions kept.
-      Default: all.
+    max_examples: Use only this many examples, with the same proportions of
+      classes; held-out test sets do not count. Default: all.
+    max_test_examples: Use only this many examples of each held-out test set
+      (test sets original and per_domain only), with the same proportions of
+      classes. Default: all.
   """
 
   dataset: Annotated[str, settings.OneOf(datasets.names)] = 'digits'

@@ -20,14 +20,14 @@ RUNTIMES = ('in_process', 'native', 'remote')
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig(settings.Settings):
-  """Place of clients' computations, and number of clients at a time.
+  """The runtime that computes clients.
 
   Attributes:
-    runtime: Where clients are computed. in_process: in this process, on its
-      GPUs if it has any; native: in a child process, TFF's stock C++ runtime,
-      on CPUs only; remote: on other machines, by such processes, see `workers`.
-    workers: With the runtime remote: host:port of each worker, separated by
-      commas. `python -m launch.worker` starts one on its host
+    runtime: Runtime of the clients. in_process: this process, on its GPUs if it
+      has any; native: a child process, TFF's stock C++ runtime, on CPUs only;
+      remote: the same C++ runtime on other machines, see `workers`.
+    workers: host:port of each worker, separated by commas (runtime remote
+      only). `python -m launch.worker` starts a worker on its host
       (docs/machines.md).
     max_concurrent_clients: Clients computed at a time (on each GPU or worker),
       >= 1. Default: one per core, 2 on a GPU.

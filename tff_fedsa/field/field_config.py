@@ -12,24 +12,25 @@ DEVICE_SPEEDS = ('constant', 'lognormal')
 
 @dataclasses.dataclass(frozen=True)
 class FieldConfig(settings.Settings):
-  """What happens to clients; by default all are there, and all return.
+  """Availability, dropout and speed of clients; by default all return.
 
   Attributes:
-    availability: Which clients are there to be drawn. random: each one in each
-      round with the probability `availability_mean`; diurnal: the same, but
-      each client's probability goes up and down as a sine over
-      `rounds_per_day`; or a CSV file with the columns client,from,to: the
-      client (0, 1, …) is there in these rounds (both included; an empty cell
-      has no end). See docs/field.md. Default: all are always there.
-    availability_mean: Probability to be there, mean over a day, in (0, 1].
+    availability: Which clients are available. random: each client in each round
+      with probability `availability_mean`; diurnal: as random, but each
+      client's probability rises and falls as a sine over `rounds_per_day`; or a
+      CSV file with the columns client,from,to: the client (0, 1, …) is
+      available in these rounds (both included; an empty cell has no end). See
+      docs/field.md. Default: all clients are always available.
+    availability_mean: Probability that a client is available, mean over a day,
+      in (0, 1].
     rounds_per_day: Rounds after which the diurnal pattern repeats, >= 2.
-    time_zones: Share of a day over which clients' days are shifted against
-      each other (each client's own shift is drawn uniformly), in [0, 1]. 0: one
-      time zone; 1: all around the world.
-    dropout: Probability that a drawn client drops out of the round, in [0, 1):
-      its state stays as before the round, its update is lost.
-    device_speed: How fast clients train, in simulated time. constant: all the
-      same; lognormal: drawn for each client; or a CSV file with the columns
+    time_zones: Share of a day over which clients' days are shifted against each
+      other, in [0, 1]. Each client's shift is drawn uniformly. 0: one time
+      zone; 1: all around the world.
+    dropout: Probability that a drawn client drops out of the round, in [0, 1).
+      The client keeps its state from before the round, and its update is lost.
+    device_speed: Speed of clients' training, in simulated time. constant: all
+      the same; lognormal: drawn for each client; or a CSV file with the columns
       client,examples_per_second. Default: constant, and no simulated time is
       reported unless another setting of the field is used.
     device_speed_median: Training examples per simulated second of the median
@@ -37,18 +38,18 @@ class FieldConfig(settings.Settings):
     device_speed_spread: Standard deviation of the logarithm of clients' speeds
       (lognormal), >= 0. 1: a sixth of the clients are slower than 37 % of the
       median.
-    device_speed_jitter: The same of a client's speed from round to round, >= 0.
-    round_deadline: The server waits for so many simulated seconds in a round, >
-      0; whoever needs longer is late, and its update is lost. Default: it waits
+    device_speed_jitter: Standard deviation of the logarithm of a client's speed
+      from round to round, >= 0.
+    round_deadline: Simulated seconds that the server waits in a round, > 0. A
+      slower client is late, and its update is lost. Default: the server waits
       for all.
-    partial_work: Whether a client that would be late trains on as many of its
-      examples as it can by the deadline instead, drawn anew in each round, and
-      returns (FedProx: a variable amount of local work).
-    over_selection: More clients are drawn: so many times
-      --clients_per_round, rounded up, >= 1. The first --clients_per_round that
-      return count.
-    field_seed: Availability, dropout, device speeds and the examples of partial
-      work follow from it, >= 0.
+    partial_work: Whether a slow client trains on as many of its examples as it
+      can by the deadline and returns (FedProx: a variable amount of local
+      work). Each round draws these examples anew.
+    over_selection: Drawn clients as a factor of --clients_per_round, rounded
+      up, >= 1. The first --clients_per_round that return count.
+    field_seed: Seed of availability, dropout, device speeds and the examples of
+      partial work, >= 0.
   """
 
   availability: Optional[str] = None
@@ -71,7 +72,7 @@ class FieldConfig(settings.Settings):
 
   @property
   def is_used(self) -> bool:
-    """Whether anything happens to clients."""
+    """True if any setting differs from its default."""
     return self != FieldConfig()
 
   def without_effect(self) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ WEIGHTINGS = ('clients', 'examples')
 
 @dataclasses.dataclass(frozen=True)
 class ClassMeanConfig(settings.Settings):
-  """Weighting of clients' class means in the server's average.
+  """Global prototypes: the server's average of clients' class means.
 
   Attributes:
     weighting: Weight of a client in a class's global prototype: 1 (clients,

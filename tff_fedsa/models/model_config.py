@@ -29,23 +29,25 @@ _TABLES = 6
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(settings.Settings):
-  """The clients' models and where their weights start.
+  """The clients' models and their initial weights.
 
   Attributes:
     family: Architectures of the clients; client i gets member i mod n. A
       family, an architecture, or several architectures separated by commas.
       An architecture may have another head than its own: resnet34+mlp256
       (docs/models.md).
-    pretrained_weights: ARCHITECTURE=FILE, …: where feature extractors start. A
-      torchvision state_dict as .npz, or, for keras_*, the *_notop.h5 of
-      keras.applications (docs/models.md). Default: weights are drawn.
-    architecture_modules: Python modules to import first, which register
+    pretrained_weights: ARCHITECTURE=FILE, …: initial weights of feature
+      extractors. FILE is a torchvision state_dict as .npz, or, for keras_*, the
+      *_notop.h5 of keras.applications (docs/models.md). Default: random
+      weights.
+    architecture_modules: Python modules to import first. They register
       architectures of your own (tff_fedsa/models/architectures.py shows how).
-    feature_dim: D, features of every client model, and entries of an anchor,
-      in [1, 1048576].
-    standardize_features: Give each example's features mean 0 and variance 1,
-      after the last layer of any architecture. The reference does not.
-    model_seed: Initial weights of clients follow from it.
+    feature_dim: D, the number of features of every client model and of entries
+      of an anchor, in [1, 1048576].
+    standardize_features: Whether each example's features get mean 0 and
+      variance 1, after the last layer of any architecture. The reference does
+      not do this.
+    model_seed: Seed of the clients' initial weights.
     client_init: Whether clients of one architecture start from the same
       weights (shared, the reference) or each from its own (independent).
   """

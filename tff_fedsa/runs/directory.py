@@ -103,13 +103,13 @@ class RunDirectory:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(settings.Settings):
-  """Place of a run on disk, and its display.
+  """Directory and display of a run.
 
   Attributes:
     experiment_name: Name of the run: its directory under `root_output_dir`. A
       run of that name is resumed. Default: the name of the algorithm.
     root_output_dir: Directory of all runs.
-    directory_layout: Where the parts of a run are. run: all in
+    directory_layout: Layout of the directory. run: everything in
       {root_output_dir}/{experiment_name}; by_kind: as in
       google-research/federated, in {root_output_dir}/checkpoints, /results and
       /logdir, each with a directory {experiment_name}.

@@ -27,7 +27,7 @@ def pathological(
     num_clients: M.
     classes_per_client: k, at least 1.
     balanced: Whether blocks of a class are equal.
-    least_samples: Where sizes are random, no block of a class is smaller than
+    least_samples: If sizes are random, no block of a class is smaller than
       `least_samples / num_classes` or a tenth of an equal block.
     rng: The stream for sizes where they are random.
 
