@@ -14,7 +14,7 @@ from tff_fedsa.client import objective
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
-# Of the largest weight.
+# Tolerance, relative to the largest weight.
 TOLERANCE = 1e-5
 
 _NUM_STEPS = 3

@@ -181,7 +181,7 @@ def _settings() -> _Settings:
 
   task = settings.to_flags(task_spec.TaskSpec())
   free = {*experiment.Experiment.free_flags()} - {'total_rounds'}
-  # Of a partition, its content counts.
+  # Partitions are compared by content.
   same = {*task, 'protocol', 'total_rounds', 'clients_per_round'}
   same |= {'rounds_per_evaluation'}
   same -= {*free, 'partition_seed', 'partition_file'}

@@ -1,4 +1,4 @@
-"""What must hold for the files of the repository as a whole."""
+"""Rules for the files of the repository as a whole."""
 
 import configparser
 import pathlib

@@ -13,7 +13,7 @@ import sys
 def main() -> None:
   """Runs `python -m launch` with the arguments of the program."""
   folder = _folder()
-  # Of this program, and of those that it starts.
+  # For this program, and for the programs that it starts.
   sys.path.insert(0, folder)
   before = os.environ.get('PYTHONPATH')
   os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [folder, before]))

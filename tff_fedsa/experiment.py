@@ -66,7 +66,7 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   directory_lib.RunConfig,
 )
 
-# What is built on demand.
+# Attributes that are built on demand.
 _BUILT = (
   'task',
   'models',

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-# What moves values between devices and functions, or has nothing to compute.
+# Operations that move values, or have nothing to compute.
 _TRANSPORT = frozenset(
   ('_Arg', '_EagerConst', '_Retval', 'Const', 'Identity', 'IdentityN', 'NoOp')
 )

@@ -1,4 +1,4 @@
-"""What every client sent, client by client."""
+"""Collects every client's message, client by client."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ _THREADS = ('1', '2')
 
 @pytest.fixture(scope='module')
 def computed(tmp_path_factory):
-  """What the program finds, by its number of threads of an operation."""
+  """Returns the program's findings, by its number of threads per operation."""
   folder = tmp_path_factory.mktemp('placement')
   programs = []
   for threads in _THREADS:

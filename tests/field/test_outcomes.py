@@ -1,4 +1,4 @@
-"""What happens in a round, worked out by hand."""
+"""Outcomes of a round, worked out by hand."""
 
 import collections
 

@@ -26,7 +26,7 @@ def parse(define):
 
 @pytest.fixture
 def built(monkeypatch):
-  """What the registry is asked to build."""
+  """Arguments that the registry gets."""
   calls = {}
 
   def build(name, models, config, **options):

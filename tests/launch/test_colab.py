@@ -36,7 +36,7 @@ def _source(cell):
 
 
 def _texts(cells):
-  """What the cells' outputs say."""
+  """Returns the text of the cells' outputs."""
   outputs = [o for c in cells.values() for o in c.get('outputs', ())]
   parts = [o.get('text', ()) for o in outputs]
   parts += [o.get('data', {}).get('text/plain', ()) for o in outputs]

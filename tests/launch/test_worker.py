@@ -37,7 +37,7 @@ def _start(*arguments):
 
 
 def _is_answered(host, port):
-  """Whether something speaks first, as HTTP/2 servers do."""
+  """Returns whether the other side speaks first, as HTTP/2 servers do."""
   with socket.create_connection((host, port), 10) as connection:
     connection.settimeout(10)
     try:

@@ -177,7 +177,7 @@ def double_precision():
   ],
 )
 def test_training_features_in_double_precision(double_precision, name, size):
-  """Of the Keras model; the functional one computes the same in float32."""
+  """Tests the Keras model; the functional one computes the same in float32."""
   extractor, _ = architectures.build_keras(
     name, (size, size, 3), 10, _feature_dim(name)
   )

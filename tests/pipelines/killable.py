@@ -34,7 +34,7 @@ class Pause(tff.program.ReleaseManager):
 
 
 class Interrupted(Exception):
-  """What `Interrupt` raises."""
+  """Exception that `Interrupt` raises."""
 
 
 class Interrupt(tff.program.ReleaseManager):

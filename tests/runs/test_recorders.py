@@ -1,4 +1,4 @@
-"""Where rows go: files that a crash can hurt in one line only, which heals."""
+"""Recorders: a crash damages one line of a file at most, and it heals."""
 
 import os
 

@@ -38,7 +38,7 @@ NAMES = (
 )
 _registered: dict[str, method_lib.Method] = {}
 
-# What `build` offers to all methods; each takes what it needs.
+# Arguments that `build` offers to all methods; each takes what it needs.
 _OFFERED = ('model_seed', 'max_participants', 'class_means')
 
 

@@ -108,7 +108,7 @@ class ClientStateStore(abc.ABC):
     for name in client_state.ClientState._fields:
       mine = np.asarray(getattr(expected, name))
       found = getattr(state, name)
-      # What a method keeps besides is empty before the first round.
+      # A method's further tensors are empty before the first round.
       grows = name == 'private' and mine.size == 0
       if mine.dtype != found.dtype or (
         mine.ndim != found.ndim if grows else mine.shape != found.shape

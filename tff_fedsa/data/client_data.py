@@ -118,7 +118,7 @@ def _read(
     raise errors.UserError(f'Client {client_id!r}: {error}') from error
   except tf.errors.OpError as error:
     raise errors.UserError(f'Client {client_id!r}: {error.message}') from error
-  # What a user's own function raises while it makes the data set.
+  # An error of the user's own function while it makes the data set.
   except Exception as error:
     raise errors.UserError(
       f'Client {client_id!r}: its data set cannot be made: '

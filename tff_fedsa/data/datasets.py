@@ -88,7 +88,7 @@ FOLDERS = {
   ),
 }
 
-# Of `natural`, which has partitions, too.
+# Names of `natural`, which has partitions, too.
 NATURAL_NAMES = (
   'tff_emnist',
   'tff_emnist_digits',

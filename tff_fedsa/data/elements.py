@@ -11,7 +11,7 @@ import tensorflow as tf
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.runs import errors
 
-# What the data sets of `tff.simulation.datasets` call images and labels.
+# Names of images and labels in `tff.simulation.datasets`.
 _IMAGE_KEYS = ('x', 'image', 'pixels')
 _LABEL_KEYS = ('y', 'label')
 
@@ -21,7 +21,7 @@ _MANY = np.iinfo(np.int64).max
 # Dtypes of labels that int32 always holds.
 _SMALL = (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16, tf.int32)
 
-# What TensorFlow adds to the messages of its kernels.
+# Text that TensorFlow adds to the messages of its kernels.
 _NODES = re.compile(r'\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\](?: name: *)?')
 
 

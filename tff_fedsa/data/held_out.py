@@ -7,7 +7,7 @@ from tff_fedsa.runs import errors
 
 TEST_SETS = ('split', 'original', 'per_domain')
 
-# Of each domain, the share that clients draw from; the rest tests.
+# Share of each domain that clients draw from; the rest is for tests.
 _DOMAIN_TRAIN_FRACTION = 0.8
 
 

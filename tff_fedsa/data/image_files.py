@@ -110,7 +110,7 @@ def _decode(
         )
       )
       return pixels, is_stack
-  # What Pillow's formats raise for a broken file.
+  # Exceptions of Pillow's formats for a broken file.
   except (
     OSError,
     SyntaxError,

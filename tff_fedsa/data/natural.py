@@ -18,7 +18,7 @@ from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
 from tff_fedsa.runs import errors
 
-# Where TFF keeps what it downloads.
+# Directory of TFF's downloads.
 _DEFAULT_DIR = '~/.tff'
 
 _LANDMARKS_SIZE = 64

@@ -80,7 +80,7 @@ def _damage_named(path: str, part: str) -> Iterator[None]:
   # zipfile, its decompressors and NumPy raise nearly anything.
   except Exception as error:
     if isinstance(error, OSError) and error.errno != errno.EINVAL:
-      raise  # Of the disk. A wrong offset is an invalid argument.
+      raise  # An error of the disk. A wrong offset is an invalid argument.
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise errors.UserError(
       f'{path!r}, {part}: is damaged: {reason}.'

@@ -8,7 +8,7 @@ from tff_fedsa.execution import native
 from tff_fedsa.execution import runtime
 from tff_fedsa.execution.in_process import contexts
 
-# What was started here last, how, and its context.
+# The runtime that was started here last, its settings, and its context.
 _started: Optional[tuple[runtime.RuntimeConfig, bool, Any]] = None
 
 

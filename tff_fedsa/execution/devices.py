@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 from absl import logging
 import tensorflow as tf
 
-# What `make setup-gpu` installs, by the library that is opened last.
+# Packages of `make setup-gpu`, by the library that is opened last.
 _CUDA_PACKAGE = 'nvidia.cudnn'
 
 

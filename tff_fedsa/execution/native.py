@@ -18,7 +18,7 @@ from tff_fedsa.execution import versions
 from tff_fedsa.execution import workers
 from tff_fedsa.runs import errors
 
-# What `set_native_context` has set last.
+# The context that `set_native_context` has set last.
 _current: Optional[Any] = None
 
 

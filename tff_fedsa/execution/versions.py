@@ -17,7 +17,7 @@ _KERAS = 'keras'
 _TFF = 'tensorflow_federated'
 _PYTHON = 'python'
 
-# Of all that are written here; a port changes this and each workaround.
+# Versions of all workarounds; a port changes these and each workaround.
 _WRITTEN_FOR: Mapping[str, str] = {
   _TENSORFLOW: '2.14',
   _KERAS: '2.14',

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tff_fedsa.models import layer_names
 
-# What the last layer's activation is in a graph, where clients want logits.
+# Operations that turn logits into probabilities, and their activations.
 _PROBABILITIES = {'Softmax': 'softmax', 'Sigmoid': 'sigmoid'}
 # Operations that leave the values as they are.
 _PASSING = ('Identity', 'Reshape', 'Squeeze', 'EnsureShape', 'StopGradient')

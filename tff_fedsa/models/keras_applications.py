@@ -23,7 +23,7 @@ with epy.lazy_imports():
 NAME = 'application'
 
 _MIN_SIZE = 32
-# Of ImageNet's channels, blue first, as the ResNets were trained with.
+# Means of ImageNet's channels, blue first, as the ResNets were trained with.
 _BGR_MEANS = (103.939, 116.779, 123.68)
 
 

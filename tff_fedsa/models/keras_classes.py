@@ -14,5 +14,5 @@ def restore(keras_model: tf.keras.Model) -> None:
   with tf.init_scope():
     # Not `submodules`, which stumbles over caches of recurrent layers.
     for layer in keras_model._flatten_layers():
-      # What Keras does before it builds an instance, and no more than that.
+      # Keras does this, and no more, before it builds an instance.
       tf.keras.layers.Layer.__new__(type(layer))

@@ -21,7 +21,7 @@ CLIENT_INITS = ('shared', 'independent')
 
 
 _MAX_FEATURE_DIM = 1 << 20
-# Of a constant in a TensorFlow graph.
+# Largest constant in a TensorFlow graph.
 _MAX_TABLE_BYTES = (1 << 31) - 1
 # Anchors, prototypes, the head, its gradient and momentum, and a client's own.
 _TABLES = 6

@@ -11,7 +11,7 @@ from tff_fedsa.models import checks
 from tff_fedsa.models import keras_classes
 from tff_fedsa.models import purity
 
-# What Keras raises where a layer's call fails.
+# Exceptions that Keras raises if a layer's call fails.
 _LAYER_ERRORS = (
   AttributeError,
   NotImplementedError,

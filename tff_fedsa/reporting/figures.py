@@ -41,7 +41,7 @@ CLASSIFIER_LABELS = {
   'global_head': "server's head",
 }
 _GLOBAL_CLASSIFIER_LABELS = {**CLASSIFIER_LABELS, 'head': 'head'}
-# Of thin lines: single domains, or a percentile of clients.
+# Styles of thin lines: single domains, or a percentile of clients.
 _SPREAD_STYLES = (':', '--', '-.', (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 
 

@@ -51,7 +51,7 @@ def group(
     )
     by_flags.setdefault(key, []).append(run)
   groups = list(by_flags.values())
-  # What never started has no flags, but the name of a variant.
+  # A run that never started has no flags, but the name of a variant.
   for run in runs:
     if not run.flags:
       own = [

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pandas
 
-# What LaTeX does not print literally.
+# Characters that LaTeX does not print literally.
 _LATEX = str.maketrans(
   {
     '\\': r'\textbackslash{}',

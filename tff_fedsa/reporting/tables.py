@@ -13,7 +13,7 @@ from tff_fedsa.reporting import summary as summary_lib
 
 STATISTICS = ('last', 'best', 'mean_of_last_10', 'worst_10_percent')
 
-# Of a run, whatever the classifier.
+# Columns of a run, the same for every classifier.
 _COSTS = (
   'bytes_up_per_client',
   'bytes_down_per_client',

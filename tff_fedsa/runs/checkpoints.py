@@ -43,7 +43,7 @@ _CHECKSUM = 'checksum'
 _VERSION = 2
 _MOST_NAMED = 5
 
-# What reading a damaged file may raise.
+# Exceptions that reading a damaged file may raise.
 _DAMAGES = (
   client_store.DamagedStateError,
   FileNotFoundError,
@@ -156,7 +156,7 @@ class CheckpointManager:
         f'{self._directory!r}: {error}. Free some space or fix the permissions '
         f'and start again: checkpoints of rounds {self.rounds()} are intact.'
       ) from error
-    # What can't be removed now will be the next time.
+    # A file that can't be removed now will be removed the next time.
     with contextlib.suppress(OSError):
       self._tidy(round_num)
 

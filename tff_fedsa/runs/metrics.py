@@ -35,7 +35,7 @@ _CLASSIFIER_COLUMNS = {
 
 _ROUND = {'round': 'rounds done when the row was taken; 0 is before training'}
 
-# What all methods measure. Training columns are of the row's own round.
+# Columns of all methods. Training columns describe the row's own round.
 _OF_ALL = {
   'loss': 'client objective, mean over trained examples, nats',
   'loss_cross_entropy': 'its cross-entropy term, unweighted, nats',

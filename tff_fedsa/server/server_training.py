@@ -16,7 +16,7 @@ with epy.lazy_imports():
   from tff_fedsa.maths import gradients as gradients_lib
   from tff_fedsa.maths import prototypes
 
-# What a finalizer that trains measures: name -> meaning and unit.
+# Measurements of a finalizer that trains: name -> meaning and unit.
 COLUMNS = {
   'server_loss': "loss of the server's training, mean of its last epoch, nats",
 }

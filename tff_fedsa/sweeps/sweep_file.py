@@ -25,7 +25,7 @@ and, before the first table, optionally
   # Another file, relative to this one: holds what this one does not say, table
   # entry by table entry.
   base = 'others.toml'
-  # Of the sweep's directory; by default, the name of the file.
+  # Name of the sweep's directory; by default, the name of the file.
   name = 'digits'
   # Each variant runs once with each; by default, [0].
   seeds = [0, 1, 2]

@@ -1,4 +1,4 @@
-"""What stays a function, unlike with TFF's compiler: steps and branches."""
+"""Steps and branches stay functions, unlike with TFF's compiler."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What importing a graph adds to TensorFlow's registry, and leaves there."""
+"""Functions that an imported graph adds to TensorFlow's registry."""
 
 import gc
 

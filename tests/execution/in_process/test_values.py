@@ -1,4 +1,4 @@
-"""What goes in is checked as strictly as by the stock runtime, and named."""
+"""Checks arguments as strictly as the stock runtime, and names the place."""
 
 import collections
 import weakref

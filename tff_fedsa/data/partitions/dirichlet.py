@@ -62,7 +62,7 @@ def dirichlet(
         break
       cuts = (np.cumsum(proportions / total) * len(indices)).astype(int)
       if holders is not None:
-        # What rounding leaves is the last holder's, not the last client's.
+        # The rest of the rounding goes to the last holder, not the last client.
         cuts[np.flatnonzero(is_open)[-1] :] = len(indices)
       for client, part in enumerate(np.split(indices, cuts[:-1])):
         parts[client].append(part)

@@ -5,7 +5,7 @@ import os
 
 from tff_fedsa.runs import errors
 
-# What Pillow reads everywhere.
+# Formats that Pillow reads everywhere.
 IMAGE_ENDINGS = (
   '.bmp',
   '.gif',
@@ -24,7 +24,7 @@ IMAGE_ENDINGS = (
   '.webp',
 )
 
-# What systems and archives leave behind, beside names that begin with a dot.
+# Files of systems and archives, beside names that begin with a dot.
 _LEFTOVERS = frozenset(
   ('__macosx', 'thumbs.db', 'desktop.ini', 'icon\r', '@eadir', '$recycle.bin')
 )

@@ -11,7 +11,7 @@ from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
 from tff_fedsa.runs import errors
 
-# Of the column `dx`, in the order of labels.
+# Values of the column `dx`, in the order of labels.
 CLASS_NAMES = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
 _TABLES = ('HAM10000_metadata.csv', 'HAM10000_metadata')
 

@@ -10,7 +10,7 @@ from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
 from tff_fedsa.runs import errors
 
-# What folders of a divided data set are called.
+# Names of the folders of a divided data set.
 _ROLES = {
   'train': 'train',
   'training': 'train',

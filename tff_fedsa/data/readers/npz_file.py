@@ -34,7 +34,7 @@ def read(path: str) -> sources.Source:
       sorted_as='as in the file',
     )
   except TypeError as error:
-    # Of a file, a wrong dtype is a wrong value.
+    # In a file, a wrong dtype is a wrong value.
     raise errors.UserError(str(error)) from error
 
 

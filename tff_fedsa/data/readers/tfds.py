@@ -14,7 +14,7 @@ from tff_fedsa.runs import errors
 # The test set is the split `test`; most have one more split, `train`.
 _TRAIN_SPLITS = {'sun397': ('train', 'validation')}
 
-# Of images that differ in size, where no other is asked for.
+# Default size of images that differ in size.
 _DEFAULT_IMAGE_SIZE = 64
 
 

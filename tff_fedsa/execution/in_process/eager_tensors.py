@@ -13,7 +13,7 @@ import sys
 
 import tensorflow as tf
 
-# Of `PyTypeObject` in CPython 3.11 on 64 bits.
+# Offsets in `PyTypeObject` in CPython 3.11 on 64 bits.
 _TP_ALLOC, _TP_NEW = 304, 312
 
 

@@ -151,7 +151,7 @@ class Intrinsics:
       )
     return values.AtClients(selected)
 
-  # Of sequences.
+  # Intrinsics of sequences.
 
   def sequence_map(self, argument: Any, result_type: tff.Type) -> Any:
     fn, sequence = argument
