@@ -14,7 +14,7 @@ _FLAGFILE = re.compile(r'--?flagfile(?:=(.*))?')
 
 
 class PresetError(errors.UserError):
-  """There is no such preset; the message says which there are."""
+  """An unknown preset; the message lists the known ones."""
 
 
 def root() -> str:

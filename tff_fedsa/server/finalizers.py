@@ -127,7 +127,7 @@ def known_classes(
   present: tf.Tensor,
   keep_missing: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the global vectors of classes after a round, and which there are.
+  """Returns the classes' global vectors after a round, and their presence.
 
   Args:
     update: Aggregate of the round.

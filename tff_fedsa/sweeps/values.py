@@ -65,7 +65,7 @@ def distinct(given: Any, key: str, kind: type, kinds: str) -> tuple[Any, ...]:
   ):
     raise SweepError(f'{key}: expected a list of {kinds}, found {given!r}.')
   if len(set(given)) < len(given):
-    raise SweepError(f'{key}: there is one twice in {given}.')
+    raise SweepError(f'{key}: a value is given twice in {given}.')
   return tuple(given)
 
 
