@@ -7,6 +7,7 @@ import tensorflow as tf
 from tests.models import keras_zoo
 from tff_fedsa.data import input_spec
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 
 L = tf.keras.layers
 _SPEC = input_spec.InputSpec(keras_zoo.IMAGE, 'float32', 1.0, 0.0)
@@ -162,7 +163,7 @@ def _look_up(layer, x):
 def test_impure_steps(call_fn, build_fn, message):
   model = _model(call_fn, build_fn)
   before = [np.array(w) for h in model._keras_model for w in h.get_weights()]
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     _trace(model)
   # Everything is back in place, also after the error.
   after = [np.array(w) for h in model._keras_model for w in h.get_weights()]
@@ -223,7 +224,7 @@ def test_heads_that_return_probabilities(head_fn, message):
     if message is None:
       build(model)
     else:
-      with pytest.raises(ValueError, match=message):
+      with pytest.raises(errors.UserError, match=message):
         build(model)
 
 
@@ -235,7 +236,9 @@ def test_weights_that_no_attribute_holds():
     layer.hidden = Hidden()
     layer.hidden.kernel = layer.add_weight('hidden_kernel', [])
 
-  with pytest.raises(ValueError, match="'net'.*hidden_kernel:0.*attribute"):
+  with pytest.raises(
+    errors.UserError, match="'net'.*hidden_kernel:0.*attribute"
+  ):
     _model(lambda layer, x: x * layer.hidden.kernel, build_fn)
 
 
@@ -304,7 +307,7 @@ def _sharing():
   ],
 )
 def test_unsuitable_models(build_fn, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     functional.FunctionalModel(build_fn, name='net')
 
 
@@ -323,9 +326,13 @@ def test_images_that_do_not_fit():
   model = functional.FunctionalModel(
     keras_zoo.client_model(keras_zoo.LAYERS['dense']), name='net'
   )
-  with pytest.raises(ValueError, match=r'expected images of shape \(8, 8, 3\)'):
+  with pytest.raises(
+    errors.UserError, match=r'expected images of shape \(8, 8, 3\)'
+  ):
     model.build_forward(input_spec.InputSpec((8, 8, 1)))
-  with pytest.raises(ValueError, match=r'expected images of shape \(9, 9, 3\)'):
+  with pytest.raises(
+    errors.UserError, match=r'expected images of shape \(9, 9, 3\)'
+  ):
     functional.FunctionalModel(
       keras_zoo.client_model(keras_zoo.LAYERS['dense']), input_shape=(9, 9, 3)
     )
@@ -343,7 +350,7 @@ def test_subclassed_model_without_config_cannot_be_copied():
   extractor, _ = keras_zoo.client_model(keras_zoo.LAYERS['dense'])()
   head = Secret(object())
   head(tf.zeros([1, 6]))
-  with pytest.raises(ValueError, match='cannot be copied.*a function'):
+  with pytest.raises(errors.UserError, match='cannot be copied.*a function'):
     functional.FunctionalModel.from_keras(
       functional.KerasClientModel(extractor, head)
     )

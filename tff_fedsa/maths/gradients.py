@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tff_fedsa.runs import errors
+
 
 def gradients(tape: tf.GradientTape, loss: tf.Tensor, weights: Any) -> Any:
   """Returns the gradient of each weight: dense, and of its static shape.
@@ -24,7 +26,7 @@ def gradients(tape: tf.GradientTape, loss: tf.Tensor, weights: Any) -> Any:
   try:
     found = tape.gradient(loss, weights, unconnected_gradients='zero')
   except LookupError as error:
-    raise ValueError(
+    raise errors.UserError(
       f'TensorFlow has no gradient of an operation ({error}). Move its layer '
       'in front of all layers with weights, or put tf.stop_gradient there.'
     ) from error

@@ -78,7 +78,8 @@ class Cell:
   @_as_written
   def assign(self, value: Any, **unused_options: Any) -> tf.Tensor:
     if tf.compat.v1.get_default_graph() is not self._graph:
-      raise errors.UserError(
+      # Not a UserError, which AutoGraph would replace by an error of its own.
+      raise ValueError(
         f'The weight {self.name!r} is assigned inside of a loop, a condition '
         'or a tf.function of its layer, which is not supported. Assign it in '
         'the body of `call`.'

@@ -10,6 +10,7 @@ from typing import Optional
 import tensorflow as tf
 
 from tff_fedsa.models import layer_names
+from tff_fedsa.runs import errors
 
 # Operations that turn logits into probabilities, and their activations.
 _PROBABILITIES = {'Softmax': 'softmax', 'Sigmoid': 'sigmoid'}
@@ -25,6 +26,8 @@ def naming_model(name: str) -> Iterator[None]:
   """
   try:
     yield
+  except errors.UserError as error:
+    raise errors.UserError(f'Model {name!r}: {error}') from error
   except ValueError as error:
     raise ValueError(f'Model {name!r}: {error}') from error
   except Exception as error:
@@ -50,23 +53,23 @@ def check_shapes(
   image, features = extractor.input_shape, extractor.output_shape
   head_input, logits = head.input_shape, head.output_shape
   if len(features) != 2 or features[1] is None:
-    raise ValueError(
+    raise errors.UserError(
       'the feature extractor must return [batch, feature_dim], found '
       f'{list(features)}. Add a Flatten or pooling layer.'
     )
   if tuple(head_input) != tuple(features):
-    raise ValueError(
+    raise errors.UserError(
       f'the head takes {list(head_input)}, but the feature extractor returns '
       f'{list(features)} [batch, feature_dim].'
     )
   if len(logits) != 2 or logits[1] is None:
-    raise ValueError(
+    raise errors.UserError(
       f'the head must return [batch, num_classes], found {list(logits)}.'
     )
   if declared is None:
     declared = tuple(image[1:])
   if not tf.TensorShape(image[1:]).is_compatible_with(declared):
-    raise ValueError(
+    raise errors.UserError(
       f'expected images of shape {declared}, but the feature extractor takes '
       f'{tuple(image[1:])}.'
     )
@@ -83,21 +86,21 @@ def check_layers(extractor: tf.keras.Model, head: tf.keras.Model) -> None:
   own = [{id(v): v.name for v in half.weights} for half in (extractor, head)]
   shared = [own[0][key] for key in own[0].keys() & own[1].keys()]
   if shared:
-    raise ValueError(
+    raise errors.UserError(
       f'feature extractor and head share the weights {sorted(shared)}. Give '
       'each its own layers.'
     )
   for half in (extractor, head):
     for layer in half._flatten_layers():  # pylint: disable=protected-access
       if layer.compute_dtype in ('float16', 'bfloat16'):
-        raise ValueError(
+        raise errors.UserError(
           f'expected float32 layers, found {layer.name!r} computing in '
           f'{layer.compute_dtype}. Mixed precision is not supported; use the '
           "policy 'float32'."
         )
     for variable in half.trainable_weights:
       if getattr(variable, 'constraint', None) is not None:
-        raise ValueError(
+        raise errors.UserError(
           f'the weight {variable.name!r} has a constraint, which local '
           'optimizers do not apply. Remove it, or use a regularizer.'
         )
@@ -107,7 +110,7 @@ def check_dtypes(variables: Sequence[tf.Variable]) -> None:
   """Raises a ValueError if one of the weights is not float32."""
   for variable in variables:
     if variable.dtype != tf.float32:
-      raise ValueError(
+      raise errors.UserError(
         f'expected float32 weights, found {variable.name!r} of '
         f"{variable.dtype.name}. Build the layer with dtype='float32'."
       )
@@ -130,7 +133,7 @@ def check_logits(logits: tf.Tensor, head: tf.keras.Model) -> None:
   activation = _PROBABILITIES.get(operation.type)
   if activation is not None:
     layer = layer_names.find(operation.name, [head])
-    raise ValueError(
+    raise errors.UserError(
       f'expected a head that returns logits, but its layer {layer!r} ends with '
       f'a {activation}. Remove this activation (activation=None): the loss '
       'applies the softmax.'

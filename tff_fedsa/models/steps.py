@@ -10,6 +10,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from tff_fedsa.models import checks
 from tff_fedsa.models import keras_classes
 from tff_fedsa.models import purity
+from tff_fedsa.runs import errors
 
 # Exceptions that Keras raises if a layer's call fails.
 _LAYER_ERRORS = (
@@ -81,7 +82,7 @@ def call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:
     with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
       return half(inputs, training=training)
   except _LAYER_ERRORS as error:
-    raise ValueError(_explain(error)) from error
+    raise errors.UserError(_explain(error)) from error
 
 
 def call_head(
