@@ -122,7 +122,7 @@ def test_flag_files_come_first():
     ('base = 3', 'base: expected the name of a file, found 3'),
     ('seeds = 3', 'seeds: expected a list of integers, found 3'),
     ('seeds = [1, true]', 'expected a list of integers'),
-    ('seeds = [1, 1]', 'there is one twice'),
+    ('seeds = [1, 1]', 'a value is given twice'),
     ('flags = 3', r'\[flags\]: expected a table of flags, found 3'),
     ('[flags]\nalpha = {x = 1}', '--alpha is .*expected a text, a number'),
     ("[flags]\nexperiment_name = 'x'", 'which the sweep does'),
