@@ -1,4 +1,4 @@
-"""Says what clients are computed on, and measures it for ten seconds.
+"""Names the devices that compute clients, and measures them for ten seconds.
 
   python -m launch.devices
 
@@ -290,7 +290,7 @@ def gpu_samples() -> Iterator[list[GpuSample]]:
 
 
 def _in_another_process(fn: Callable[..., Speed], *arguments: Any) -> Speed:
-  """Calls a function in a process of its own."""
+  """Calls a function in a separate process."""
   spawn = multiprocessing.get_context('spawn')
   with spawn.Pool(1) as pool:
     return pool.apply(fn, arguments)

@@ -101,7 +101,7 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-  """Returns what is said of an error that the user can mend.
+  """Returns the one-line message of a user error.
 
   Args:
     error: An `OSError` of the system gets its path and a way out; other errors
@@ -120,7 +120,7 @@ def describe(error: BaseException) -> str:
 
 
 def in_flags(error: settings.SettingsError) -> str:
-  """Returns what an error of an experiment says, with flags for settings."""
+  """Returns an experiment's error message, with flags in place of settings."""
   return re.sub(r'`(\w+)`', r'--\1', error.text)
 
 

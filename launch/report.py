@@ -174,7 +174,7 @@ def _groups(directories: Sequence[str]) -> list[Any]:
 
 
 def _settings() -> _Settings:
-  """Reads off the flags of an experiment what `_Settings` says."""
+  """Reads `_Settings` from the flags of an experiment."""
   from tff_fedsa import experiment
   from tff_fedsa import settings
   from tff_fedsa.data import task_spec

@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def sweep() -> int:
-  """Runs what the flags say; returns how many runs failed."""
+  """Runs the sweep of the flags; returns the number of failed runs."""
   # Planning parses flags of launch.train, in which these get lost.
   dry_run = _DRY_RUN.value
   content = sweep_file.read(presets.find_sweep(_SWEEP.value))

@@ -22,7 +22,7 @@ def run_all(
   root: str,
   environments: Sequence[Mapping[str, str]],
 ) -> dict[str, int]:
-  """Runs what is not finished; returns exit statuses of failures by path.
+  """Runs unfinished runs; returns exit statuses of failures by path.
 
   Args:
     runs: All runs of the sweep.
@@ -82,7 +82,7 @@ def _failure(run: record.Run, status: int) -> str:
 
 
 def to_text(runs: Sequence[record.Run], failed: Mapping[str, int]) -> str:
-  """Returns what the variants reached, as a table for a terminal.
+  """Returns the variants' accuracies, as a table for a terminal.
 
   Args:
     runs: All runs of the sweep, which have ended.

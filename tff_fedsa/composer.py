@@ -45,7 +45,7 @@ class Parts(NamedTuple):
 
 
 class StatefulProcess(tff.templates.MeasuredProcess):
-  """A `MeasuredProcess` with client states that says what crosses.
+  """A `MeasuredProcess` with client states and the types of its messages.
 
   Attributes:
     broadcast_type: Unplaced type of what a client receives in a round.

@@ -285,7 +285,7 @@ class Experiment:
 
   @property
   def field(self) -> field_config.FieldConfig:
-    """The settings of what happens to clients."""
+    """The settings of the field."""
     return self._groups[field_config.FieldConfig]
 
   @property

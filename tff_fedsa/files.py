@@ -73,7 +73,7 @@ def sync_directory(path: str) -> None:
 
 
 def remove_leftovers(directory: str) -> None:
-  """Removes what writers that were killed left unfinished in a directory."""
+  """Removes unfinished files of killed writers from a directory."""
   for name in os.listdir(directory):
     match = _TEMPORARY.fullmatch(name)
     if match and not os.path.exists(f'/proc/{match[1]}'):

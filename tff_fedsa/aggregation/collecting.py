@@ -1,4 +1,4 @@
-"""Collects what every client sent, for servers that train on single updates.
+"""Collects every client's update, for servers that train on single updates.
 
 Data flow: client_work.py -> [this module] -> finalizers.py.
 """

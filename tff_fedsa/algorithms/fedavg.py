@@ -1,4 +1,4 @@
-"""FedAvg: one model for all, the mean of what clients train.
+"""FedAvg: one model for all clients, the mean of their trained models.
 
 Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from
 Decentralized Data", AISTATS 2017 (arXiv:1602.05629). The result is that of

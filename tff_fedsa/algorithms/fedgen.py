@@ -188,7 +188,7 @@ def draw(
   batch_size: int,
   seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns what a batch of features is generated from.
+  """Returns labels and noise from which a batch of features is generated.
 
   Args:
     label_counts: float32[num_classes], to which the probability of a label is
@@ -251,7 +251,7 @@ def ensemble_logits(
   features: tf.Tensor,
   labels: tf.Tensor,
 ) -> tf.Tensor:
-  """Returns the weighted mean of what clients' heads make of features.
+  """Returns the weighted mean of the logits of clients' heads.
 
   Args:
     head_fn: Function made by `FunctionalModel.build_head`.

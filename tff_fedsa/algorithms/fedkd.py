@@ -82,7 +82,7 @@ class FedKDConfig(settings.Settings):
   reference_compression: bool = False
 
   def energy_at(self, round_num: tf.Tensor) -> tf.Tensor:
-    """Returns what compression keeps in a round, a float32 scalar in (0, 1].
+    """Returns the share that compression keeps in a round, float32 in (0, 1].
 
       T(t) = start + min(t / rounds, 1) * (end - start)
 
@@ -332,7 +332,7 @@ def build_fedkd(
 
 
 def _base(known, reference_compression):
-  """Returns what an update is added to."""
+  """Returns the weights that an update is added to."""
   if reference_compression:
     return tf.zeros_like(known.shared_weights)
   return known.shared_weights

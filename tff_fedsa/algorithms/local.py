@@ -31,7 +31,7 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True)
 class LocalConfig(settings.Settings):
-  """Local has no hyper-parameters of its own."""
+  """Local has no hyper-parameters."""
 
 
 def build_local(

@@ -9,7 +9,7 @@ from tff_fedsa import settings
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """A method: its name, its hyper-parameters and what it measures.
+  """A method: its name, its hyper-parameters and its measurements.
 
   Flags, columns of metrics.csv, tags of TensorBoard, documents and reports
   follow from it.

@@ -23,7 +23,7 @@ InitialStateFn = Callable[[int], client_state.ClientState]
 
 
 class DamagedStateError(errors.UserError):
-  """The file of a state is missing, or is not what was written."""
+  """The file of a state is missing or was changed."""
 
 
 class OtherStateError(errors.UserError):
@@ -66,7 +66,7 @@ class ClientStateStore(abc.ABC):
 
   @abc.abstractmethod
   def save(self, directory: str) -> dict[int, StateFile]:
-    """Writes what a directory lacks of the states that have been put.
+    """Writes the states that have been put and that a directory lacks.
 
     A file's name follows from its content; no file changes once it is there.
     So saving again in the same directory writes only what was put meanwhile.
@@ -84,7 +84,7 @@ class ClientStateStore(abc.ABC):
 
   @abc.abstractmethod
   def load(self, directory: str, saved: Mapping[int, StateFile]) -> None:
-    """Goes back exactly to what `save` returned: later puts are forgotten.
+    """Restores exactly the states that `save` returned; forgets later puts.
 
     If it fails, the store is as before.
 

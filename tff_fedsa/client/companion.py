@@ -51,7 +51,7 @@ def choose_model(
   shared_model: functional.FunctionalModel | str | None,
   input_spec: input_spec_lib.InputSpec,
 ) -> functional.FunctionalModel:
-  """Returns the shared model, of Keras layers of its own.
+  """Returns the shared model, with its own Keras layers.
 
   Args:
     models: Models of the clients.

@@ -121,7 +121,7 @@ class LocalOptimizer:
     return self._optimizer.next(state, weights, gradients)
 
   def to_vector(self, state: Any) -> tf.Tensor:
-    """Returns what is kept of a state: float32[?], empty when resetting."""
+    """Returns the kept part of a state: float32[?], empty when resetting."""
     if not self.keeps_state:
       return tf.zeros([0], tf.float32)
     return tf.concat(
@@ -137,7 +137,7 @@ class LocalOptimizer:
     return self.to_vector(self._initial_state(specs)).numpy()
 
   def restarted(self, learning_rate: Optional[float] = None) -> LocalOptimizer:
-    """Returns one that starts anew in every round.
+    """Returns an optimizer that is reset in every round.
 
     Args:
       learning_rate: Learning rate of all rounds; by default the one given here.
@@ -161,7 +161,7 @@ class LocalOptimizer:
 
 
 class GroupedOptimizer:
-  """Trains groups of weights, each with an optimizer of its own.
+  """Trains groups of weights, each with its own optimizer.
 
   Stands for a `LocalOptimizer` in local training.
   """
@@ -217,7 +217,7 @@ class GroupedOptimizer:
     return tuple(states), updated
 
   def to_vector(self, state: Any) -> tf.Tensor:
-    """Returns what is kept: the state of the first group."""
+    """Returns the kept state, that of the first group."""
     return self._optimizers[0].to_vector(state[0])
 
   def _grouped(self, items: Sequence[Any]) -> list[list[Any]]:

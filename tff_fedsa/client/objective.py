@@ -11,7 +11,7 @@ from tff_fedsa.maths import losses
 
 
 class ClientObjective(NamedTuple):
-  """The loss of a client's steps, and what it is computed from.
+  """The loss of a client's steps, and its inputs.
 
   Attributes:
     loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar

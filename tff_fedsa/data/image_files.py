@@ -21,7 +21,7 @@ _STACKS = ('TIFF', 'GIF', 'WEBP')
 
 
 class Decoded(NamedTuple):
-  """Images, and what a user should know about their files.
+  """Images, and notices about their files.
 
   Attributes:
     images: uint8[num_files, image_size, image_size, 3].

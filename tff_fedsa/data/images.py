@@ -101,7 +101,7 @@ def examine(images: np.ndarray, what: str) -> Examined:
 
 
 def joined(parts: Iterable[Examined]) -> Examined:
-  """Returns what was found in several arrays as if they were one."""
+  """Returns the findings of several arrays as if they were one."""
   lows, highs, constants, firsts, sizes = zip(*parts)
   starts = np.cumsum((0, *sizes))
   known = [s + f for s, f in zip(starts, firsts) if f is not None]
@@ -117,7 +117,7 @@ def joined(parts: Iterable[Examined]) -> Examined:
 def notices(
   examined: Examined, shape: tuple[int, ...], what: str
 ) -> tuple[str, ...]:
-  """Returns what deserves a notice in images as they are stored.
+  """Returns notices about stored images.
 
   Args:
     examined: Result of `examine`.
@@ -146,7 +146,7 @@ def range_notices(
   normalization: str,
   what: str,
 ) -> tuple[str, ...]:
-  """Returns what deserves a notice in the values that models see.
+  """Returns notices about the values that models get.
 
   Args:
     examined: Result of `examine`.

@@ -1,4 +1,4 @@
-"""Which labels are legal, whatever the source, and which classes they mean."""
+"""Checks labels of every source, and maps them to classes."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional

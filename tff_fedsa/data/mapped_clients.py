@@ -11,7 +11,7 @@ from tff_fedsa.data import partition as partition_lib
 
 
 class MappedClient:
-  """As `tasks.ClientExamples`, but read anew each time: memory stays flat."""
+  """As `tasks.ClientExamples`, but read each time, so memory stays flat."""
 
   def __init__(self, train_fn: Callable[[], Any], test_fn: Callable[[], Any]):
     """Initializes `MappedClient`.

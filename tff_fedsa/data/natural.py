@@ -192,7 +192,7 @@ def _whole(test: Any) -> tf.data.Dataset:
 def _landmarks(
   folder: str, image_size: Optional[int]
 ) -> tuple[tff.simulation.datasets.ClientData, tf.data.Dataset]:
-  """Reads what `gldv2.load_data` has made of landmarks.
+  """Reads the files of landmarks that `gldv2.load_data` has made.
 
   That function itself downloads half a terabyte if anything is amiss.
   """

@@ -68,7 +68,7 @@ def read(
 
 @contextlib.contextmanager
 def _damage_named(path: str, part: str) -> Iterator[None]:
-  """Turns what parsers raise for damaged bytes into one line."""
+  """Turns errors of parsers for damaged bytes into one line."""
   try:
     yield
   except _RefusedError as error:

@@ -76,7 +76,7 @@ class FederatedTask:
     )
 
   def global_test(self) -> Mapping[str, Any]:
-    """Returns what a global model is tested on, train examples of no client.
+    """Returns the test sets of a global model; no client trains on them.
 
     Returns:
       By name, dicts `x`, `y` of arrays as in `ClientExamples`: `test`, or one
@@ -322,7 +322,7 @@ def task_from_pairs(
 
 
 def report(task: FederatedTask, *, batch_size: int = 1) -> str:
-  """Describes the partition in a few lines, with what deserves a notice.
+  """Describes the partition in a few lines, with notices.
 
   Args:
     task: The task.

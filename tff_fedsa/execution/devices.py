@@ -131,7 +131,7 @@ def _names_by_nvidia_smi() -> list[str]:
 
 
 def detect(probe: Optional[Probe] = None) -> Report:
-  """Returns what there is here."""
+  """Returns the devices of this machine."""
   probe = probe or Probe()
   build = probe.build_info()
   # Without CUDA the keys are missing.

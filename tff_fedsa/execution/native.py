@@ -41,7 +41,7 @@ def set_native_context(*, max_concurrent_clients: Optional[int] = None) -> None:
 
 
 def is_current() -> bool:
-  """Returns whether TFF's context is what `set_native_context` has set."""
+  """Returns whether TFF's context is the one of `set_native_context`."""
   now = tff.framework.get_context_stack().current
   return _current is not None and _current is now
 

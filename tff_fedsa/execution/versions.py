@@ -28,7 +28,7 @@ _WRITTEN_FOR: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Workaround:
-  """One way round what a package does, by means that it keeps private.
+  """A workaround for a package's behaviour that uses its private parts.
 
   Attributes:
     user: Who asks for it, a key of `_INSTEAD`.
@@ -162,7 +162,7 @@ def installed(package: str) -> str:
 
 
 def require(*users: str) -> None:
-  """Raises unless all workarounds of some users were written for what is here.
+  """Raises unless the workarounds of some users fit the installed versions.
 
   Args:
     *users: `in_process`, `native`, `remote`, `models` or `pipelines`.

@@ -1,4 +1,4 @@
-"""Settings of the field: what happens to clients between rounds."""
+"""Settings of the field: availability, dropout and speed of clients."""
 
 from collections.abc import Mapping
 import dataclasses

@@ -114,7 +114,7 @@ class Field:
     self._refuse_hopeless()
 
   def outcome(self, round_num: int) -> Outcome:
-    """Returns what happens in a round.
+    """Returns the outcome of a round.
 
     Args:
       round_num: Counted from 1.
@@ -187,7 +187,7 @@ class Field:
     return sum(self.outcome(r).seconds for r in range(1, round_num)) + 0.0
 
   def _part(self, examples, count, round_num, client_id):
-    """Returns so many of a client's examples, drawn for the round, in order."""
+    """Returns some of a client's examples, drawn for the round, in order."""
     chosen = np.sort(
       streams.generator(
         self.config.field_seed,
@@ -201,7 +201,7 @@ class Field:
     )
 
   def _partial_work(self, examples, speeds, seconds, deadline):
-    """Returns what clients do by the deadline, and how long that takes."""
+    """Returns the work of clients by the deadline, and its duration."""
     # 0.29 seconds at 100 examples per second are 29 examples, not 28.
     possible = np.floor(np.round(deadline * speeds / self._num_epochs, 9))
     # Who cannot do a single example is late.
@@ -246,7 +246,7 @@ def build_field(
   num_epochs: int = 1,
   selection_fn: Optional[Callable[..., Any]] = None,
 ) -> Field:
-  """Returns what happens to the clients of a task.
+  """Returns the outcomes of a task's clients.
 
   Args:
     task: Its clients' training examples count.

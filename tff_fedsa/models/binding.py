@@ -329,7 +329,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def _map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
-  """Maps what an attribute holds, inside of containers and partials."""
+  """Maps an attribute's value, inside of containers and partials."""
   map_fn = functools.partial(_map_leaves, fn)
   if isinstance(value, functools.partial):
     # `kernel_regularizer` & co. are kept as partials of their variable.

@@ -77,7 +77,7 @@ def check_shapes(
 
 
 def check_layers(extractor: tf.keras.Model, head: tf.keras.Model) -> None:
-  """Raises a ValueError for what local training would not do as Keras does.
+  """Raises a ValueError for models that clients would train unlike Keras.
 
   Raises:
     ValueError: If the two share weights, a layer computes in low precision, or

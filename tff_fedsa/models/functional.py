@@ -135,7 +135,7 @@ class FunctionalModel:
     return cls(build_fn, name=name)
 
   def copy(self) -> 'FunctionalModel':
-    """Returns the same architecture with Keras layers of its own."""
+    """Returns the same architecture with its own Keras layers."""
     return FunctionalModel(
       self._build_fn, name=self.name, input_shape=self._declared_shape
     )
@@ -422,7 +422,7 @@ class FunctionalModel:
     state: Sequence[tf.Tensor],
     seed: tf.Tensor,
   ) -> Iterator[list[Any]]:
-    """Binds layers to weights and a seed; yields what stands for the state."""
+    """Binds layers to weights and a seed; yields the cells of the state."""
     cells = [
       # Weights of frozen layers are never assigned.
       value if variable.trainable else binding.Cell(value, variable.name)

@@ -1,4 +1,4 @@
-"""Undoes what building a layer within a `tf.Graph` does to Keras's classes.
+"""Undoes the changes of Keras's classes by layers built in a `tf.Graph`.
 
 There (and so in every `model_fn` that TFF calls) Keras replaces the bases of
 the layer's class by those of TensorFlow 1, and leaves it so. Layers of that

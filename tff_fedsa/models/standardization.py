@@ -1,4 +1,4 @@
-"""Features of mean 0 and variance 1: what no architecture can scale."""
+"""Features of mean 0 and variance 1, which no architecture can scale."""
 
 from typing import Any
 

@@ -67,7 +67,7 @@ class StepOutput(NamedTuple):
 
 
 def objective_seed(seed: tf.Tensor) -> tf.Tensor:
-  """Returns the seed of what an objective draws in a step, int32[2]."""
+  """Returns the seed of an objective's draws in a step, int32[2]."""
   # The generators of layers count from 1.
   return tf.random.experimental.stateless_fold_in(seed, 0)
 

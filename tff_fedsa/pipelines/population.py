@@ -51,7 +51,7 @@ class ClientStates(tff_compat.Serializable):
     return cls(archive=bytes(buffer))
 
   def frozen(self) -> 'ClientStates':
-    """Returns the same states as bytes, whatever the population does next."""
+    """Returns the states as bytes, independent of later rounds."""
     return ClientStates(archive=self.to_bytes())
 
 

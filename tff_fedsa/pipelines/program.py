@@ -266,6 +266,6 @@ class _EvaluationClock:
     return int(self._next_time.timestamp()) if self._next_time else 0
 
   def resume(self, timestamp: Any) -> None:
-    """Takes over what `next_timestamp` returned."""
+    """Takes over the result of `next_timestamp`."""
     if timestamp:
       self._next_time = datetime.datetime.fromtimestamp(int(timestamp))

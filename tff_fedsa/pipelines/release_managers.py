@@ -6,7 +6,7 @@ import tensorflow_federated as tff
 
 
 class EvaluationCSVReleaseManager(tff.program.CSVFileReleaseManager):
-  """A CSV file with a row for each key, in whatever order they are released.
+  """A CSV file with a row for each key, for any order of releases.
 
   Upstream's manager takes a key below the latest for a program that starts
   again from there, and removes the rows of later keys. Evaluations that

@@ -204,7 +204,7 @@ def per_client(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
 
 
 def communication(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
-  """Draws accuracy over what has been sent, both ways, by all clients.
+  """Draws accuracy over the bytes that all clients have sent and received.
 
   The accuracy is that of the classifier that stands for the method, mean over
   seeds. A method whose clients send nothing is a line at its last accuracy.

@@ -43,7 +43,7 @@ def to_latex(table: pandas.DataFrame, caption: str, label: str) -> str:
 
 
 def setting(groups: Sequence[groups_lib.Group]) -> str:
-  """Returns what was measured, in a sentence.
+  """Returns a sentence about the measurement.
 
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
@@ -177,7 +177,7 @@ def _p(value: float) -> str:
 
 
 def comparison_note() -> str:
-  """Returns what the columns of `comparison_table` mean."""
+  """Returns the meaning of the columns of `comparison_table`."""
   return (
     'Accuracy over all test examples (of an averaged model, mean over its '
     'test sets): mean ± standard deviation (of the sample) over seeds. '
@@ -192,7 +192,7 @@ def comparison_note() -> str:
 def significance_note(
   table: pandas.DataFrame, reference: str, statistic: str, test: str
 ) -> str:
-  """Returns what was tested, and what that can show.
+  """Returns a description of the test and of its power.
 
   Args:
     table: Result of `significance.compare`.

@@ -124,7 +124,7 @@ def _names(
 
 
 def check_comparable(groups: Sequence[Group], names: Collection[str]) -> None:
-  """Refuses to compare what was not measured in the same way.
+  """Refuses to compare runs that were not measured in the same way.
 
   Args:
     groups: Result of `group`.

@@ -1,4 +1,4 @@
-"""Names of configurations: the method, its setting, and what papers call it."""
+"""Names of configurations: the method, its setting, and its name in papers."""
 
 from typing import Optional
 

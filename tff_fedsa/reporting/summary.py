@@ -59,7 +59,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _spread(row: Mapping[str, Any], classifier: str) -> dict[str, Any]:
-  """Returns what the row says about single clients, or domains."""
+  """Returns the row's statistics over clients or domains."""
   column = f'{classifier}_accuracy'
   if classifier in client_evaluation.CLASSIFIERS:
     return {

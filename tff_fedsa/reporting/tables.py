@@ -153,7 +153,7 @@ def over_seeds(
 def per_test_set(
   groups: Sequence[groups_lib.Group], values: pandas.DataFrame
 ) -> pandas.DataFrame:
-  """Returns what averaged models reach on each of several test sets.
+  """Returns averaged models' accuracies on each of several test sets.
 
   A row for each test set (a domain) of each classifier of each group: `name`,
   `classifier`, `test_set`, `n` (finished runs), `last` (accuracy after the last

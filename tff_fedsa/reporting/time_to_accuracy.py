@@ -89,7 +89,7 @@ def for_reading(table: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def note(target: float, table: pandas.DataFrame) -> str:
-  """Returns what the table shows.
+  """Returns the note of the table.
 
   Args:
     target: The accuracy.

@@ -404,7 +404,7 @@ def differing(
   defaults: Mapping[str, Any],
   free: Collection[str],
 ) -> list[str]:
-  """Returns what is different between flags, each said in a line.
+  """Returns the differences between flags, one line each.
 
   Args:
     recorded: Result of `read_flags`.

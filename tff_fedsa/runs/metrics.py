@@ -208,7 +208,7 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
 
 
 def field_columns(outcome: outcomes.Outcome, simulated_seconds: float) -> Row:
-  """Returns what happened to the clients of a round.
+  """Returns the columns about the clients of a round.
 
   Args:
     outcome: Outcome of the round.

@@ -60,7 +60,7 @@ def find(name: str) -> str:
 
 
 def find_sweep(name: str) -> str:
-  """Returns the path of a sweep file; takes and raises what `find` does."""
+  """Returns the path of a sweep file; takes names as `find` does."""
   return _find(
     name,
     lambda: os.path.join(root(), _SWEEPS),

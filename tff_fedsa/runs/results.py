@@ -57,7 +57,7 @@ class TrainedModel:
 
   @functools.cached_property
   def keras_model(self) -> tf.keras.Model:
-    """A Keras model; see `exporting.to_keras` for what it takes and gives."""
+    """A Keras model; `exporting.to_keras` describes its inputs and outputs."""
     return exporting.to_keras(
       self._model, self._state, self._server_model, self._task.input_spec
     )

@@ -308,7 +308,7 @@ def _keep_inputs(
 
 
 def _write(run: directory_lib.RunDirectory, result: results.Result) -> None:
-  """Writes what a finished run leaves beside its rows and checkpoints."""
+  """Writes a finished run's files, beside its rows and checkpoints."""
   if result.per_test_set:
     _write_counts(
       run.per_test_set_csv,

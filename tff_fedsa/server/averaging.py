@@ -129,7 +129,7 @@ def _averaged_class(fields: tuple[str, ...]) -> Any:
 def build_round_ends(
   averaging: WeightAveraging, model: Any, client_state_type: tff.Type
 ) -> RoundEnds:
-  """Returns what is done before and after a method's own part of a round.
+  """Returns the steps before and after a method's own part of a round.
 
   Args:
     averaging: Averaging made by `build_weight_averaging`.

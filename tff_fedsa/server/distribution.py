@@ -1,4 +1,4 @@
-"""Sends what clients need of the server's model."""
+"""Sends clients the parts of the server's model that they need."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Updates the server's model with what a round brought."""
+"""Updates the server's model with the aggregate of a round."""
 
 import collections
 from collections.abc import Callable

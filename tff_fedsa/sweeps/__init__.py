@@ -1,1 +1,1 @@
-"""Sweeps: what their files say, their record, what their runs share."""
+"""Sweeps: their files, their record, and the shares of their runs."""

@@ -82,7 +82,7 @@ class Record:
 
 
 def read(root: str) -> dict[str, Mapping[str, Any]]:
-  """Returns what `Record` wrote to a directory: runs by their paths in it.
+  """Returns the record of a directory: runs by their paths in it.
 
   Each has `variant`, `seed`, `status` and `exit_code` (None until it ended).
   Empty for a directory without a sweep.

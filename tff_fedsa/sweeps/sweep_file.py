@@ -123,7 +123,7 @@ def choose(
 
 
 def _load(path: str, seen: Sequence[str]) -> dict[str, Any]:
-  """Returns what a file says, with what it takes from its base."""
+  """Returns the content of a file, merged with its base."""
   if path in seen:
     raise values_lib.SweepError(
       f'{" -> ".join([*seen, path])}: a file is its own base.'

@@ -14,7 +14,7 @@ class SweepError(errors.UserError):
 
 
 def table(given: Any, where: str) -> dict[str, Any]:
-  """Returns a table; takes and raises what `flags_of` does."""
+  """Returns a table; arguments and errors are those of `flags_of`."""
   if not isinstance(given, dict):
     raise SweepError(f'{where}: expected a table of flags, found {given!r}.')
   return given
@@ -70,7 +70,7 @@ def distinct(given: Any, key: str, kind: type, kinds: str) -> tuple[Any, ...]:
 
 
 def text(value: Any) -> str:
-  """Returns a flag's value as it is written on a command line."""
+  """Returns a flag's value in the form of a command line."""
   if isinstance(value, list):
     return ','.join(text(one) for one in value)
   return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,7 +9,7 @@ MAX_DRAWS = 10_000
 def check_possible(
   num_examples: int, num_clients: int, least_samples: int
 ) -> None:
-  """Refuses, before the first draw, what no draw can give.
+  """Refuses impossible requirements before the first draw.
 
   Raises:
     ValueError: If there are fewer examples than the clients need.

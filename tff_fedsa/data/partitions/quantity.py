@@ -1,4 +1,4 @@
-"""Clients that differ in how much they have, not in what."""
+"""Clients that differ in the number of examples, not in their classes."""
 
 import numpy as np
 

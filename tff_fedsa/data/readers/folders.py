@@ -31,7 +31,7 @@ _LEFTOVERS = frozenset(
 
 
 class LeftOut:
-  """Counts what a reader finds and does not take."""
+  """Counts the files that a reader finds and leaves out."""
 
   def __init__(self, name: str):
     """Initializes `LeftOut`.
@@ -63,7 +63,7 @@ class LeftOut:
       self._examples.setdefault(where, example)
 
   def notices(self) -> tuple[str, ...]:
-    """Returns a notice for each kind of what is left out."""
+    """Returns a notice for each kind of file that is left out."""
     found = []
     if self._endings:
       kinds = ', '.join(f'{n} of {e}' for e, n in sorted(self._endings.items()))
@@ -94,7 +94,7 @@ def name_of(path: str) -> str:
 
 
 def entries(path: str) -> list[os.DirEntry]:
-  """Returns what is in a folder, sorted by name, leftovers of systems aside."""
+  """Returns a folder's content, sorted by name, without files of systems."""
   with os.scandir(path) as found:
     kept = [
       entry

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet-200 as it is distributed."""
+"""Reads Tiny-ImageNet-200 in its distributed layout."""
 
 import csv
 import os

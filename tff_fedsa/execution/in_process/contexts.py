@@ -36,7 +36,7 @@ _CLIENTS_PER_GPU = 2
 
 
 class InProcessContext(tff.framework.SyncExecutionContext):
-  """A synchronous context; Ctrl-C stops what it computes at once.
+  """A synchronous context; Ctrl-C stops its computation at once.
 
   Attributes:
     runtime: The `executor.Runtime`.

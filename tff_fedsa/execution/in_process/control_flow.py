@@ -70,7 +70,7 @@ def prepare(block: Any, keep_cases: bool) -> Any:
 
 
 def _state_side_effects(function: function_pb2.FunctionDef) -> None:
-  """Has whoever waits for a function wait for all that its results wait for.
+  """Makes callers of a function wait for everything that its results wait for.
 
   Functions that were traced by `tf.function` say themselves what must be done.
   """

@@ -43,7 +43,7 @@ def rewrite(
   initialize_op: Optional[str] = None,
   session_token: Optional[str] = None,
 ) -> list[str]:
-  """Rewrites a graph in place; drops what the outputs do not need.
+  """Rewrites a graph in place; drops nodes that the outputs do not need.
 
   Args:
     graph_def: Graph of a TFF computation.

@@ -185,7 +185,7 @@ def _pair(first: Any, second: Any) -> Any:
 
 
 def _zip(argument: Any, take: Callable[[Any], Any]) -> Any:
-  """Makes a structure of placed values a structure of what `take` gives."""
+  """Maps `take` over a structure of placed values."""
   if isinstance(argument, values.Struct):
     return values.Struct(
       [

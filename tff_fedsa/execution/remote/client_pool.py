@@ -1,4 +1,4 @@
-"""Which client runs on which worker, and what happens when one is lost."""
+"""Assigns clients to workers, and handles lost workers."""
 
 import collections
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class Worker:
     return f'{self.address} ({self._why_lost or _diagnose(self.address)})'
 
   def poll(self) -> None:
-    """Sees whether it is alive; connects anew if it is lost."""
+    """Checks whether it is alive; reconnects if it is lost."""
     with self._polling:
       self.connection.poll()
       now = time.monotonic()

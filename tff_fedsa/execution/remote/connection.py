@@ -35,7 +35,7 @@ _CHANNEL_OPTIONS = (
 
 
 class WorkerLostError(Exception):
-  """The worker does not answer any more."""
+  """The worker no longer answers."""
 
 
 class Connection:
@@ -115,7 +115,7 @@ class Connection:
       )
 
   def close(self) -> None:
-    """Frees what the worker keeps for this connection."""
+    """Frees the worker's values of this connection."""
     if self.is_open:
       try:
         self._stub.DisposeExecutor(

@@ -1,4 +1,4 @@
-"""Which functions of clients are sent to workers, and as what."""
+"""Chooses the clients' functions that workers compute, and their form."""
 
 import itertools
 from typing import Any, Optional, Union
@@ -44,7 +44,7 @@ Remote = Union[tensorflow_functions.TensorFlowFunction, Lambda]
 
 
 def to_send(fn: Any) -> Optional[Remote]:
-  """Returns what workers compute of a function; None if it is computed here.
+  """Returns the part of a function for workers; None if it is computed here.
 
   Args:
     fn: A function of the interpreter.

@@ -1,4 +1,4 @@
-"""Values as messages: what is sent once for all clients, and what in parts.
+"""Values as messages: shared values are sent once, large ones in parts.
 
 A message holds 2 GB at most, the limit of protocol buffers. One message holds
 values of one client only, and a structure that is larger travels in parts.
