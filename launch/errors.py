@@ -9,7 +9,6 @@ import atexit
 from collections.abc import Iterator
 import contextlib
 import errno
-import linecache
 import logging
 import os
 import re
@@ -88,7 +87,7 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
         _ending.ends_by_signal = True
         logging.getLogger('asyncio').setLevel(logging.CRITICAL)
         sys.exit(_interruption(interrupted, error))
-      if not isinstance(error, Exception) or not _is_mendable(error):
+      if not isinstance(error, Exception) or not isinstance(error, _MENDABLE):
         raise
       if _shows_traces():
         traceback.print_exc()
@@ -139,25 +138,6 @@ def _shows_traces() -> bool:
     _TRACEBACK.name in flags.FLAGS
     and flags.FLAGS.is_parsed()
     and _TRACEBACK.value
-  )
-
-
-def _is_mendable(error: Exception) -> bool:
-  if isinstance(error, _MENDABLE):
-    return True
-  return isinstance(error, ValueError) and _was_raised_by_us(error)
-
-
-def _was_raised_by_us(error: Exception) -> bool:
-  """Returns whether a statement `raise` of this project raised an error."""
-  frames = list(traceback.walk_tb(error.__traceback__))
-  if not frames:
-    return False
-  frame, line = frames[-1]
-  package = frame.f_globals.get('__name__', '').partition('.')[0]
-  text = linecache.getline(frame.f_code.co_filename, line)
-  return package in ('tff_fedsa', 'flags', 'launch') and (
-    text.lstrip().startswith('raise ')
   )
 
 

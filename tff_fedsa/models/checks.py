@@ -26,10 +26,8 @@ def naming_model(name: str) -> Iterator[None]:
   """
   try:
     yield
-  except errors.UserError as error:
-    raise errors.UserError(f'Model {name!r}: {error}') from error
   except ValueError as error:
-    raise ValueError(f'Model {name!r}: {error}') from error
+    raise errors.UserError(f'Model {name!r}: {error}') from error
   except Exception as error:
     error.add_note(f'In the model {name!r}.')
     raise
