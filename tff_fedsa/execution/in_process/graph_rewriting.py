@@ -29,6 +29,9 @@ _ANONYMOUS_TABLES = {
 # pointers to the statistics of the batch that they are at.
 _NOT_REENTRANT = 'FusedBatchNorm'
 _SHARING_ATTRIBUTES = ('container', 'shared_name', 'use_node_name_sharing')
+# Data sets are made on the CPU. Some of their operations have kernels for GPUs,
+# too, which take what comes out for the GPU's memory.
+_OF_DATASETS = ('Dataset', 'Iterator', 'Optional')
 # Functions with the same value are taken for each other, according to device.
 _INTERFACE = 'api_implements'
 
@@ -69,6 +72,8 @@ def rewrite(
       node.op = _ANONYMOUS_TABLES[node.op]
       for name in _SHARING_ATTRIBUTES:
         node.attr.pop(name, None)
+    elif not node.device and any(kind in node.op for kind in _OF_DATASETS):
+      node.device = '/device:CPU:0'
   for node in graph_def.node:
     if session_token and node.name == _node_name(session_token):
       _make_constant(node, b'in_process')
