@@ -265,7 +265,7 @@ def _runtimes(report: Report) -> None:
   if _SMALL.value:
     work, number = overhead.Workload('fedavg_cnn', 10, 2, 20), 1
   else:
-    work, number = overhead.Workload('fedavg_cnn', 10, 20, 500), 3
+    work, number = overhead.Workload('fedavg_cnn', 10, 20, 500), 2
   report({'ok': True, **rounds.runtimes(work, number)})
 
 

@@ -45,6 +45,11 @@ def test_an_operation_of_a_client_on_the_cpu_is_named():
   bad = placement.count(_placed(*_STEP, ('TopKV2', 'CPU:0')), 'GPU:0')
   assert not bad['ok']
   assert bad['kinds_elsewhere'] == {'TopKV2': 1}
+  # That has no kernel for GPUs.
+  shuffled = placement.count(
+    _placed(*_STEP, ('StatelessShuffle', 'CPU:0')), 'GPU:0'
+  )
+  assert shuffled['ok'] and shuffled['elsewhere'] == 1
   # Nothing seen is not good.
   assert not placement.count('', 'GPU:0')['ok']
   assert not placement.count(_placed(*_STEP[1:]), 'GPU:0')['ok']
@@ -94,6 +99,20 @@ def test_rows_of_what_was_found_and_of_a_failure():
     '|  |  |  | part: inner: a 0.25 |',
     '|  |  |  | part: count 3 |',
     '|  |  |  | FAILED: ended with 1 ValueError: no |',
+  ]
+
+
+def test_rows_of_speeds():
+  row = {'batch_size': 50, 'what': 'fit', 'gpu': None}
+  rows = [
+    {**row, 'at_a_time': 1, 'images_per_second': 1234.5},
+    {**row, 'at_a_time': 2, 'images_per_second': 2000.0, 'gpu': 0.5},
+  ]
+  assert list(
+    gpu.rows('throughput:x', {'ok': True, 'seconds': 2, 'rows': rows})
+  ) == [
+    '| throughput:x | yes | 2 | batch 50, fit, images/s: '
+    '1 at a time 1,234, 2 at a time 2,000 (GPU 50%) |'
   ]
 
 
