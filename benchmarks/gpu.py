@@ -87,9 +87,9 @@ def main(argv: Sequence[str]) -> None:
   """Runs the sections; prints the table."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
-  parts = chosen_parts(
-    _PARTS_SMALL if _SMALL.value else _PARTS, _SECTIONS.value
-  )
+  parts = chosen_parts(_PARTS, _SECTIONS.value)
+  if _SMALL.value and not _SECTIONS.value:
+    parts = {n: s for n, s in parts.items() if n not in _LEFT_OUT_IF_SMALL}
   # As Ctrl-C: the part that runs is ended, too.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   end = time.monotonic() + 60 * _MINUTES.value
