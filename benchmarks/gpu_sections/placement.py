@@ -13,7 +13,21 @@ import numpy as np
 
 # Operations that move values, or have nothing to compute.
 _TRANSPORT = frozenset(
-  ('_Arg', '_EagerConst', '_Retval', 'Const', 'Identity', 'IdentityN', 'NoOp')
+  (
+    '_Arg',
+    '_EagerConst',
+    '_Retval',
+    '_SwitchN',
+    'Const',
+    'Enter',
+    'Exit',
+    'Identity',
+    'IdentityN',
+    'Merge',
+    'NextIteration',
+    'NoOp',
+    'Switch',
+  )
 )
 # Without kernels for GPUs; once an epoch, for the order of the examples.
 _WITHOUT_KERNEL = frozenset(['StatelessShuffle'])

@@ -4,6 +4,7 @@ TensorFlow takes most of these settings at its start only: each variant has a
 process of its own.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,10 @@ def measure(
     Both speeds, and `moved`, how far a round of FedSA moves the weights of the
     first client (L2 norm): it tells whether the numbers are still the same.
   """
-  work = throughput.workload(model, batch_size, max(2, clients))
+  # XLA draws other orders than TensorFlow.
+  work = dataclasses.replace(
+    throughput.workload(model, batch_size, max(2, clients)), shuffle=False
+  )
   federated = overhead.build_federated(work)
   before, after = (
     federated.weights(state)[0]
