@@ -5,9 +5,9 @@
   python -m benchmarks.gpu --sections=devices,parity --json=gpu.json
 
 At most eight minutes on a GPU; `--small`, three minutes on two cores, shows
-that all of it works. Each section is a process of its own: one that fails or takes
-too long is reported and leaves the others alone, and what it had found is kept.
-The sections:
+that all of it works. Each section is a process of its own: one that fails or
+takes too long is reported and leaves the others alone, and what it had found is
+kept. The sections:
 
   devices      what clients are computed on, and versions
   first_round  seconds of the first rounds, and kernels that the driver compiled
