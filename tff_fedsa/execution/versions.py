@@ -105,7 +105,7 @@ WORKAROUNDS = (
   ),
   Workaround(
     'native',
-    ('execution.native', 'execution.workers'),
+    ('execution.native', 'execution.workers', 'execution.comparison'),
     (_TFF,),
     'TFF leaves its `worker_binary` behind when Python ends.',
   ),

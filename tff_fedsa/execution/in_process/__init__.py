@@ -13,5 +13,6 @@ outside in:
   tensorflow_functions   a TensorFlow computation as a callable; their cache
   control_flow   what stays functional while TFF compiles
   graph_imports, graph_rewriting, dataset_loops   a TFF graph, made to run here
+  operation_errors   what users catch if an operation fails
   eager_tensors, function_removals   a leak and a crash of TensorFlow's, mended
 """

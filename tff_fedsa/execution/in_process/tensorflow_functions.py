@@ -4,7 +4,6 @@ import collections
 from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
-import re
 import threading
 from typing import Any
 
@@ -14,6 +13,7 @@ from tensorflow_federated.proto.v0 import computation_pb2
 
 from tff_fedsa.execution.in_process import cancellation
 from tff_fedsa.execution.in_process import graph_imports
+from tff_fedsa.execution.in_process import operation_errors
 from tff_fedsa.execution.in_process import values
 
 
@@ -94,7 +94,7 @@ class TensorFlowFunction:
       with cancellation.current().manager() as manager:
         return imported.execute(inputs, manager)
     except tf.errors.OpError as error:
-      raise without_noise(error) from None
+      raise operation_errors.as_users_catch_it(error) from None
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -134,28 +134,6 @@ def _from_output(output: tf.Tensor, leaf_type: tff.Type) -> Any:
       output, values.element_spec(leaf_type)
     )
   return output
-
-
-_FUNCTION = r'\{\{function_node (?P<function>[^}]*)\}\}'
-_WITHIN = re.compile(_FUNCTION + r'\s+')
-_OPERATION = re.compile(
-  rf'\s*\[\[({_FUNCTION})?\{{\{{node (?P<node>[^}}]*)\}}\}}\]\]'
-)
-_CALLS = re.compile(r'(\n\s+\[\[[\w/]+\]\])*\s*(\[Op:[^\]]*\])?\s*$')
-
-
-def without_noise(error: tf.errors.OpError) -> tf.errors.OpError:
-  """Leaves out how the graph was imported; says which operation failed."""
-  message = _WITHIN.sub('', error.message)
-  # Of a function that was made part of the graph: it, and the operation in it.
-  operations = [
-    '/'.join(filter(None, match.group('function', 'node')))
-    for match in _OPERATION.finditer(message)
-  ]
-  message = _CALLS.sub('', _OPERATION.sub('', message)).strip()
-  if operations:
-    message += f' (operation {operations[-1]})'
-  return type(error)(error.node_def, error.op, message)
 
 
 class FunctionCache:

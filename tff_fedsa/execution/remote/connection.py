@@ -16,7 +16,7 @@ from tensorflow_federated.python.core.impl.executors import executors_errors
 from tensorflow_federated.python.core.impl.executors import value_serialization
 
 from tff_fedsa.execution.in_process import cancellation
-from tff_fedsa.execution.in_process import tensorflow_functions
+from tff_fedsa.execution.in_process import operation_errors
 from tff_fedsa.execution.remote import functions
 from tff_fedsa.execution.remote import parcels
 
@@ -327,4 +327,4 @@ def _to_tensorflow(error: grpc.RpcError) -> tf.errors.OpError:
   number, _ = error.code().value
   kind = tf.compat.v1.errors.exception_type_from_error_code(number)
   message = error.details().removeprefix('Failed to run computation: ')
-  return tensorflow_functions.without_noise(kind(None, None, message))
+  return operation_errors.as_users_catch_it(kind(None, None, message))
