@@ -40,13 +40,13 @@ def as_users_catch_it(error: tf.errors.OpError) -> tf.errors.OpError:
   message = _CALLS.sub('', _OPERATION.sub('', message)).strip()
   if operations:
     message += f' (operation {operations[-1]})'
-  kind = _kind(type(error))
-  return kind(error.node_def, error.op, message)
+  kind: Any = type(error)
+  return _kind(kind)(error.node_def, error.op, message)
 
 
 @functools.cache
-def _kind(kind: type[tf.errors.OpError]) -> Any:
-  """Returns a type of error that is of this type, and a `grpc.RpcError`."""
+def _kind(kind: Any) -> Any:
+  """Returns a subtype of a type of error that is a `grpc.RpcError`, too."""
 
   class Both(kind, grpc.RpcError):
     """What TensorFlow raises, and what TFF's stock runtime raises."""
