@@ -1,0 +1,64 @@
+"""Which updates count, by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_fedsa.maths import finite
+
+
+def _with(value):
+  """A structure with one value in the midst of good ones."""
+  table = np.ones([3, 2], np.float32)
+  table[1, 1] = value
+  return {
+    'weights': [tf.zeros([2]), tf.constant(table)],
+    'count': tf.constant(2**31 - 1),
+    'present': tf.constant([True, False]),
+  }
+
+
+@pytest.mark.parametrize(
+  'value, is_finite, is_usable',
+  [
+    (0.0, True, True),
+    (-3.5, True, True),
+    (1e8, True, True),
+    (-1e8, True, True),
+    (1e9, True, False),
+    (-1e9, True, False),
+    (np.inf, False, False),
+    (-np.inf, False, False),
+    (np.nan, False, False),
+  ],
+)
+def test_one_value_decides(value, is_finite, is_usable):
+  assert bool(finite.all_finite(_with(value))) == is_finite
+  assert bool(finite.all_usable(_with(value))) == is_usable
+
+
+@pytest.mark.parametrize('check', [finite.all_finite, finite.all_usable])
+def test_integers_and_nothing_are_always_good(check):
+  found = check({'count': tf.constant([10**9, -(10**9)])})
+  assert found.dtype == tf.bool and found.numpy()
+  assert check(()).numpy()
+  assert check(tf.zeros([0, 4])).numpy()
+  # Other floats are checked like float32.
+  assert not check(tf.constant([1.0, np.nan], tf.float64))
+
+
+@pytest.mark.parametrize('condition', [True, False])
+def test_choice_is_of_whole_structures(condition):
+  @tf.function
+  def choose(condition):
+    return finite.choose(
+      condition,
+      {'a': tf.constant([1.0, 2.0]), 'b': (tf.constant(3),)},
+      {'a': tf.constant([np.nan, 5.0]), 'b': (tf.constant(6),)},
+    )
+
+  chosen = choose(tf.constant(condition))
+  np.testing.assert_array_equal(
+    chosen['a'], [1.0, 2.0] if condition else [np.nan, 5.0]
+  )
+  assert chosen['b'][0] == (3 if condition else 6)
