@@ -13,7 +13,6 @@ from tff_fedsa.client import client_state
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
 from tff_fedsa.data import input_spec
-from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 
@@ -451,42 +450,6 @@ def test_independent_initial_weights(model):
   np.testing.assert_array_equal(shared(0).weights, shared(5).weights)
   assert np.abs(independent(0).weights - independent(5).weights).max() > 0.01
   np.testing.assert_array_equal(independent(5).weights, independent(5).weights)
-
-
-def test_evaluation_by_hand(model):
-  (examples,) = _random_clients(1)
-  server, states, _ = _run([model], [examples])
-  evaluate = client_evaluation.build_evaluation([model], _SPEC)
-  (result,) = evaluate(server.model, states, [examples])
-  keras_model = model.to_keras(states[0].weights)
-  features = keras_model.feature_extractor(examples['x']).numpy()
-  logits = keras_model.head(features).numpy()
-
-  def nearest(centers):
-    return np.square(features[:, None] - centers[None]).sum(-1).argmin(1)
-
-  expected = {
-    'num_examples': 23,
-    'prototype': np.sum(nearest(server.model.prototypes) == examples['y']),
-    'anchor': np.sum(nearest(server.model.anchors) == examples['y']),
-    'head': np.sum(logits.argmax(1) == examples['y']),
-  }
-  assert {name: int(value) for name, value in result.items()} == expected
-
-
-def test_summary_by_hand():
-  clients = [
-    dict(num_examples=10, prototype=10, anchor=5, head=0),
-    dict(num_examples=30, prototype=15, anchor=15, head=30),
-  ]
-  summary = client_evaluation.summarize(clients)
-  assert summary['prototype_accuracy'] == 25 / 40
-  assert summary['prototype_accuracy_mean'] == 0.75
-  assert summary['prototype_accuracy_std'] == 0.25
-  assert summary['prototype_accuracy_min'] == 0.5
-  np.testing.assert_allclose(summary['prototype_accuracy_p10'], 0.55)
-  assert summary['anchor_accuracy'] == summary['anchor_accuracy_mean'] == 0.5
-  assert summary['head_accuracy'] == 0.75
 
 
 def test_bad_parts_are_named(model):

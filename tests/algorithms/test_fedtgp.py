@@ -136,33 +136,6 @@ def test_margin_by_hand():
   assert margin(vectors, [[1, 0, 0, 0], [0, 0, 0, 0]], 100.0) == 100.0
 
 
-def test_server_training_by_hand():
-  # One weight pulled to the mean of what is sent: w <- w - rate * 2 (w - v).
-  collected = prototypes.ClassPrototypes(
-    tf.constant([[[4.0], [np.nan]], [[np.nan], [4.0]]]),
-    tf.constant([[1.0, 0.0], [0.0, 1.0]]),
-  )
-  seen = []
-
-  def train(num_epochs, batch_size):
-    def loss_fn(weights, vectors, labels):
-      seen.append(labels.shape)
-      return tf.reduce_mean(tf.square(weights['w'] - vectors[:, 0]))
-
-    weights, loss = tf.function(server_training.train, autograph=False)(
-      {'w': tf.constant(0.0)},
-      loss_fn,
-      collected,
-      server_training.ServerTrainingConfig(num_epochs, batch_size, 0.25),
-      tf.constant([0, 0]),
-    )
-    return float(weights['w']), float(loss)
-
-  assert train(1, 2) == (2.0, 16.0)  # 0 - 0.25·2·(0 - 4)
-  assert train(1, 1) == (3.0, 10.0)  # 0 -> 2 -> 3; (16 + 4) / 2
-  assert train(2, 5) == (3.0, 4.0)
-
-
 def test_heterogeneous_clients():
   models = [clients.tiny_mlp(), clients.tiny_mlp('tanh')]
   process = fedtgp.build_fedtgp(models, input_spec=clients.SPEC)
@@ -225,10 +198,6 @@ def test_the_servers_rate_is_the_clients_unless_it_is_said():
 
 
 def test_bad_values_are_named():
-  with pytest.raises(ValueError, match='server num_epochs >= 1, found 0'):
-    server_training.ServerTrainingConfig(0, 10, 0.01)
-  with pytest.raises(ValueError, match='server learning_rate >= 0, found -1'):
-    server_training.ServerTrainingConfig(1, 10, -1)
   with pytest.raises(ValueError, match='max_margin >= 0, found -1'):
     fedtgp.build_finalizer(
       2,
