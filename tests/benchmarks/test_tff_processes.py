@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import tff_cases
-from benchmarks import tff_processes
+from tests import programs
+
+tff_processes = programs.load('benchmarks.tff_processes')
 
 _EXACT = types.SimpleNamespace(
   group='group', tolerance=0.0, reason='', draws=False

@@ -9,7 +9,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from benchmarks import tff_cases
-from benchmarks import tff_processes
+from tests import programs
+
+tff_processes = programs.load('benchmarks.tff_processes')
 
 _CASES = tff_cases.cases()
 
