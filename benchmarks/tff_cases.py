@@ -529,9 +529,7 @@ def cases() -> dict[str, Case]:
       lambda: tff.learning.secure_aggregator(weighted=False)
     ),
     'compression_aggregator': _aggregated_by(
-      lambda: tff.learning.compression_aggregator(weighted=False),
-      tolerance=None,
-      reason=_CLOCK,
+      lambda: tff.learning.compression_aggregator(weighted=False)
     ),
     'dp_aggregator': _aggregated_by(
       lambda: tff.learning.dp_aggregator(0.1, 4), tolerance=None, reason=_CLOCK
