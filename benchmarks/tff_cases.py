@@ -596,10 +596,22 @@ def cases() -> dict[str, Case]:
         1.0, 4, 1.0, tf.TensorSpec([8], tf.float32), noise_seed=1
       )
     ),
+    'tree_adaptive, no noise': _aggregator(
+      lambda: dp.tree_adaptive(
+        0.0,
+        4,
+        tf.TensorSpec([8], tf.float32),
+        clipped_count_stddev=0.0,
+        noise_seed=1,
+      )
+    ),
+    # The seed is that of the values' noise; the norm's is drawn by the clock.
     'tree_adaptive': _aggregator(
       lambda: dp.tree_adaptive(
         0.1, 4, tf.TensorSpec([8], tf.float32), noise_seed=1
-      )
+      ),
+      tolerance=None,
+      reason=_CLOCK,
     ),
     'EncodedSumFactory': _aggregator(
       lambda: aggregators.EncodedSumFactory.quantize_above_threshold(16, 0),

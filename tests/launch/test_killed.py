@@ -103,4 +103,6 @@ def test_a_signal_at_any_moment_gives_one_line(tmp_path, seed):
   assert 'Traceback' not in output, output
   if process.returncode:
     assert process.returncode == -signal.SIGINT, output
-    assert output.splitlines()[-1].startswith('interrupted'), output
+    # The signal may come when all is done, and the interpreter is ending.
+    said = output.splitlines()[-1]
+    assert said.startswith(('interrupted', 'figures: ')), output
