@@ -22,6 +22,11 @@ PIP_INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,\
 # More arguments for the program of demo, test and test-slow.
 ARGS ?=
 
+# Tests at a time: as many as there are cores, and memory for (2 GB each).
+JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores : 8)))
+# Each worker gets a piece of the list, and takes over from a slower one.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal --durations=25
+
 # TensorFlow's notes on CUDA and CPU features would bury everything else.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -34,10 +39,10 @@ demo: $(INSTALLED)  ## Trains FedSA on handwritten digits, into runs/.
 	  --root_output_dir=runs $(ARGS)
 
 test: $(INSTALLED)  ## Runs the tests, without the slow ones.
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED)  ## Runs the slow tests.
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(INSTALLED)  ## Checks style and types.
 	$(BIN)/python -m ruff check .
