@@ -1,8 +1,14 @@
 """Fixtures shared by all tests."""
 
 import contextlib
+import os
 
 import pytest
+
+# Threads of one operation, as in a fresh process, where the cores are divided
+# among the clients. The last digits of results depend on it, and a process
+# that has started TensorFlow can't change it.
+os.environ['TF_NUM_INTRAOP_THREADS'] = '1'
 
 
 @pytest.fixture(autouse=True, scope='session')

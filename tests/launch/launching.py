@@ -15,7 +15,6 @@ import sys
 
 from absl import flags
 from absl import logging
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from launch import runner
@@ -23,10 +22,6 @@ from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
-
-# As in a fresh process: the cores are divided among the clients, and the last
-# digits of results depend on it. TensorFlow starts with the first test.
-tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def start(module, *arguments, **options):

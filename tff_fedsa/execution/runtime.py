@@ -67,9 +67,12 @@ class RuntimeConfig(settings.Settings):
     Args:
       without_workers: Computes in this process what the runtime remote would
         send to workers: the results are the same, and they may be gone.
+        `intra_op_threads` is not asked for: it belongs to training, and this
+        process may have started TensorFlow already.
 
     Raises:
-      ValueError: If a worker's address is malformed.
+      ValueError: If a worker's address is malformed, or `intra_op_threads` is
+        asked for after TensorFlow has started.
     """
     max_concurrent_clients = self.max_concurrent_clients
     if self.runtime == 'native':
@@ -81,5 +84,5 @@ class RuntimeConfig(settings.Settings):
     else:
       contexts.set_in_process_context(
         max_concurrent_clients=max_concurrent_clients,
-        intra_op_threads=self.intra_op_threads,
+        intra_op_threads=None if without_workers else self.intra_op_threads,
       )

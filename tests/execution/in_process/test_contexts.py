@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
 import tensorflow_federated as tff
 
+from tff_fedsa.execution import runtime as runtime_lib
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import tensorflow_functions
@@ -245,3 +246,14 @@ def test_other_languages_are_refused_by_name(in_process_context):
 def test_wrong_options_are_named(options, message):
   with pytest.raises(ValueError, match=message):
     contexts.create_in_process_context(**options)
+
+
+def test_threads_are_refused_when_tensorflow_has_started(runtimes):
+  tf.constant(1.0) + 1.0
+  with pytest.raises(ValueError, match='intra_op_threads=7 before TensorFlow'):
+    contexts.create_in_process_context(intra_op_threads=7)
+  # Whoever reads a run that was trained with them needs no threads.
+  with runtimes.default('in_process') as before:
+    config = runtime_lib.RuntimeConfig(intra_op_threads=7)
+    config.start(without_workers=True)
+    assert tff.framework.get_context_stack().current is not before

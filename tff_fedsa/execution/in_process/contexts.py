@@ -95,7 +95,7 @@ def create_in_process_context(
     ValueError: If a number is less than 1 or a device is unknown.
     versions.VersionError: If Python, TensorFlow or TFF are not those that this
       runtime was written for.
-    RuntimeError: If `intra_op_threads` is asked for too late.
+    UserError: If `intra_op_threads` is asked for after TensorFlow has started.
   """
   runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
   return InProcessContext(
@@ -157,12 +157,24 @@ def _create_runtime(
   if max_concurrent_clients is None:
     max_concurrent_clients = cores if on_cpu else _CLIENTS_PER_GPU
   if intra_op_threads is not None:
-    tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+    _set_threads(intra_op_threads)
   elif on_cpu:
     _divide_cores(max(1, cores // max_concurrent_clients))
   return executor.Runtime(
     client_pool.ClientPool(_device_names(devices), max_concurrent_clients)
   )
+
+
+def _set_threads(threads: int) -> None:
+  try:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+  except RuntimeError as error:
+    raise errors.UserError(
+      f'Expected intra_op_threads={threads} before TensorFlow runs its first '
+      'operation; it has run some, with '
+      f'{tf.config.threading.get_intra_op_parallelism_threads() or "all"} '
+      'threads. Set the runtime first, or leave intra_op_threads out.'
+    ) from error
 
 
 def _divide_cores(threads: int) -> None:
