@@ -3,7 +3,7 @@
   python -m launch.worker --port=8000
 
 The run names it: `python -m launch.train --runtime=remote
---workers=host1:8000,host2:8000 …`. See docs/machines.md for how to connect the
+--workers=host1:8000,host2:8000 …`. See docs/runtimes.md for how to connect the
 machines.
 
 The worker has no password and no encryption: whoever can connect can compute

@@ -74,7 +74,7 @@ def test_python_api(capsys):
 
 
 def test_protocols():
-  names = _run('docs/protocols.md')
+  names = _run('docs/comparing.md')
   row = names['result'].history[-1]
   assert row['round'] == 3
   assert 0.1 < row['global_test_head_accuracy'] < 1.0

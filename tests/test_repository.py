@@ -93,3 +93,21 @@ def test_links_in_the_documents_lead_somewhere():
       for link in re.findall(r'\]\((?!http|#)([^)#]+)', text):
         target = (_ROOT / name).parent / link
         assert target.exists(), f'{name}: {link}'
+
+
+def _anchors(text):
+  """The anchors that GitHub gives to the headings of a document."""
+  text = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
+  return {
+    re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+    for heading in re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+  }
+
+
+def test_links_to_sections_name_headings_that_exist():
+  for name, text in _tracked():
+    if name.endswith('.md'):
+      for link, anchor in re.findall(r'\]\((?!http)([^)#]*)#([^)]+)\)', text):
+        path = _ROOT / name
+        target = path.parent / link if link else path
+        assert anchor in _anchors(target.read_text()), (name, link, anchor)

@@ -57,7 +57,7 @@ class SimulationConfig(settings.Settings):
       examples. global: all clients have one architecture, their weights are
       averaged after each round, and the averaged model is tested on the data
       set's own test set (--test_set=original, or per_domain). See
-      docs/protocols.md.
+      docs/comparing.md.
   """
 
   total_rounds: Annotated[int, settings.AtLeast(1), settings.Free()] = 100

@@ -87,7 +87,7 @@ STAYED = (
   'tff.tensorflow.',
 )
 
-# Gone from the public names, or of uncertain future: by hand (docs/porting.md).
+# Gone from the public names, or of uncertain future: by hand (docs/limits.md).
 BY_HAND = (
   'tff.framework.MergeableComp',
   'tff.framework.Remote',

@@ -161,7 +161,7 @@ class RemoteClientPool:
       f'{len(silent)} of {len(self.workers)} workers did not answer within '
       f'{seconds:.0f} s: {", ".join(silent)}. Start each on its host with '
       '`python -m launch.worker --port=…`, see that this machine can reach '
-      'that port (docs/machines.md), or leave the worker out.'
+      'that port (docs/runtimes.md), or leave the worker out.'
     )
 
   def _count_cores(self) -> None:
