@@ -1,1 +1,1 @@
-"""Launchers: `python -m launch.train --help`."""
+"""The programs behind `tff-fedsa`."""

@@ -1,17 +1,17 @@
 """Names the devices that compute clients, and measures them for ten seconds.
 
-  python -m launch.devices
+  tff-fedsa devices
 
-Prints the devices of the runtime in process, as launch.train does at its start,
-then the images per second of FedSA's rounds in it and of a plain Keras `fit` of
-the same model and batch size, on random images of CIFAR-10's shape, and how
-busy cores and GPUs were. `fit` runs in a process of its own with TensorFlow's
-defaults, as it would without federation; FedSA does more for an image (anchors,
-prototypes, all terms of its objective).
+First it prints the devices of the runtime in process, as `tff-fedsa train` does
+at its start. Then it measures FedSA's rounds and a plain Keras `fit` of the
+same model and batch size, on random images of CIFAR-10's shape. It prints the
+images per second and how busy the cores and GPUs were. `fit` runs in a separate
+process with TensorFlow's defaults. FedSA computes more per image than `fit`:
+anchors, prototypes and all terms of its objective.
 
-Much less with FedSA than with `fit` means that something is wrong: other
-programs on the cores, too few clients at a time (--max_concurrent_clients), or,
-on a GPU, kernels that are still being compiled.
+If FedSA is much slower than `fit`, something is wrong: other programs use the
+cores, too few clients are computed at a time (--max_concurrent_clients), or a
+GPU still compiles its kernels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,19 +34,22 @@ from launch import errors
 from launch import runner
 
 _SECONDS = flags.DEFINE_float(
-  'seconds', 10.0, 'Measuring time, half for each contender.', lower_bound=0.0
+  'seconds',
+  10.0,
+  'Measuring time; FedSA and `fit` get half of it each.',
+  lower_bound=0.0,
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 10, 'Examples of one step.', lower_bound=1
+  'batch_size', 10, 'Examples per training step.', lower_bound=1
 )
 _MODEL = flags.DEFINE_string(
-  'model', 'fedavg_cnn', 'Architecture; launch.train --help lists them.'
+  'model', 'fedavg_cnn', 'Architecture; `tff-fedsa train --help` lists them.'
 )
 _MAX_CONCURRENT_CLIENTS = flags.DEFINE_integer(
   'max_concurrent_clients',
   None,
-  'Clients computed at a time (on each GPU). Default: one per core, 2 on a '
-  'GPU.',
+  'Clients computed at a time, on each GPU if there are GPUs. Default: one per '
+  'core, or 2 per GPU.',
   lower_bound=1,
 )
 _INTRA_OP_THREADS = flags.DEFINE_integer(
@@ -94,7 +97,8 @@ def main(argv: Sequence[str]) -> None:
 
 def check() -> None:
   """Prints the report and both speeds."""
-  from tff_fedsa.execution import devices  # Slow to import: not for --help.
+  # Slow to import: not for --help.
+  from tff_fedsa.execution import devices
   from tff_fedsa.execution.in_process import client_pool
   from tff_fedsa.execution.in_process import contexts
 

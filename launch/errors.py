@@ -1,8 +1,8 @@
 """Reports user errors in one line, without a stack trace.
 
-Three kinds of errors are said in a line: `UserError`s, what the disk or the
-network refuses, and wrong flags. Any other error is the program's own and keeps
-its stack trace; `--traceback` shows the trace of the three as well.
+Three kinds of errors become one line: `UserError`s, errors of the disk or the
+network, and wrong flags. Every other error is a mistake of the program and
+keeps its stack trace. With `--traceback` the three kinds show their trace, too.
 """
 
 import atexit
@@ -26,8 +26,8 @@ from tff_fedsa.runs import errors
 _TRACEBACK = flags.DEFINE_boolean(
   'traceback',
   False,
-  'Whether to show the stack trace of every error, also of those that are said '
-  'in a line.',
+  'Show the stack trace of every error, also of errors that are otherwise '
+  'reported in one line.',
 )
 
 _MENDABLE = (
@@ -52,7 +52,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ending:
-  """Which signal asked the program to end, if any did."""
+  """The signal that asked the program to end, if there was one."""
 
   def __init__(self):
     self.received: Optional[signal.Signals] = None
@@ -67,13 +67,13 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
   """Ends the program with a message for errors that the user can mend.
 
   Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt within the `with`
-  statement, and end the program after it: Ctrl-C as the signal does, the others
-  with status 143 and 129.
+  statement. After the statement they end the program: Ctrl-C by the signal
+  itself, SIGTERM with status 143, SIGHUP with status 129.
 
   Args:
-    interrupted: Said if a signal ended the program.
+    interrupted: The message if a signal ended the program.
   """
-  # The first that is registered is called last.
+  # The function that is registered first is called last.
   atexit.register(_end_by_signal)
   hook = sys.unraisablehook
   with _handled():
@@ -103,8 +103,8 @@ def describe(error: BaseException) -> str:
   """Returns the one-line message of a user error.
 
   Args:
-    error: An `OSError` of the system gets its path and a way out; other errors
-      say themselves what to do.
+    error: The message of an `OSError` gets its path and a remedy. Other errors
+      name a remedy themselves.
   """
   if isinstance(error, settings.SettingsError):
     return in_flags(error)
@@ -119,21 +119,21 @@ def describe(error: BaseException) -> str:
 
 
 def in_flags(error: settings.SettingsError) -> str:
-  """Returns an experiment's error message, with flags in place of settings."""
+  """Returns the message of an error, with flags in place of settings."""
   return re.sub(r'`(\w+)`', r'--\1', error.text)
 
 
 def raise_if_interrupted() -> None:
   """Raises the KeyboardInterrupt of a signal again if it was swallowed.
 
-  Python drops exceptions of destructors, and there is often one running.
+  Python drops exceptions in destructors, and a destructor often runs.
   """
   if _ending.received is not None:
     raise KeyboardInterrupt
 
 
 def _shows_traces() -> bool:
-  # Neither holds for programs that have flags of their own.
+  # Programs with flags of their own may lack the flag.
   return (
     _TRACEBACK.name in flags.FLAGS
     and flags.FLAGS.is_parsed()
@@ -142,7 +142,7 @@ def _shows_traces() -> bool:
 
 
 def _interruption(said: str, error: BaseException) -> str:
-  """Returns the line that a program ended by a signal leaves."""
+  """Returns the last line of a program that a signal ended."""
   received = _ending.received
   if received is not None and received != signal.SIGINT:
     said = f'{said} ({received.name})'
@@ -153,12 +153,12 @@ def _interruption(said: str, error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _handled() -> Iterator[None]:
-  """Has signals raise KeyboardInterrupt within a `with` statement."""
+  """Makes signals raise KeyboardInterrupt within a `with` statement."""
   before = {}
   if threading.current_thread() is threading.main_thread():
     for number in _SIGNALS:
       handler = signal.getsignal(number)
-      # Jobs in the background ignore SIGINT, those of `nohup` SIGHUP.
+      # Background jobs ignore SIGINT, and jobs of `nohup` ignore SIGHUP.
       if handler is not signal.SIG_IGN:
         before[number] = handler
         signal.signal(number, _interrupt)
@@ -175,7 +175,7 @@ def _interrupt(number: int, *unused_frame: Any) -> None:
 
 
 def _drop_interrupts(unraisable: Any) -> None:
-  """Says nothing of an interrupt in a destructor: it will be raised again."""
+  """Hides an interrupt in a destructor, because it is raised again later."""
   if not issubclass(unraisable.exc_type, KeyboardInterrupt):
     sys.__unraisablehook__(unraisable)
 

@@ -1,10 +1,9 @@
 """Evaluates a checkpoint of a run again, on the same test data.
 
-  python -m launch.evaluate --run_dir=runs/fedsa.digits
+  tff-fedsa evaluate --run_dir=runs/fedsa.digits
 
-Prints a table over clients, or of the averaged model over test sets where the
-run's protocol is global, and the summary; nothing in the run's directory
-changes.
+Prints the summary and a table. The table has one row per client, or, with the
+protocol `global`, one row per test set. The run's directory does not change.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from launch import runner
 from tff_fedsa import experiment
 
 _RUN_DIR = flags.DEFINE_string(
-  'run_dir', None, 'Directory of the run, as launch.train printed it.'
+  'run_dir', None, 'Directory of the run, as `tff-fedsa train` printed it.'
 )
 _ROUND = flags.DEFINE_integer(
   'round', None, 'Round of the checkpoint. Default: the latest.', lower_bound=0

@@ -1,15 +1,15 @@
 """Writes a client's trained model, or the averaged one, as a Keras model.
 
-  python -m launch.export --run_dir=runs/fedsa.digits --client=3
-  python -m launch.export --run_dir=runs/fedavg
+  tff-fedsa export --run_dir=runs/fedsa.digits --client=3
+  tff-fedsa export --run_dir=runs/fedavg
 
-The second is for runs whose clients have one model, the averaged one
+The second command is for runs in which all clients have one averaged model
 (--protocol=global, FedAvg, FedProx).
 
-The model takes images as the data set stores them (pixel values not scaled)
-and returns a dict of scores, whose argmax is the predicted class, for each
-classifier that the method has (`head`, `prototype`, `anchor`, `global_head`),
-and the `features`. Elsewhere:
+The exported model takes images with the pixel values of the data set, not
+scaled. It returns a dict: the scores of each classifier of the method (`head`,
+`prototype`, `anchor`, `global_head`), and the `features`. The argmax of the
+scores is the predicted class. To use the model elsewhere:
 
   import tensorflow as tf
   # Only for layers of tff_fedsa: pooling, standardization, vit_layers.
@@ -31,7 +31,7 @@ from tff_fedsa.runs import directory
 from tff_fedsa.runs import errors as errors_lib
 
 _RUN_DIR = flags.DEFINE_string(
-  'run_dir', None, 'Directory of the run, as launch.train printed it.'
+  'run_dir', None, 'Directory of the run, as `tff-fedsa train` printed it.'
 )
 _ROUND = flags.DEFINE_integer(
   'round', None, 'Round of the checkpoint. Default: the latest.', lower_bound=0
@@ -39,7 +39,7 @@ _ROUND = flags.DEFINE_integer(
 _CLIENT = flags.DEFINE_integer(
   'client',
   None,
-  'Which client, counted from 0. Left out where the run averages weights.',
+  'Number of the client, from 0. Not for runs that average weights.',
   lower_bound=0,
 )
 _OUTPUT = flags.DEFINE_string(

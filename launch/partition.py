@@ -1,18 +1,18 @@
 """Shows how a partition deals a data set out to clients, without training.
 
-  python -m launch.partition --dataset=digits --partition=dirichlet --alpha=0.5
+  tff-fedsa partition --dataset=digits --partition=dirichlet --alpha=0.5
 
-Prints how many examples and classes clients have, which clients have a class,
-and how far the clients' mixes of classes are from that of all together. With
---output_dir=… it also writes
+Prints the examples and classes of each client, the clients of each class, and
+the distance of each client's mix of classes from the mix of all clients. With
+--output_dir=… it also writes these files:
 
-  partition.npz  the indices: launch.train --partition_file=….npz takes them
-  partition.png  a figure, training examples per client and class
+  partition.npz  the indices; `tff-fedsa train --partition_file` takes them
+  partition.png  a figure of the training examples per client and class
   counts.csv     training and test examples per client and class
 
-The flags are those of launch.train, and the same values give the same
-partition; those that are not about data are accepted, so that presets can be
-shown, e.g. --flagfile=flags/fedsa.digits.flags. docs/partitions.md defines the
+The flags are those of `tff-fedsa train`. The same values give the same
+partition. Flags that do not concern data are accepted and have no effect. So
+presets work, e.g. --flagfile=fedsa.digits. docs/partitions.md defines the
 partitions.
 """
 
@@ -37,14 +37,14 @@ _EXPERIMENT = experiment.ExperimentFlags()
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir',
   None,
-  'Directory for partition.npz, partition.png and counts.csv; created if '
-  'missing. Default: nothing is written.',
+  'Directory for partition.npz, partition.png and counts.csv. It is created if '
+  'missing. Default: no files are written.',
 )
 _MAX_ROWS = flags.DEFINE_integer(
   'max_rows',
   40,
-  'Rows of a table; where there are more clients or classes, the largest and '
-  'the smallest are shown.',
+  'Most rows of a table. If there are more clients or classes, the table shows '
+  'the largest and the smallest.',
   lower_bound=2,
 )
 

@@ -1,19 +1,24 @@
 """Compares runs: tables, tests of differences and figures.
 
-  python -m launch.report runs/digits_dir01
-  python -m launch.report runs/fedsa.digits runs/fedproto.digits
+  tff-fedsa report runs/digits_dir01
+  tff-fedsa report runs/fedsa.digits runs/fedproto.digits
 
-Takes directories of launch.sweep or launch.train, with all that is below them,
-groups runs that differ in their seeds only, and writes to --output_dir (and
-prints) what they reached: report.md, comparison.csv and .tex, significance.csv
-and .tex, runs.csv (a row for each run and classifier), test_sets.csv and .tex
-where an averaged model has several test sets (domains), time_to_accuracy.csv
-and .tex with --target_accuracy, and figures: curves, clients, communication,
-and the feature space of each method.
+Searches the given directories for runs of `tff-fedsa sweep` and `tff-fedsa
+train`. Runs that differ only in their seeds form one configuration. The report
+is printed, and written to --output_dir:
 
-It refuses to mix what was not measured in the same way (data, partition, test
-set, protocol, rounds), and configurations that lack seeds which others have.
-Runs that failed or were not finished are shown, and not part of any mean.
+  report.md                     all tables
+  comparison.csv, .tex          accuracies, bytes and seconds per configuration
+  significance.csv, .tex        tests of the differences to --reference
+  runs.csv                      one row per run and classifier
+  test_sets.csv, .tex           an averaged model's accuracy per test set, if
+                                there are several (domains)
+  time_to_accuracy.csv, .tex    with --target_accuracy
+  *.png                         curves, clients, communication, feature spaces
+
+The report refuses to mix runs with different data, partitions, test sets,
+protocols or numbers of rounds, and configurations that lack seeds of others.
+It lists failed and unfinished runs and leaves them out of all means.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,45 +37,47 @@ from tff_fedsa.runs import directory
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir',
   None,
-  'Directory of tables and figures. Default: report in the first directory.',
+  'Directory for tables and figures. Default: report/ in the first directory.',
 )
 _ALLOW_MISSING = flags.DEFINE_boolean(
   'allow_missing',
   False,
-  'Whether configurations may lack seeds that others have; n is in each row.',
+  'Accept configurations that lack seeds of others. Each row shows its number '
+  'of seeds.',
 )
 _REFERENCE = flags.DEFINE_string(
   'reference',
   None,
-  'Configuration that the others are compared with, as the table names it. Or '
-  'a method: in a sweep over settings, the others are compared with it in each '
-  'setting. Default: fedsa, if it is there.',
+  'Configuration to which the others are compared, as the table names it. Or a '
+  'method: in a sweep over settings, it is the reference within each setting. '
+  'Default: fedsa, if the runs have it.',
 )
 _STATISTIC = flags.DEFINE_enum(
   'statistic',
   'last',
   ['last', 'best', 'mean_of_last_10', 'worst_10_percent'],
-  'The accuracy whose differences are tested.',
+  'Accuracy of which differences are tested.',
 )
 _TEST = flags.DEFINE_enum(
   'test',
   't',
   ['t', 'wilcoxon'],
-  'Paired over seeds: t-test, or signed-rank test (which needs 6 seeds or more '
-  'for p < 0.05).',
+  'Test of differences, paired over seeds: t-test, or signed-rank test (which '
+  'needs at least 6 seeds for p < 0.05).',
 )
 _PROJECTION = flags.DEFINE_enum(
   'projection',
   'pca',
   ['pca', 'tsne', 'none'],
-  'How feature spaces are drawn in 2-D, from the last checkpoint of the first '
-  'seed of each method that has prototypes; none draws none.',
+  'Projection of feature spaces to two dimensions; none draws no feature '
+  'space. Each figure shows the last checkpoint of a method with prototypes, '
+  'for its first seed.',
 )
 _FEATURES = flags.DEFINE_integer(
   'features',
   0,
-  'Draw the features of test examples of so many clients, too, of every method '
-  '(their models are run).',
+  'Number of clients whose test examples are drawn in feature spaces, of '
+  'every method. Their models are run.',
   lower_bound=0,
 )
 
@@ -90,12 +97,12 @@ _EXAMPLES_PER_CLIENT = 200
 
 
 class _Settings(NamedTuple):
-  """Meaning of the runs' flags for a comparison.
+  """The roles of flags in a comparison.
 
   Attributes:
-    defaults: Flags by name, as `hparams.csv` has them.
-    same: Flags in which runs that are compared must agree.
-    ignored: Flags that make no difference to results.
+    defaults: Default values by flag, as `hparams.csv` has them.
+    same: Flags that must be the same in all compared runs.
+    ignored: Flags without effect on results.
   """
 
   defaults: Mapping[str, str]
@@ -106,7 +113,9 @@ class _Settings(NamedTuple):
 def main(argv: Sequence[str]) -> None:
   """Writes and prints the report."""
   if len(argv) < 2:
-    raise app.UsageError('Expected directories of runs: launch.report DIR…')
+    raise app.UsageError(
+      'Expected directories of runs: `tff-fedsa report DIR…`'
+    )
   with errors.reported():
     report(argv[1:])
 
@@ -167,7 +176,7 @@ def _groups(directories: Sequence[str]) -> list[Any]:
       'Configurations lack finished runs of seeds that others have:\n  '
       + '\n  '.join(f'{n}: seed {", ".join(s)}' for n, s in missing.items())
       + ''.join(f'\n{line}' for line in troubles)
-      + '\nRun them (the same launch.sweep again), or report with '
+      + '\nRun them (the same `tff-fedsa sweep` again), or report with '
       '--allow_missing, which shows n in each row.'
     )
   return groups

@@ -1,19 +1,19 @@
-"""Runs methods, seeds and settings: every run of a sweep file, resumably.
+"""Runs a sweep file: every combination of methods, settings and seeds.
 
-  python -m launch.sweep --sweep=flags/sweeps/digits_dir01.toml
-  python -m launch.report runs/digits_dir01
+  tff-fedsa sweep --sweep=digits_dir01
+  tff-fedsa report runs/digits_dir01
 
-tff_fedsa/sweeps/sweep_file.py describes the format. Each run is a process of
-its own, as many at a time as fit, in
-{root_output_dir}/{sweep}/{variant}/seed_{seed}; its output goes to train.log
-there. Flags of launch.train on the command line apply to every run and overrule
-[flags] of the file:
+tff_fedsa/sweeps/sweep_file.py describes the format. Each run is a separate
+process. It writes to {root_output_dir}/{sweep}/{variant}/seed_{seed}, and its
+output goes to train.log there. As many runs work at a time as the machine can
+hold. Flags of `tff-fedsa train` on the command line apply to every run and
+override [flags] of the file:
 
-  python -m launch.sweep --sweep=… --total_rounds=2 --root_output_dir=try
+  tff-fedsa sweep --sweep=… --total_rounds=2 --root_output_dir=try
 
-The same command again skips what is finished, resumes what was interrupted and
-tries again what failed. A failed run is shown with the end of its log; the
-sweep goes on with the others and ends with status 1.
+The same command again skips finished runs, resumes interrupted runs and repeats
+failed runs. The sweep shows the end of a failed run's log, goes on with the
+other runs, and ends with status 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,15 +40,16 @@ from tff_fedsa.sweeps import values
 _SWEEP = flags.DEFINE_string(
   'sweep',
   None,
-  'The sweep file (TOML; tff_fedsa/sweeps/sweep_file.py describes it).',
+  'Sweep file in TOML, or the name of a preset: `tff-fedsa presets` lists '
+  'them. tff_fedsa/sweeps/sweep_file.py describes the format.',
 )
 _SEEDS = flags.DEFINE_list(
-  'seeds', None, 'Seeds, separated by commas, instead of those of the file.'
+  'seeds', None, 'Seeds, separated by commas. Default: the seeds of the file.'
 )
 _ONLY = flags.DEFINE_list(
   'only',
   None,
-  'Variants to run, separated by commas; * and ? stand for any letters. '
+  'Variants to run, separated by commas. * stands for any letters, ? for one. '
   'Default: all.',
 )
 _MAX_PARALLEL = flags.DEFINE_integer(
@@ -59,7 +60,7 @@ _MAX_PARALLEL = flags.DEFINE_integer(
   lower_bound=1,
 )
 _DRY_RUN = flags.DEFINE_boolean(
-  'dry_run', False, 'Whether to print the commands and run none.'
+  'dry_run', False, 'Print the commands and run none of them.'
 )
 _OWN = ('sweep', 'seeds', 'only', 'max_parallel', 'dry_run')
 
@@ -71,7 +72,9 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   if _SWEEP.value is None:
-    raise app.UsageError('--sweep=FILE is missing; flags/sweeps/ has some.')
+    raise app.UsageError(
+      '--sweep=FILE is missing; `tff-fedsa presets` lists sweeps.'
+    )
   with errors.reported('interrupted; the same command goes on'):
     failed = sweep()
   sys.exit(1 if failed else 0)
@@ -79,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
 
 def sweep() -> int:
   """Runs the sweep of the flags; returns the number of failed runs."""
-  # Planning parses flags of launch.train, in which these get lost.
+  # Planning parses other flags and loses the value of this one.
   dry_run = _DRY_RUN.value
   content = sweep_file.read(presets.find_sweep(_SWEEP.value))
   content = sweep_file.choose(
@@ -96,7 +99,7 @@ def sweep() -> int:
   to_do = [run for run in runs if run.status != directory.FINISHED]
   if dry_run:
     for run in runs:
-      command = shlex.join(['python', '-m', 'launch.train', *run.arguments])
+      command = shlex.join(['tff-fedsa', 'train', *run.arguments])
       print(f'# {run.status}\n{command}' if run not in to_do else command)
     return 0
   resumed = sum(run.status == directory.INTERRUPTED for run in to_do)
@@ -115,7 +118,7 @@ def sweep() -> int:
         directory.refuse_owned(directory.RunDirectory(run.path))
     failed = sweep_runs.run_all(runs, root, limits.environments)
   print(sweep_runs.to_text(runs, failed))
-  print(f'tables and figures: python -m launch.report {shlex.quote(root)}')
+  print(f'tables and figures: tff-fedsa report {shlex.quote(root)}')
   return len(failed)
 
 
@@ -178,7 +181,7 @@ def plan(
 def _parse(arguments: Sequence[str]) -> None:
   for name in flags.FLAGS:
     flags.FLAGS[name].unparse()
-  rest = flags.FLAGS(['launch.train', *presets.expand(arguments)])
+  rest = flags.FLAGS(['tff-fedsa train', *presets.expand(arguments)])
   if len(rest) > 1:
     raise values.SweepError(f'not a flag: {" ".join(rest[1:])}')
 
@@ -187,7 +190,7 @@ def _refuse_own(given: Mapping[str, Any]) -> None:
   for name in given:
     if name.removeprefix('no') in _OWN:
       raise values.SweepError(
-        f'--{name} is a flag of launch.sweep, not of its runs.'
+        f'--{name} is a flag of `tff-fedsa sweep`, not of its runs.'
       )
 
 
@@ -225,7 +228,7 @@ def _status(planned: experiment_lib.Experiment) -> str:
 
 
 def _given_flags(content: sweep_file.Sweep) -> list[str]:
-  """Returns launch.train's flags of the command line, as arguments."""
+  """Returns the flags of `tff-fedsa train` on the command line."""
   given = [
     name
     for name in _EXPERIMENT.values()

@@ -1,4 +1,4 @@
-"""Runs the runs of a sweep, as many at a time as fit, and says how it went."""
+"""Executes the runs of a sweep, several at a time, and shows their results."""
 
 from collections.abc import Mapping, Sequence
 import os
@@ -27,7 +27,8 @@ def run_all(
   Args:
     runs: All runs of the sweep.
     root: Directory of the sweep.
-    environments: Environment variables of each of those that run at a time.
+    environments: Environment variables, one mapping for each run that works at
+      a time.
   """
   kept = record.Record(root, runs)
   failed: dict[str, int] = {}

@@ -1,30 +1,31 @@
 """Trains FedSA, or another method, on one partitioned data set.
 
-  python -m launch.train --flagfile=flags/fedsa.digits.flags
-  python -m launch.train --algorithm=fedproto --total_rounds=20
+  tff-fedsa train --flagfile=fedsa.digits
+  tff-fedsa train --algorithm=fedproto --total_rounds=20
 
-A run's directory, {root_output_dir}/{experiment_name}, holds:
+The run's directory, {root_output_dir}/{experiment_name}, holds these files:
 
-  flags.txt            every flag, to be used as a --flagfile
-  hparams.csv          the same as a table
-  partition.npz        indices of every client's train and test examples
-  initial_anchors.npy  where the anchors started, if the method has any
+  flags.txt            every flag; also a --flagfile that repeats the run
+  hparams.csv          the same flags as a table
+  partition.npz        the indices of every client's train and test examples
+  initial_anchors.npy  the first anchors, if the method has anchors
   metrics.csv          one row per evaluated round (docs/metrics.md)
-  per_client.csv       the last evaluation, client by client; with
-                       --protocol=global per_test_set.csv, domain by domain
-  checkpoints/         server state, all client states, history
-  tensorboard/         the same numbers: tensorboard --logdir=...
+  per_client.csv       the last evaluation, one row per client; with
+                       --protocol=global per_test_set.csv, one row per domain
+  checkpoints/         the server's state, all client states, the history
+  tensorboard/         the metrics again: tensorboard --logdir=...
   figures/             curves, partition, clients, anchors or prototypes
   status.json          running, finished, stopped early, failed or interrupted
-  run.lock             who trains it now
-  summary.json         last, best and mean of the last 10, per classifier
+  run.lock             names the process that trains the run now
+  summary.json         last, best and mean of the last 10 rounds, per classifier
 
-With --directory_layout=by_kind checkpoints are in
+With --directory_layout=by_kind the checkpoints are in
 {root_output_dir}/checkpoints/{experiment_name}, TensorBoard's events in
-.../logdir/..., all else in .../results/..., as in google-research/federated.
+.../logdir/..., and all other files in .../results/..., as in
+google-research/federated.
 
-Starting the same command again resumes after the latest checkpoint, with the
-result of an uninterrupted run; with other flags it is refused.
+The same command resumes the run after its latest checkpoint. The result equals
+that of an uninterrupted run. A command with other flags is refused.
 """
 
 from collections.abc import Sequence

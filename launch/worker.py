@@ -1,15 +1,15 @@
 """Computes clients for a run on another machine, with TFF's own worker.
 
-  python -m launch.worker --port=8000
+  tff-fedsa worker --port=8000
 
-The run names it: `python -m launch.train --runtime=remote
---workers=host1:8000,host2:8000 …`. See docs/runtimes.md for how to connect the
+The run names the workers: `tff-fedsa train --runtime=remote
+--workers=host1:8000,host2:8000 …`. docs/runtimes.md explains how to connect the
 machines.
 
-The worker has no password and no encryption: whoever can connect can compute
-anything as the user who started it, and read that user's files. So it is
-reached from this machine only (through an SSH tunnel, say), unless --host says
-otherwise. It ends with this program, however that ends.
+The worker has no password and no encryption. Whoever can connect can compute
+anything as the user who started it, and read that user's files. So by default
+only this machine can connect, for example through an SSH tunnel. --host opens
+other addresses. The worker ends when this program ends, for any reason.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ _PORT = flags.DEFINE_integer(
 _HOST = flags.DEFINE_string(
   'host',
   'localhost',
-  'Address at which the worker is reached. `localhost`: from this machine '
-  'only; an address of this machine, e.g. that of a private network: also from '
-  'there; `all`: every address.',
+  'Address at which the worker accepts connections. localhost: from this '
+  'machine only; an address of this machine, e.g. in a private network: also '
+  'through that address; all: through every address.',
 )
 _MAX_CONCURRENT_CLIENTS = flags.DEFINE_integer(
   'max_concurrent_clients',
@@ -68,8 +68,8 @@ def serve() -> None:
   port_guard.require_free(port)
   guard = _build_guard(port)
   workers.end_with_this_process()
-  # Errors only: it would say that it listens on all addresses, which it does
-  # without the guard.
+  # Errors only. Otherwise the worker would say that it listens on all
+  # addresses, which is true only without the guard.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   worker = workers.OwnedWorker(
     [

@@ -19,14 +19,15 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _PARSE = textwrap.dedent("""
   import importlib, json, sys
   from absl import flags
+  from tff_fedsa.runs import presets
   module, commands = sys.argv[1], json.load(sys.stdin)
   importlib.import_module(module)
   for arguments in commands:
     flags.FLAGS.unparse_flags()
     for name in flags.FLAGS:
       flags.FLAGS[name].unparse()
-    rest = flags.FLAGS([module, *arguments])
-    # Only launch.report takes something else than flags: directories.
+    rest = flags.FLAGS([module, *presets.expand(arguments)])
+    # Only `tff-fedsa report` takes something else than flags: directories.
     directories = [part for part in rest[1:] if module == 'launch.report']
     assert rest[1:] == directories, (arguments, rest)
 """)
@@ -37,6 +38,7 @@ def _commands():
   found = {}
   for path in [_ROOT / 'README.md', *sorted((_ROOT / 'docs').glob('*.md'))]:
     text = path.read_text().replace('\\\n', ' ')
+    text = re.sub(r'tff-fedsa (?!presets)(\w+)', r'python -m launch.\1', text)
     for module, rest in re.findall(
       r'python -m ((?:launch|benchmarks)\.\w+)((?: +[^\s`|#&;]+)*)', text
     ):
@@ -46,8 +48,9 @@ def _commands():
         # Placeholders of the text.
         if '…' not in argument and '...' not in argument
       ]
-      if '--help' not in arguments:
-        found.setdefault(module, []).append(arguments)
+      commands = found.setdefault(module, [])
+      if arguments and '--help' not in arguments:
+        commands.append(arguments)
   return found
 
 

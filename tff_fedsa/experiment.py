@@ -417,7 +417,7 @@ class Experiment:
     """Runs the experiment; starts the runtime if none of ours is set.
 
     Args:
-      directory: Directory of everything that `launch.train` writes; a run
+      directory: Directory of everything that `tff-fedsa train` writes; a run
         that is there already is resumed after its latest checkpoint. By
         default, the run is in memory only.
       total_rounds: Communication rounds, instead of those of the settings.
@@ -562,7 +562,7 @@ def load_run(
   task: Any = None,
   models: Optional[Sequence[Any]] = None,
 ) -> results.Result:
-  """Loads a run of `Experiment.run` or `launch.train`, as far as it got.
+  """Loads a run of `Experiment.run` or `tff-fedsa train`, as far as it got.
 
   Args:
     directory: The run's directory.

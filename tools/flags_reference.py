@@ -22,9 +22,9 @@ _HEAD = """\
 # Flags
 
 `make flags-reference` writes this page from the flags.
-`python -m launch.train --help` shows the same. Pass flags on the command line
-or in files (`--flagfile=flags/fedsa.digits.flags`). The last value of a flag
-counts. `--name` and `--noname` set a boolean. A flag without effect is refused.
+`tff-fedsa train --help` shows the same. Pass flags on the command line
+or in files (`--flagfile=fedsa.digits`). The last value of a flag counts.
+`--name` and `--noname` set a boolean. A flag without effect is refused.
 In every launcher `--traceback` shows the stack trace of every error, also of
 the errors that are otherwise reported in one line.
 """
@@ -36,7 +36,7 @@ def render() -> str:
   groups: dict[str, list[str]] = {}
   for title, name in _holders(train._EXPERIMENT):
     groups.setdefault(title, []).append(name)
-  parts = [_HEAD, '## launch.train\n']
+  parts = [_HEAD, '## tff-fedsa train\n']
   for title, names in groups.items():
     parts.append(f'### {title}\n\n{_table(names)}')
   # The other launchers have flags of the same names.
@@ -49,9 +49,9 @@ def render() -> str:
     before = set(flags.FLAGS)
     importlib.import_module(f'launch.{launcher}')
     names = [name for name in flags.FLAGS if name not in before]
-    # launch.sweep takes those of launch.train, too.
+    # `tff-fedsa sweep` takes the flags of `tff-fedsa train`, too.
     own = [name for name in names if shown.get(name) != flags.FLAGS[name].help]
-    parts.append(f'## launch.{launcher}\n\n{_table(sorted(own))}')
+    parts.append(f'## tff-fedsa {launcher}\n\n{_table(sorted(own))}')
     for name in names:
       delattr(flags.FLAGS, name)
   return '\n'.join(parts)

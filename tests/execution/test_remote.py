@@ -431,7 +431,7 @@ def test_unreachable_workers_are_named_at_once(two_workers):
   assert f'localhost:{free} ([Errno 111] Connection refused)' in message
   assert 'no.such.host.:1' in message
   assert two_workers.addresses[0] not in message
-  assert 'launch.worker' in message
+  assert 'tff-fedsa worker' in message
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_mistakes_in_flags_are_found_before_anything_starts(planner, tmp_path):
     ('partition', 'dirichelt'),
     ('family', 'digits4'),
     ('vain', '--lambda_reg would be ignored: --algorithm=local'),
-    ('mine', '--dry_run is a flag of launch.sweep'),
+    ('mine', '--dry_run is a flag of `tff-fedsa sweep`'),
   ):
     assert f'\n{variant}, seed 0: ' in message
     assert part in message.split(f'\n{variant}, seed 0: ')[1].split('\n')[0]
@@ -164,7 +164,7 @@ def test_dry_run_prints_commands(tmp_path):
   lines = output.splitlines()
   assert len(lines) == 2
   for seed, line in zip((1, 2), lines):
-    assert line.startswith('python -m launch.train ')
+    assert line.startswith('tff-fedsa train ')
     assert f'--root_output_dir={tmp_path}/runs/two/fedsa ' in line
     assert line.endswith(f'--anchor_seed={seed}')
     assert '--intra_op_threads=1 ' in line

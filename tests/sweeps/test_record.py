@@ -42,7 +42,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_two_sweeps_do_not_share_a_directory(tmp_path):
   with record.alone(str(tmp_path)):
-    with pytest.raises(values.SweepError, match='Another launch.sweep'):
+    with pytest.raises(values.SweepError, match='Another `tff-fedsa sweep`'):
       with record.alone(str(tmp_path)):
         pass
   with record.alone(str(tmp_path)):

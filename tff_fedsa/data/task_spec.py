@@ -59,7 +59,7 @@ class TaskSpec(settings.Settings):
       client_dirichlet (each client's mix of classes by `alpha`, equal sizes);
       nid1 (dirichlet among 10 workers each, cut into equal chunks);
       quantity_skew (sizes by `alpha`); domain (`clients_per_domain`).
-      docs/partitions.md defines them, and `python -m launch.partition` shows
+      docs/partitions.md defines them, and `tff-fedsa partition` shows
       their result.
     alpha: Concentration of the Dirichlet draws of a partition, > 0; smaller is
       more heterogeneous.

@@ -27,8 +27,8 @@ class RuntimeConfig(settings.Settings):
       has any; native: a child process, TFF's stock C++ runtime, on CPUs only;
       remote: the same C++ runtime on other machines, see `workers`.
     workers: host:port of each worker, separated by commas (runtime remote
-      only). `python -m launch.worker` starts a worker on its host
-      (docs/machines.md).
+      only). `tff-fedsa worker` starts a worker on its host
+      (docs/runtimes.md).
     max_concurrent_clients: Clients computed at a time (on each GPU or worker),
       >= 1. Default: one per core, 2 on a GPU.
     intra_op_threads: Threads of one operation with the runtime in_process,
@@ -48,7 +48,7 @@ class RuntimeConfig(settings.Settings):
     if self.runtime == 'remote' and not self.workers:
       raise settings.SettingsError(
         '`runtime`=remote needs `workers`=host:port,…: where '
-        '`python -m launch.worker` runs.'
+        '`tff-fedsa worker` runs.'
       )
 
   def without_effect(self) -> Mapping[str, str]:

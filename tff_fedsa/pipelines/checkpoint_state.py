@@ -13,7 +13,7 @@ from tff_fedsa.runs import errors
 class CheckpointStateManager(
   tff.program.ProgramStateManager[training_process.TrainingState]
 ):
-  """A `tff.program.ProgramStateManager` that writes `launch.train`'s format.
+  """A `tff.program.ProgramStateManager` that writes `tff-fedsa train`'s format.
 
   `tff.program.FileProgramStateManager` holds all client states in memory to
   write them, every time. Here they go from the store to files one by one, those

@@ -57,8 +57,8 @@ class SeededClientIdDataSource(tff.program.FederatedDataSource):
   """Client ids as `tff.program.ClientIdDataSource` has them, but repeatable.
 
   That one draws from Python's global generator. Here draw number `r` follows
-  from the seed and `r`, as in `launch.train`, so that a program that was killed
-  draws the clients of an uninterrupted one when it resumes.
+  from the seed and `r`, as in `tff-fedsa train`. So a program that resumes
+  draws the same clients as an uninterrupted program.
   """
 
   def __init__(self, client_ids: Sequence[str], seed: int = 0):

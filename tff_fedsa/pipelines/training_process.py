@@ -150,7 +150,7 @@ def evaluate_by_id(
 def build_selection_fn(
   client_ids: Sequence[str], clients_per_round: int, seed: int = 0
 ) -> Callable[[int], list[str]]:
-  """Returns a `training_selection_fn`: the draws of `launch.train`, as ids.
+  """Returns a `training_selection_fn`: the draws of `tff-fedsa train`, as ids.
 
   `tff.simulation.build_uniform_sampling_fn` will do as well; like that, the
   clients of a round follow from its number, so a resumed run draws the same.

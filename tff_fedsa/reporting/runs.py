@@ -85,7 +85,7 @@ def find(directories: Sequence[str], defaults: Mapping[str, str]) -> list[Run]:
   if not paths:
     raise ReportError(
       f'There is no run in {", ".join(directories)}: expected directories of '
-      'launch.train or launch.sweep, with hparams.csv.'
+      '`tff-fedsa train` or `tff-fedsa sweep`, with hparams.csv.'
     )
   return [_read(path, paths[path], defaults) for path in paths]
 

@@ -343,7 +343,7 @@ def open_existing(path: str) -> RunDirectory:
   if not os.path.exists(run.flags_file):
     raise RunDirectoryError(
       f'There is no run at {path!r}: {os.path.basename(run.flags_file)} is '
-      'missing. Give the directory that launch.train printed.'
+      'missing. Give the directory that `tff-fedsa train` printed.'
     )
   return RunDirectory(path, read_flags(run).get(_LAYOUT, 'run'))
 
@@ -384,7 +384,7 @@ def keep_flags(
     lines = [
       f'--{name}={text(v)}' for name, v in values.items() if v is not None
     ]
-    header = '# Repeat this run: python -m launch.train --flagfile=<this file>'
+    header = '# Repeat this run: tff-fedsa train --flagfile=<this file>'
     files.write_bytes(run.flags_file, '\n'.join([header, *lines, '']).encode())
     _write_hparams(run.hparams_csv, values)
 

@@ -78,7 +78,7 @@ def run_in_directory(
 ) -> results.Result:
   """Runs an experiment in its directory, or resumes it there.
 
-  The directory holds what `launch.train` describes.
+  The directory holds what `tff-fedsa train` describes.
 
   Args:
     experiment: Experiment to run, with the name of its directory.

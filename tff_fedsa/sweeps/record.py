@@ -23,7 +23,7 @@ class Run(NamedTuple):
     variant: Name of its variant.
     seed: Its seed.
     path: Path of its directory.
-    arguments: Arguments of launch.train.
+    arguments: Arguments of `tff-fedsa train`.
     status: `WAITING`, or finished, running or interrupted as in `directory`.
   """
 
@@ -109,7 +109,7 @@ def alone(root: str) -> Iterator[None]:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise values.SweepError(
-        f'Another launch.sweep is running in {root!r}: wait for it, or stop '
-        'it.'
+        f'Another `tff-fedsa sweep` is running in {root!r}: wait for it, or '
+        'stop it.'
       ) from error
     yield

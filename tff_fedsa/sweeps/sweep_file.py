@@ -2,9 +2,9 @@
 
 A sweep file is TOML:
 
-  # Flags of every run, as launch.train takes them.
+  # Flags of every run, as `tff-fedsa train` takes them.
   [flags]
-  flagfile = 'flags/fedsa.digits.flags'
+  flagfile = 'fedsa.digits'
   total_rounds = 30
 
   # Every combination of one value of each axis is a variant. An axis is named

@@ -160,7 +160,7 @@ class RemoteClientPool:
     raise WorkersLostError(
       f'{len(silent)} of {len(self.workers)} workers did not answer within '
       f'{seconds:.0f} s: {", ".join(silent)}. Start each on its host with '
-      '`python -m launch.worker --port=…`, see that this machine can reach '
+      '`tff-fedsa worker --port=…`, see that this machine can reach '
       'that port (docs/runtimes.md), or leave the worker out.'
     )
 

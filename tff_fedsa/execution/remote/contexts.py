@@ -40,7 +40,7 @@ def create_remote_context(
   client, and one that is lost in a round only makes the round longer.
 
   Args:
-    workers: 'host:port' of each, where `python -m launch.worker` runs.
+    workers: 'host:port' of each, where `tff-fedsa worker` runs.
     max_concurrent_clients: Clients sent to each worker before it has answered;
       by default as many as its machine has cores.
     deadline_seconds: Within it a worker that does not answer is given up and
