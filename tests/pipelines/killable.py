@@ -1,9 +1,8 @@
 """Five rounds of an upstream loop in a process of their own, to be killed.
 
-  python -m tests.pipelines.killable loop DIRECTORY THREADS
+  python -m tests.pipelines.killable loop DIRECTORY
 
-Threads of one operation are given: the last digits depend on them. Each round
-takes some time. At the end, everything is in `final.npz`.
+Each round takes some time. At the end, everything is in `final.npz`.
 """
 
 import asyncio
@@ -125,16 +124,14 @@ def run_program(directory, context, *, managers=(), **options):
 
 
 def main():
-  which, directory, threads = sys.argv[1:]
+  which, directory = sys.argv[1:]
   os.makedirs(directory, exist_ok=True)
   managers = [Pause(0.5)]
   if which == 'loop':
-    contexts.set_in_process_context(intra_op_threads=int(threads))
+    contexts.set_in_process_context()
     found = run_loop(directory, managers=managers)
   else:
-    context = contexts.create_async_in_process_context(
-      intra_op_threads=int(threads)
-    )
+    context = contexts.create_async_in_process_context()
     found = run_program(directory, context, managers=managers)
   np.savez(f'{directory}/final.npz', *found)
 

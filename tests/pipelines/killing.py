@@ -8,17 +8,15 @@ import sys
 import time
 
 import numpy as np
-import tensorflow as tf
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _start(which, directory):
-  threads = tf.config.threading.get_intra_op_parallelism_threads()
   return subprocess.Popen(
     [
       *(sys.executable, '-m', 'tests.pipelines.killable'),
-      *(which, str(directory), str(threads or len(os.sched_getaffinity(0)))),
+      *(which, str(directory)),
     ],
     cwd=_ROOT,
     stdout=subprocess.DEVNULL,
