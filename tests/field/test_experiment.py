@@ -66,6 +66,12 @@ def test_a_run_in_a_directory(tmp_path):
   assert second['simulated_seconds'] == (
     first['simulated_seconds_round'] + second['simulated_seconds_round']
   )
+  # Going on without it would draw other clients.
+  longer = one.replace(total_rounds=3)
+  with pytest.raises(ValueError, match='started with a `selection_fn`'):
+    longer.run(tmp_path / 'run', progress=False)
+  longer.run(tmp_path / 'run', progress=False, selection_fn=selection_fn)
+  assert drawn[2:] == [(3, 2)]
 
 
 @pytest.mark.usefixtures('in_process_context')
@@ -99,3 +105,26 @@ def test_averaged_models_lose_updates_too():
   np.testing.assert_array_equal(
     result.server_state.model.weights, same.server_state.model.weights
   )
+
+
+@pytest.mark.usefixtures('in_process_context')
+def test_an_edited_file_is_noticed(tmp_path):
+  path = tmp_path / 'there.csv'
+  path.write_text('client,from,to\n0,1,\n1,1,\n2,1,\n')
+  one = experiment.Experiment(
+    num_clients=3,
+    max_examples=120,
+    alpha=1.0,
+    family='digits_mlp',
+    feature_dim=8,
+    total_rounds=1,
+    availability=str(path),
+  )
+  one.run(tmp_path / 'run', progress=False)
+  longer = one.replace(total_rounds=2)
+  text = path.read_text()
+  path.write_text('client,from,to\n0,1,\n1,1,\n2,2,\n')
+  with pytest.raises(ValueError, match='--availability has changed since'):
+    longer.run(tmp_path / 'run', progress=False)
+  path.write_text(text)
+  assert longer.run(tmp_path / 'run', progress=False).round_num == 2

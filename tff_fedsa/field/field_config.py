@@ -75,6 +75,16 @@ class FieldConfig(settings.Settings):
     """True if any setting differs from its default."""
     return self != FieldConfig()
 
+  @property
+  def files(self) -> Mapping[str, str]:
+    """Settings that name a file: setting -> path."""
+    found = {}
+    if self.availability not in (None, *AVAILABILITIES):
+      found['availability'] = self.availability
+    if self.device_speed not in (None, *DEVICE_SPEEDS):
+      found['device_speed'] = self.device_speed
+    return found
+
   def without_effect(self) -> Mapping[str, str]:
     found: dict[str, str] = {}
     if self.availability not in AVAILABILITIES:

@@ -60,54 +60,23 @@ _OF_ALL = {
 # Means over clients that are no terms of their objective.
 _GAUGES = ('gap_local',)
 
-# Terms and metrics of methods that have a place among the columns, which is
-# that of all files so far. Those of other methods follow at the end.
-_ORDER = (
-  'loss',
-  'loss_cross_entropy',
-  'loss_regularization',
-  'loss_contrastive',
-  'loss_contrastive_global',
-  'loss_contrastive_local',
-  'loss_generative',
-  'loss_calibration',
-  'loss_distillation',
-  'loss_hidden',
-  'loss_shared',
-  'loss_proximal',
-  'gap_global',
-  'gap_local',
-  'anchor_separation_min',
-  'anchor_separation_mean',
-  'anchor_drift',
-  'classes_present',
-  'server_loss',
-  'server_margin',
-  'server_nonfinite',
-  'examples',
-  'clients_sampled',
-  'clients_trained',
-  'clients_nonfinite',
-  'bytes_down_per_client',
-  'bytes_up_per_client',
-  'compression_down',
-  'compression_up',
-)
-
 
 def _training_columns() -> dict[str, str]:
-  """Returns the columns of all methods: name -> meaning and unit."""
-  meanings: dict[str, list[str]] = {n: [m] for n, m in _OF_ALL.items()}
-  for name in registry.NAMES:
-    method = registry.get(name)
-    terms = {f'loss_{name}': meaning for name, meaning in method.terms.items()}
-    for column, meaning in {**terms, **method.metrics}.items():
-      known = meanings.setdefault(column, [])
-      if meaning not in known:
-        known.append(meaning)
-  places = {name: place for place, name in enumerate(_ORDER)}
-  names = sorted(meanings, key=lambda name: places.get(name, len(places)))
-  return {name: '; or '.join(meanings[name]) for name in names}
+  """Returns columns, losses first: name -> meaning and unit."""
+  methods = [registry.get(name) for name in registry.NAMES]
+  losses = [name for name in _OF_ALL if name.startswith('loss')]
+  found = [(name, _OF_ALL[name]) for name in losses]
+  for method in methods:
+    found += [(f'loss_{name}', said) for name, said in method.terms.items()]
+  for method in methods:
+    found += method.metrics.items()
+  found += _OF_ALL.items()
+  meanings: dict[str, list[str]] = {}
+  for column, meaning in found:
+    known = meanings.setdefault(column, [])
+    if meaning not in known:
+      known.append(meaning)
+  return {name: '; or '.join(said) for name, said in meanings.items()}
 
 
 # Column of metrics.csv -> what it holds and its unit, protocol `personal`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import csv
+import hashlib
 import io
 import os
 from typing import Any, Optional, TYPE_CHECKING
@@ -18,6 +19,7 @@ from tff_fedsa.data import own_data
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import tasks
 from tff_fedsa.execution import devices
+from tff_fedsa.field import field_config
 from tff_fedsa.field import outcomes
 from tff_fedsa.reporting import figures as figures_lib
 from tff_fedsa.runs import checkpoints
@@ -110,6 +112,7 @@ def run_in_directory(
       free=experiment.free_flags(),
     )
     _keep_inputs(run, experiment.task, getattr(initial_model, 'anchors', None))
+    _keep_selection(run, experiment.field, selection_fn)
     _say_what(experiment, run, say)
     store = _open_store(experiment, run, say)
     config = experiment.simulation
@@ -305,6 +308,39 @@ def _keep_inputs(
     content = io.BytesIO()
     np.save(content, anchors, allow_pickle=False)
     files.write_bytes(run.anchors_npy, content.getvalue())
+
+
+def _keep_selection(
+  run: directory_lib.RunDirectory,
+  field: field_config.FieldConfig,
+  selection_fn: Optional[SelectionFn],
+) -> None:
+  """Records what draws clients beside the flags, or checks it."""
+  found: dict[str, Any] = {}
+  for name, path in field.files.items():
+    with open(path, 'rb') as file:
+      found[name] = hashlib.sha256(file.read()).hexdigest()
+  if selection_fn is not None:
+    found['selection_fn'] = True
+  kept: dict[str, Any] = {} if os.path.exists(run.status_json) else found
+  if os.path.exists(run.selection_json):
+    kept = files.read_json(run.selection_json)
+  for name in sorted(set(kept) | set(found)):
+    if kept.get(name) == found.get(name):
+      continue
+    if name == 'selection_fn':
+      had, has = ('without', 'with') if name in found else ('with', 'without')
+      raise directory_lib.RunDirectoryError(
+        f'The run at {run.path!r} was started {had} a `selection_fn`, and '
+        f'would go on {has} one. Start it as before, or use another directory.'
+      )
+    raise directory_lib.RunDirectoryError(
+      f'The file {field.files.get(name)!r} of --{name} has changed since the '
+      f'run at {run.path!r} was started. Restore it, or use another '
+      'directory.'
+    )
+  if found:
+    files.write_json(run.selection_json, found)
 
 
 def _write(run: directory_lib.RunDirectory, result: results.Result) -> None:
