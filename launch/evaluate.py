@@ -3,7 +3,7 @@
   tff-fedsa evaluate --run_dir=runs/fedsa.digits
 
 Prints the summary and a table. The table has one row per client, or, with the
-protocol `global`, one row per test set. The run's directory does not change.
+protocol `global`, one row per test set and architecture. The run's directory does not change.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,9 +49,10 @@ def evaluate() -> None:
       run.evaluate, model, task.global_test()
     )
     summary = global_evaluation.summarize(per_test_set)
+    architectures = list(run.evaluate.type_signature.result.member.keys())
     _print_table(
       ('test set', 'averaged model'),
-      (((n, run.models[0].name), c) for n, c in per_test_set.items()),
+      (_tested(n, architectures, c) for n, c in per_test_set.items()),
       'mean over test sets',
       {
         n.removeprefix(client_evaluation.GLOBAL_PREFIX): v
@@ -70,6 +71,17 @@ def evaluate() -> None:
     )
 
 
+def _tested(
+  name: str, architectures: Sequence[str], counts: Mapping[str, int]
+) -> tuple[tuple[str, str], Mapping[str, int]]:
+  """Returns test set, architecture and counts of what was tested."""
+  if len(architectures) == 1:
+    return (name, architectures[0]), counts
+  ends = [a for a in architectures if name.endswith(a)]
+  architecture = max(ends, key=len)
+  return (name.removesuffix(architecture).rstrip('_'), architecture), counts
+
+
 def _print_table(
   headings: tuple[str, str],
   rows: Iterable[tuple[tuple[Any, str], Mapping[str, int]]],
@@ -83,19 +95,24 @@ def _print_table(
     n for n in client_evaluation.CLASSIFIERS if f'{n}_accuracy' in summary
   ]
   width = max(6, len(headings[0]))
+  widths = {name: max(11, len(name)) for name in names}
   print(
     f'{headings[0]:>{width}} {headings[1]:<16} {"examples":>8} '
-    + ' '.join(f'{name:>11}' for name in names)
+    + ' '.join(f'{name:>{widths[name]}}' for name in names)
   )
   for (what, model), counts in rows:
-    accuracies = (counts[name] / counts['num_examples'] for name in names)
     print(
       f'{what:>{width}} {model:<16} {counts["num_examples"]:>8} '
-      + ' '.join(f'{accuracy:>11.4f}' for accuracy in accuracies)
+      + ' '.join(
+        f'{counts[name] / counts["num_examples"]:>{widths[name]}.4f}'
+        for name in names
+      )
     )
   print(
     f'{last:<{width + 26}} '
-    + ' '.join(f'{summary[f"{name}_accuracy"]:>11.4f}' for name in names)
+    + ' '.join(
+      f'{summary[f"{name}_accuracy"]:>{widths[name]}.4f}' for name in names
+    )
   )
 
 

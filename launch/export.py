@@ -2,9 +2,10 @@
 
   tff-fedsa export --run_dir=runs/fedsa.digits --client=3
   tff-fedsa export --run_dir=runs/fedavg
+  tff-fedsa export --run_dir=runs/tiers --architecture=digits_mlp
 
-The second command is for runs in which all clients have one averaged model
-(--protocol=global, FedAvg, FedProx).
+The others write averaged models: of FedAvg, FedProx, --protocol=global, and of
+an architecture with --share_weights=model.
 
 The exported model takes images with the pixel values of the data set, not
 scaled. It returns a dict: the scores of each classifier of the method (`head`,
@@ -39,14 +40,20 @@ _ROUND = flags.DEFINE_integer(
 _CLIENT = flags.DEFINE_integer(
   'client',
   None,
-  'Number of the client, from 0. Not for runs that average weights.',
+  'Number of the client, from 0. Not for averaged models.',
   lower_bound=0,
+)
+_ARCHITECTURE = flags.DEFINE_string(
+  'architecture',
+  None,
+  'Architecture whose averaged model is written. Needed only if the run has '
+  'several.',
 )
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'File to write, ending in .keras. Default: client_<i>.keras, or '
-  'averaged.keras, in the run directory.',
+  'File to write, ending in .keras. Default: client_<i>.keras, averaged.keras '
+  'or averaged_<architecture>.keras, in the run directory.',
 )
 flags.mark_flag_as_required('run_dir')
 
@@ -61,8 +68,11 @@ def main(argv: Sequence[str]) -> None:
 
 def export() -> None:
   """Writes the model that the flags name."""
-  client = _CLIENT.value
-  name = 'averaged' if client is None else f'client_{client}'
+  client, architecture = _CLIENT.value, _ARCHITECTURE.value
+  if client is not None:
+    name = f'client_{client}'
+  else:
+    name = f'averaged_{architecture}' if architecture else 'averaged'
   path = _OUTPUT.value or os.path.join(_RUN_DIR.value, f'{name}.keras')
   if not path.endswith('.keras'):
     raise errors_lib.UserError(
@@ -70,12 +80,18 @@ def export() -> None:
     )
   result = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   task = result.experiment.task
-  if result.experiment.process.averages_weights:
-    if client is not None:
-      raise directory.RunDirectoryError(
-        'All clients of this run have the averaged model: leave out --client.'
-      )
-    described, model = 'the averaged model', result.averaged()
+  if client is not None and architecture is not None:
+    raise errors_lib.UserError(
+      'Expected --client or --architecture, found both.'
+    )
+  if result.experiment.tests_averaged and client is not None:
+    raise directory.RunDirectoryError(
+      'All clients of this run have the averaged model: leave out --client.'
+    )
+  if architecture is not None or (
+    client is None and result.experiment.averages_models
+  ):
+    described, model = 'the averaged model', result.averaged(architecture)
   elif client is None or client >= task.num_clients:
     raise directory.RunDirectoryError(
       f'Expected --client in [0, {task.num_clients}), found {client}.'

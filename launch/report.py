@@ -255,12 +255,9 @@ def _features(loaded: Any, client_id: int) -> tuple[Any, Any]:
   state = loaded.store.get(client_id)
   model = loaded.experiment.models[int(state.architecture)]
   test = loaded.experiment.task.clients[client_id].test
-  # Averaged weights are every client's.
-  weights = getattr(loaded.server_state.model, 'weights', state.weights)
+  weights = loaded.tested_weights(client_id)
   forward = model.build_forward(loaded.experiment.task.input_spec)
-  features, _ = forward(
-    *model.split(np.asarray(weights)), test['x'][:_EXAMPLES_PER_CLIENT]
-  )
+  features, _ = forward(*model.split(weights), test['x'][:_EXAMPLES_PER_CLIENT])
   return np.asarray(features), test['y'][:_EXAMPLES_PER_CLIENT]
 
 

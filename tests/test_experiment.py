@@ -144,6 +144,22 @@ def test_parts_are_built_once_and_fit():
   assert made.replace(algorithm='fedavg').averages_weights is True
 
 
+def test_what_is_averaged_and_what_is_tested():
+  made = _Experiment(algorithm='fedproto')
+  for changes, weights, models, tests in (
+    ({}, False, False, False),
+    ({'share_weights': 'extractor'}, True, False, False),
+    ({'share_weights': 'model'}, True, True, False),
+    ({'share_weights': 'model', 'share_statistics': False}, True, False, False),
+    ({'algorithm': 'fedavg'}, True, True, True),
+    ({'protocol': 'global', 'test_set': 'per_domain'}, True, True, True),
+  ):
+    found = made.replace(**changes)
+    assert found.averages_weights == weights
+    assert found.averages_models == models
+    assert found.tests_averaged == tests
+
+
 def test_flags_of_methods_reach_them():
   made = _Experiment.from_flags(
     {

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.models import tiers as tiers_lib
 from tff_fedsa.runs import errors
 from tff_fedsa.server import averaging as averaging_lib
 
@@ -18,7 +19,7 @@ class ServerState(NamedTuple):
   Attributes:
     round_num: int32 scalar, rounds done.
     model: Server model of the method (see `server_model`); with averaging,
-      its field `weights` are the averaged ones.
+      its field `weights` are the averaged ones of all tiers.
     distributor: State of the distribution process.
     aggregator: State of the aggregation process.
     finalizer: State of the finalizer.
@@ -48,7 +49,8 @@ class StatefulProcess(tff.templates.MeasuredProcess):
   """A `MeasuredProcess` with client states and the types of its messages.
 
   Attributes:
-    broadcast_type: Unplaced type of what a client receives in a round.
+    broadcast_type: Unplaced type of what a client receives in a round; with
+      several tiers, the length of shared weights is unknown.
     update_type: Unplaced type of what a client sends in a round.
     server_model_type: Unplaced type of `ServerState.model`.
     parts: Parts of a composed process; None for others.
@@ -73,6 +75,12 @@ class StatefulProcess(tff.templates.MeasuredProcess):
   def averages_weights(self) -> bool:
     """True if clients begin a round with averaged weights."""
     return tff.structure.has_field(self.server_model_type, 'weights')
+
+  @property
+  def tiers(self) -> Optional[tiers_lib.Tiers]:
+    """What clients of each architecture share; None if nothing."""
+    averaging = None if self.parts is None else self.parts.averaging
+    return None if averaging is None else averaging.tiers
 
 
 def compose_process(
@@ -110,9 +118,9 @@ def compose_process(
                  new ServerState.model
   ```
 
-  With `averaging`, clients have one architecture and the server's model one
-  more field, `weights`: clients begin the round with these in place of their
-  own, and their mean after the round takes their place.
+  With `averaging`, the server's model has one more field, `weights`: clients
+  begin the round with those of their architecture (tier) in place of their own,
+  and the mean over a tier's participants takes their place.
 
   The process is TFF's own convention for stateful clients:
 
@@ -188,14 +196,10 @@ def compose_process(
       averaging, initial_model_fn(), work_type.client_state
     )
     initial_model = ends.initial_model
-    weights_type = initial_model.type_signature.result.weights
-    broadcast_type = tff.types.to_type((broadcast_type, weights_type))
-    update_type = tff.types.to_type(
-      (
-        update_type,
-        averaging.aggregator.next.type_signature.parameter[1].member,
-      )
+    broadcast_type = tff.types.to_type(
+      (broadcast_type, averaging.tiers.message_type)
     )
+    update_type = tff.types.to_type((update_type, averaging.update_type))
 
   @tff.tensorflow.computation
   def zero_rounds():
@@ -305,7 +309,7 @@ def with_averaging(
   Args:
     process: Process made by `compose_process`.
     averaging: Averaging made by `averaging.build_weight_averaging`, for the
-      same model.
+      same models.
 
   Raises:
     ValueError: If it was not composed here, or averages weights already.

@@ -32,6 +32,7 @@ from tff_fedsa.maths import prototypes
 from tff_fedsa.models import model_config
 from tff_fedsa.runs import directory as directory_lib
 from tff_fedsa.runs import presets
+from tff_fedsa.server import sharing_config
 
 with epy.lazy_imports():
   from tff_fedsa.client import client_state
@@ -41,6 +42,7 @@ with epy.lazy_imports():
   from tff_fedsa.evaluation import global_evaluation
   from tff_fedsa.execution import current
   from tff_fedsa.models import own_models
+  from tff_fedsa.models import tiers
   from tff_fedsa.runs import running
   from tff_fedsa.server import averaging
 
@@ -59,6 +61,7 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   optimizer_config.OptimizerConfig,
   local_training.LocalTrainingConfig,
   prototypes.ClassMeanConfig,
+  sharing_config.SharingConfig,
   simulation_lib.SimulationConfig,
   field_config.FieldConfig,
   store_config.StoreConfig,
@@ -304,12 +307,28 @@ class Experiment:
     return self._groups[directory_lib.RunConfig].directory(self.algorithm)
 
   @property
-  def averages_weights(self) -> bool:
-    """True if clients begin a round with averaged weights."""
+  def sharing(self) -> sharing_config.SharingConfig:
+    """The settings of what clients of one architecture share."""
+    return self._groups[sharing_config.SharingConfig]
+
+  @property
+  def tests_averaged(self) -> bool:
+    """True if averaged models are tested, and not the clients' own."""
     return (
       self.simulation.protocol == 'global'
       or registry.get(self.algorithm).averages_weights
     )
+
+  @property
+  def averages_models(self) -> bool:
+    """True if clients begin a round with an averaged model, all of it."""
+    shares_all = self.sharing == sharing_config.SharingConfig('model')
+    return shares_all or self.tests_averaged
+
+  @property
+  def averages_weights(self) -> bool:
+    """True if clients begin a round with averaged weights, or a part."""
+    return self.sharing.share_weights != 'none' or self.tests_averaged
 
   def check(self) -> None:
     """Checks names that take imports, but no data.
@@ -371,21 +390,33 @@ class Experiment:
       max_participants=(
         self.simulation.clients_per_round or self.task.num_clients
       ),
-      averaging=averaging.build_weight_averaging(
-        self.models, model_seed=self.model_config.model_seed
-      )
-      if self.simulation.protocol == 'global'
-      else None,
+      averaging=self._build_averaging(),
+    )
+
+  def _build_averaging(self) -> Optional[averaging.WeightAveraging]:
+    sharing = self.sharing
+    if self.simulation.protocol == 'global':
+      sharing = sharing_config.SharingConfig('model')
+    if sharing.share_weights == 'none':
+      return None
+    return averaging.build_weight_averaging(
+      self.models,
+      tiers=tiers.Tiers(
+        self.models,
+        sharing.share_weights,
+        statistics=sharing.share_statistics,
+      ),
+      model_seed=self.model_config.model_seed,
     )
 
   @functools.cached_property
   def evaluate(self) -> tff.Computation:
-    """Evaluation of clients, or of the averaged model (protocol global)."""
-    build_fn: Callable[..., Any] = client_evaluation.build_evaluation
+    """Evaluation of clients, or of averaged models (protocol global)."""
+    parts = self.models, self.task.input_spec, self.process.server_model_type
     if self.simulation.protocol == 'global':
-      build_fn = global_evaluation.build_global_evaluation
-    return build_fn(
-      self.models, self.task.input_spec, self.process.server_model_type
+      return global_evaluation.build_global_evaluation(*parts)
+    return client_evaluation.build_evaluation(
+      *parts, tiers=None if self.tests_averaged else self.process.tiers
     )
 
   @functools.cached_property
@@ -514,8 +545,13 @@ class Experiment:
       found['over_selection'] = (
         'all clients take part, as there is no `clients_per_round`'
       )
-    if self.averages_weights:
+    if self.averages_models:
       found['client_init'] = 'all clients begin with the averaged model'
+    if method.averages_weights:
+      of_sharing = _flags_of(sharing_config.SharingConfig)
+      found |= dict.fromkeys(
+        of_sharing, f'{method.title} averages whole models'
+      )
     return found
 
   def _replaced_flags(self) -> dict[str, str]:
@@ -549,6 +585,15 @@ class Experiment:
           f'{", ".join(names)} would be ignored: {reason}.'
           for reason, names in by_reason.items()
         )
+      )
+    if self.simulation.protocol == 'global' and (
+      self.sharing.share_weights == 'extractor'
+      or not self.sharing.share_statistics
+    ):
+      raise settings_lib.SettingsError(
+        '`protocol`=global tests whole averaged models: it needs '
+        '`share_weights`=model, statistics included. `protocol`=personal tests '
+        'clients that have a part of their own.'
       )
     if self.simulation.protocol == 'global' and self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):

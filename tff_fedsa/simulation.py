@@ -54,10 +54,9 @@ class SimulationConfig(settings.Settings):
     clients_per_evaluation: Clients evaluated in one call, >= 1; bounds memory
       when states live on disk.
     protocol: personal (the paper): every client is tested on its own test
-      examples. global: all clients have one architecture, their weights are
-      averaged after each round, and the averaged model is tested on the data
-      set's own test set (--test_set=original, or per_domain). See
-      docs/comparing.md.
+      examples. global: clients' weights are averaged after each round, and the
+      averaged model of each architecture is tested on the data set's own test
+      set (--test_set=original, or per_domain). See docs/comparing.md.
   """
 
   total_rounds: Annotated[int, settings.AtLeast(1), settings.Free()] = 100

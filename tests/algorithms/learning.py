@@ -20,7 +20,7 @@ def unequal_examples():
   return clients.random_examples(2, 23) + clients.random_examples(1, 9, seed=5)
 
 
-def model_fn():
+def model_fn(activation='relu', head_units=()):
   """`clients.tiny_mlp` for `tff.learning`."""
   layers = tf.keras.layers
   return tff.learning.models.from_keras_model(
@@ -28,8 +28,9 @@ def model_fn():
       [
         tf.keras.Input([8, 8, 1]),
         layers.Flatten(),
-        layers.Dense(32, activation='relu'),
+        layers.Dense(32, activation=activation),
         layers.Dense(16),
+        *map(layers.Dense, head_units),
         layers.Dense(10),
       ]
     ),

@@ -90,6 +90,23 @@ def test_they_are_not_in_protocol_personal(parse, built):
   [
     (['--protocol=global'], 'needs --test_set=original, or --test_set=per_do'),
     (
+      ['--share_weights=model', '--client_init=independent'],
+      '--client_init would be ignored: all clients begin with the averaged',
+    ),
+    (
+      ['--algorithm=fedavg', '--share_weights=extractor'],
+      '--share_weights would be ignored: FedAvg averages whole models',
+    ),
+    (['--noshare_statistics'], 'be ignored: --share_weights=none'),
+    (
+      [
+        '--protocol=global',
+        '--test_set=per_domain',
+        '--share_weights=extractor',
+      ],
+      'protocol=global tests whole averaged models: it needs --share_weights=',
+    ),
+    (
       ['--algorithm=fedavg', '--client_init=independent'],
       '--client_init would be ignored: all clients begin with the averaged',
     ),
@@ -104,13 +121,24 @@ def test_what_does_not_fit_averaging_is_refused(parse, arguments, message):
 
 
 @pytest.mark.parametrize(
-  'arguments',
-  [['--protocol=global', '--test_set=per_domain'], ['--algorithm=fedavg']],
+  'arguments, shares_all',
+  [
+    (['--protocol=global', '--test_set=per_domain'], True),
+    (['--algorithm=fedavg'], True),
+    (['--share_weights=model'], True),
+    (['--share_weights=model', '--noshare_statistics'], False),
+    (['--algorithm=lg_fedavg', '--share_weights=extractor'], False),
+  ],
 )
-def test_averaging_needs_one_architecture(parse, arguments):
-  defined = parse(*arguments, '--family=digits3')
-  with pytest.raises(ValueError, match='found 3: digits_mlp, digits_cnn'):
-    _ = defined.build().process
+def test_weights_are_averaged_within_architectures(
+  parse, arguments, shares_all
+):
+  made = parse(*arguments, '--family=digits3').build()
+  tiers = made.process.tiers
+  assert tiers.names == ('digits_mlp', 'digits_cnn', 'digits_cnn_bn')
+  assert tiers.share_all == shares_all
+  sizes = [model.num_weights for model in made.models]
+  assert (list(tiers.sizes) == sizes) == shares_all
 
 
 def test_fedpcl_is_built_for_the_clients_of_a_round(parse, built):

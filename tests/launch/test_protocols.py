@@ -16,10 +16,10 @@ _SPEC = tasks.TaskSpec(
 )
 
 
-def _train(root, *arguments, **options):
+def _train(root, *arguments, family='digits_mlp', **options):
   return launching.launch(
     'train',
-    '--family=digits_mlp',
+    f'--family={family}',
     '--feature_dim=16',
     '--num_clients=4',
     '--max_examples=400',
@@ -122,3 +122,90 @@ def test_methods_of_one_model_in_protocol_personal(tmp_path, algorithm):
     'export', f'--run_dir={path}', '--client=1', status=1
   )
   assert 'have the averaged model: leave out --client' in output
+
+
+@pytest.mark.slow
+def test_averaged_models_of_several_architectures(tmp_path):
+  family = 'digits_mlp,digits_cnn'
+  _train(tmp_path, '--protocol=global', '--total_rounds=2', family=family)
+  path = tmp_path / 'fedsa'
+  (last,) = launching.rows(path / 'metrics.csv')[-1:]
+  column = 'global_test_head_accuracy'
+  by_architecture = [last[f'{column}_{n}'] for n in family.split(',')]
+  assert last[column] == pytest.approx(np.mean(by_architecture))
+  # Only half of the clients have either architecture.
+  sizes = last['averager_mean_size'] * 4
+  assert last['bytes_up_per_client'] == pytest.approx(
+    sizes + 4 + 10 * 4 * (16 + 1)
+  )
+  output = launching.launch('evaluate', f'--run_dir={path}')
+  for name, accuracy in zip(family.split(','), by_architecture):
+    (line,) = (row for row in output.splitlines() if name in row)
+    assert line.split()[-1] == f'{accuracy:.4f}'
+
+
+@pytest.fixture(scope='module')
+def tiers(tmp_path_factory):
+  """A run of FedSA with shared models that was resumed, two of four clients."""
+  root = tmp_path_factory.mktemp('tiers')
+  for rounds in (2, 4):
+    output = _train(
+      root,
+      '--share_weights=model',
+      '--clients_per_round=2',
+      f'--total_rounds={rounds}',
+      family='digits_mlp,digits_cnn',
+    )
+  return root / 'fedsa', output
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_tiers_equals_an_uninterrupted_one(tiers, tmp_path):
+  path, output = tiers
+  table = output[output.index('accuracy after 4 rounds') :].splitlines()
+  assert [line.split()[0] for line in table[2:6]] == [
+    'prototype',
+    'anchor',
+    'head',
+    'received_head',
+  ]
+  _train(
+    tmp_path,
+    '--share_weights=model',
+    '--clients_per_round=2',
+    '--total_rounds=4',
+    family='digits_mlp,digits_cnn',
+  )
+  rows = launching.rows(path / 'metrics.csv')
+  assert rows == launching.rows(tmp_path / 'fedsa/metrics.csv')
+  assert rows[0]['received_head_accuracy'] == rows[0]['head_accuracy']
+  assert rows[4]['received_head_accuracy'] != rows[4]['head_accuracy']
+
+
+@pytest.mark.slow
+def test_models_of_tiers_and_of_their_clients_are_exported(tiers):
+  path, _ = tiers
+  output = launching.launch(
+    'export', f'--run_dir={path}', '--architecture=digits_cnn'
+  )
+  assert 'averaged_digits_cnn.keras: the averaged model (digits_cnn)' in output
+  launching.launch('export', f'--run_dir={path}', '--client=1')
+  import tff_fedsa.models.pooling  # noqa: F401  Registers a layer.
+
+  test = tasks.load_task(_SPEC).clients[1].test
+  with open(path / 'per_client.csv', newline='') as file:
+    counts = list(csv.DictReader(file))[1]
+  assert counts['architecture'] == 'digits_cnn'
+  for name, column in (
+    ('client_1', 'head'),
+    ('averaged_digits_cnn', 'received_head'),
+  ):
+    scores = tf.keras.models.load_model(path / f'{name}.keras')(test['x'])
+    correct = np.sum(scores['head'].numpy().argmax(axis=1) == test['y'])
+    assert abs(int(counts[column]) - correct) <= 1, name
+  output = launching.launch('export', f'--run_dir={path}', status=1)
+  assert 'an architecture of digits_mlp, digits_cnn, found None' in output
+  output = launching.launch(
+    'export', f'--run_dir={path}', '--architecture=a', '--client=1', status=1
+  )
+  assert 'Expected --client or --architecture, found both' in output

@@ -83,7 +83,7 @@ def test_protocol_global_has_domains_in_place_of_clients():
     },
   }
   title, heading, line = summary.to_text(found).splitlines()
-  assert title.endswith('(averaged model, mean over domains)')
+  assert title.endswith('(averaged model, mean of the last columns)')
   assert heading.split()[-2:] == ['amazon', 'dslr']
   assert line.split() == ['head', '0.5000', '0.5000', '(1)', '0.5000'] + [
     '0.2500',

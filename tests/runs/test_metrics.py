@@ -62,6 +62,16 @@ def test_bytes_by_hand():
     'bytes_down_per_client': 168 + 4,
     'bytes_up_per_client': 5.5 + 400,
   }
+  # With several architectures the length of shared weights is measured.
+  unknown_type = tff.TensorType(np.float32, [None])
+  process.update_type = tff.types.to_type(
+    (process.update_type[0], unknown_type)
+  )
+  measured['averager_mean_size'] = 12.5
+  assert metrics.communication_columns(process, measured) == {
+    'bytes_down_per_client': 168 + 4,
+    'bytes_up_per_client': 5.5 + 50,
+  }
   with pytest.raises(ValueError, match='no fixed size'):
     metrics.bytes_of_type(tff.TensorType(np.float32, [None]))
 
@@ -101,6 +111,7 @@ def test_every_column_is_documented():
     **metrics.COLUMNS,
     **metrics.GLOBAL_COLUMNS,
     **metrics.FIELD_COLUMNS,
+    **metrics.SHARING_COLUMNS,
   }
   for name, description in columns.items():
     assert f'| `{name}` | {description} |' in text, name

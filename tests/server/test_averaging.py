@@ -8,6 +8,7 @@ import tensorflow_federated as tff
 from tests import golden
 from tests.algorithms import clients
 from tff_fedsa import composer
+from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.algorithms import fedproto
 from tff_fedsa.algorithms import local
 from tff_fedsa.models import functional
@@ -49,7 +50,7 @@ def test_two_clients_by_hand(process, alone, models):
   golden.assert_close(
     server.model.weights, (23 * weights[0] + 9 * weights[1]) / 32
   )
-  assert measurements['averager'] == {'value': (), 'weight': ()}
+  assert measurements['averager'] == {}
   # A further round is local training from the averaged weights.
   output = process.next(server, states, examples)
   expected = alone.next(
@@ -148,6 +149,22 @@ def test_statistics_of_layers_are_averaged_as_well():
   )
 
 
+def test_means_of_tiers_equal_a_weighted_mean_bit_for_bit(models, alone):
+  """One architecture: the mean is that of all numbers in one sum."""
+  found, expected = (
+    clients.run(
+      composer.with_averaging(
+        alone,
+        averaging.build_weight_averaging(models, aggregator_factory=factory),
+      ),
+      models,
+      clients.random_examples(2, 23) + clients.random_examples(1, 9, 5),
+    )[0]
+    for factory in (None, weighted_mean.WeightedMeanFactory())
+  )
+  np.testing.assert_array_equal(found.model.weights, expected.model.weights)
+
+
 def test_an_aggregation_of_ones_own(alone, models):
   class LastFactory(tff.aggregators.UnweightedAggregationFactory):
     """Takes twice the sum, and measures."""
@@ -197,7 +214,10 @@ def test_both_runtimes_agree(process, models, runtimes):
 
 def test_what_does_not_fit_is_refused(process, models):
   with pytest.raises(ValueError, match='one architecture for all clients, fou'):
-    averaging.build_weight_averaging([*models, clients.tiny_mlp('tanh')])
+    averaging.build_weight_averaging(
+      [*models, clients.tiny_mlp('tanh')],
+      aggregator_factory=weighted_mean.WeightedMeanFactory(),
+    )
   with pytest.raises(ValueError, match="Unknown prototype weighting 'all'"):
     averaging.build_weight_averaging(models, weighting='all')
   again = averaging.build_weight_averaging(models)

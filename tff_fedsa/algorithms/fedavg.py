@@ -1,5 +1,7 @@
 """FedAvg: one model for all clients, the mean of their trained models.
 
+Clients of several architectures have one model per architecture (tier).
+
 Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from
 Decentralized Data", AISTATS 2017 (arXiv:1602.05629). The result is that of
 `tff.learning.algorithms.build_weighted_fed_avg` with SGD 1.0 at the server.
@@ -57,25 +59,25 @@ def build_fedavg(
     tff.aggregators.UnweightedAggregationFactory
   ] = None,
 ) -> composer.StatefulProcess:
-  """Builds the process of FedAvg over clients of one architecture.
+  """Builds the process of FedAvg, in each architecture.
 
   The types are those of `fedsa.build_fedsa`, but the server's model has the
   averaged `weights` only. Its classifier is the `head` of the averaged
-  model, which is every client's.
+  model of an architecture, which is that of every client of it.
 
   Args:
-    models: A single one, the architecture of all clients.
+    models: One per architecture; a client's state says which is its own.
     config: Hyper-parameters; the paper's by default.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
     objective: Objective of clients; the cross-entropy by default.
-    model_seed: The first model is the architecture's with it.
+    model_seed: The first models are the architectures' with it.
     aggregator_factory: See `averaging.build_weight_averaging`.
 
   Raises:
-    ValueError: If there are several architectures, or model and input spec do
-      not fit each other.
+    ValueError: If models and input spec do not fit each other, or there are
+      several architectures and an aggregator factory.
   """
   return composer.with_averaging(
     local_lib.build_local(

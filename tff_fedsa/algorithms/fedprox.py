@@ -90,22 +90,22 @@ def build_fedprox(
     tff.aggregators.UnweightedAggregationFactory
   ] = None,
 ) -> composer.StatefulProcess:
-  """Builds the process of FedProx over clients of one architecture.
+  """Builds the process of FedProx, in each architecture.
 
   See `fedavg.build_fedavg`.
 
   Args:
-    models: A single one, the architecture of all clients.
+    models: One per architecture; a client's state says which is its own.
     config: Hyper-parameters; the default mu is the mildest of the paper's.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
-    model_seed: The first model is the architecture's with it.
+    model_seed: The first models are the architectures' with it.
     aggregator_factory: See `averaging.build_weight_averaging`.
 
   Raises:
-    ValueError: If there are several architectures, or model and input spec do
-      not fit each other.
+    ValueError: If models and input spec do not fit each other, or there are
+      several architectures and an aggregator factory.
   """
   config = config or FedProxConfig()
   return fedavg.build_fedavg(

@@ -97,8 +97,8 @@ def build(
     config: The method's hyper-parameters, an object of `get(name).config`;
       its defaults by default.
     input_spec: How models see the clients' images.
-    averaging: Makes the method one with an averaged model, for the protocol
-      `global`; those that average weights anyway stay as they are.
+    averaging: Has clients begin a round with averaged weights of their
+      architecture; methods that do so anyway stay as they are.
     **options: Further arguments of the method's builder, e.g. `optimizer` and
       `local`. Methods that have no use for `model_seed`, `max_participants`
       (clients of a round) or `class_means` (a `prototypes.ClassMeanConfig`)

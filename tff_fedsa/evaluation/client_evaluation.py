@@ -27,10 +27,12 @@ with epy.lazy_imports():
   from tff_fedsa.data import input_spec as input_spec_lib
   from tff_fedsa.maths import prototypes
   from tff_fedsa.models import functional
+  from tff_fedsa.models import tiers as tiers_lib
+  from tff_fedsa.runs import errors
   from tff_fedsa.server import server_model
 
 
-CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head')
+CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head', 'received_head')
 
 # The same of an averaged model on the data set's own test set: other names, so
 # that results of the two protocols are never in one table.
@@ -56,7 +58,9 @@ def classifiers_of(model_type: tff.Type) -> tuple[str, ...]:
   return tuple(
     name
     for name in CLASSIFIERS
-    if name == 'head' or tff.structure.has_field(model_type, fields[name])
+    if name == 'head'
+    or name in fields
+    and tff.structure.has_field(model_type, fields[name])
   )
 
 
@@ -73,6 +77,8 @@ def build_evaluation(
   models: Sequence[functional.FunctionalModel],
   input_spec: input_spec_lib.InputSpec,
   model_type: Optional[tff.Type] = None,
+  *,
+  tiers: Optional[tiers_lib.Tiers] = None,
 ) -> tff.Computation:
   """Returns the computation that tests clients on their own examples.
 
@@ -86,18 +92,25 @@ def build_evaluation(
     present, by mean squared distance of features;
   - `anchor`: the nearest anchor;
   - `head`: the largest logit of the client's own head;
-  - `global_head`: that of the server's head on the client's features.
+  - `global_head`: that of the server's head on the client's features;
+  - `received_head`, with `tiers` only: the head of the model with which the
+    client begins the next round.
 
-  Where the server averages weights, the averaged model is every client's.
+  Where the server averages weights, the tested model of a client is the
+  averaged one of its architecture (FedAvg); with `tiers` it is the client's
+  own, as local training left it.
 
   Args:
     models: As given to the process.
     input_spec: Specification of the clients' images.
     model_type: `StatefulProcess.server_model_type` of the process; FedSA's by
       default.
+    tiers: `StatefulProcess.tiers` of a process whose clients keep models of
+      their own.
 
   Raises:
-    ValueError: If the models disagree (see `client_work.check_models`).
+    ValueError: If the models disagree (see `client_work.check_models`), or
+      clients share a part of their weights and `tiers` is left out.
   """
   num_classes, feature_dim = client_work.check_models(models, input_spec)
   if model_type is None:
@@ -106,13 +119,26 @@ def build_evaluation(
   examples_type = client_work.examples_type(input_spec)
   count_correct = build_count_fn(models, input_spec, model_type)
   select_known = build_select_known(model_type)
+  averaged = None
+  if tiers is not None:
+    count_heads = build_count_fn(models, input_spec, tff.types.to_type(()))
+  elif tff.structure.has_field(model_type, 'weights'):
+    averaged = whole_models(models, model_type)
 
   @tff.tensorflow.computation(
     select_known.type_signature.result, state_type, examples_type
   )
   def evaluate_one(known, state, examples):
-    weights = known['weights'] if 'weights' in known else state.weights
-    return count_correct(known, state.architecture, weights, examples)
+    weights = state.weights
+    if averaged is not None:
+      weights = averaged.received(state.architecture, weights, known['weights'])
+    counts = count_correct(known, state.architecture, weights, examples)
+    if tiers is not None:
+      received = tiers.received(state.architecture, weights, known['weights'])
+      counts['received_head'] = count_heads(
+        known, state.architecture, received, examples
+      )['head']
+    return counts
 
   @tff.federated_computation(
     tff.FederatedType(model_type, tff.SERVER),
@@ -124,6 +150,29 @@ def build_evaluation(
     return tff.federated_map(evaluate_one, (known, client_states, examples))
 
   return evaluate
+
+
+def whole_models(
+  models: Sequence[functional.FunctionalModel], model_type: tff.Type
+) -> tiers_lib.Tiers:
+  """Returns the tiers of a server that averages all weights of clients.
+
+  Args:
+    models: As given to the process.
+    model_type: Unplaced type of the server's model, with `weights`.
+
+  Raises:
+    ValueError: If the server averages a part of the weights.
+  """
+  tiers = tiers_lib.Tiers(models)
+  found = tuple(model_type.weights.shape)
+  if found != (tiers.num_weights,):
+    raise errors.UserError(
+      f'Expected averaged weights of whole models, {tiers.num_weights} '
+      f'numbers, found {found}: clients share a part of their weights. Test '
+      'their own models (`tiers`).'
+    )
+  return tiers
 
 
 def build_select_known(model_type: tff.Type) -> tff.Computation:

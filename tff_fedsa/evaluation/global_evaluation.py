@@ -1,4 +1,4 @@
-"""Evaluation of an averaged model on the data set's own test set.
+"""Evaluation of averaged models on the data set's own test set.
 
 The protocol `global`; for the other one see `evaluation`.
 """
@@ -27,26 +27,28 @@ def build_global_evaluation(
   input_spec: input_spec_lib.InputSpec,
   model_type: tff.Type,
 ) -> tff.Computation:
-  """Returns the computation that tests an averaged model.
+  """Returns the computation that tests the averaged model of each architecture.
 
   Its type is `(<M@SERVER, {E}@CLIENTS> -> R@SERVER)`, `M` being the server's
-  model, `E` stacked examples and `R` a dict of int32, the sums of the counts of
-  `client_evaluation.build_evaluation`. The values at clients are shards of a
-  test set, so they spread over the devices or workers of the runtime.
+  model, `E` stacked examples and `R` for each architecture a dict of int32, the
+  sums of the counts of `client_evaluation.build_evaluation`. The values at
+  clients are shards of a test set, so they spread over the devices or workers
+  of the runtime.
 
   Args:
-    models: As given to the process, one.
+    models: As given to the process.
     input_spec: Specification of the images.
     model_type: `StatefulProcess.server_model_type` of the process.
 
   Raises:
-    ValueError: If the process averages no weights.
+    ValueError: If the process does not average whole models.
   """
   if not tff.structure.has_field(model_type, 'weights'):
     raise errors.UserError(
       'The protocol global tests an averaged model, but this process averages '
       'no weights; see `composer.with_averaging`.'
     )
+  tiers = client_evaluation.whole_models(models, model_type)
   examples_type = client_work.examples_type(input_spec)
   count_correct = client_evaluation.build_count_fn(
     models, input_spec, model_type
@@ -55,7 +57,11 @@ def build_global_evaluation(
 
   @tff.tensorflow.computation(select_known.type_signature.result, examples_type)
   def test_shard(known, examples):
-    return count_correct(known, tf.constant(0), known['weights'], examples)
+    parts = tf.split(known['weights'], tiers.sizes)
+    return collections.OrderedDict(
+      (name, count_correct(known, tf.constant(i), weights, examples))
+      for i, (name, weights) in enumerate(zip(tiers.names, parts))
+    )
 
   @tff.federated_computation(
     tff.FederatedType(model_type, tff.SERVER),
@@ -71,7 +77,7 @@ def build_global_evaluation(
 def evaluate_test_sets(
   evaluate: tff.Computation, model: Any, test_sets: Mapping[str, Any]
 ) -> 'collections.OrderedDict[str, dict[str, int]]':
-  """Tests an averaged model.
+  """Tests the averaged model of each architecture.
 
   Args:
     evaluate: Computation made by `build_global_evaluation`.
@@ -79,18 +85,28 @@ def evaluate_test_sets(
     test_sets: By name, e.g. of `FederatedTask.global_test`.
 
   Returns:
-    By name, a dict of how many examples each classifier got right.
+    A dict of how many examples each classifier got right, by what was tested:
+    the name of the test set; with several architectures that of the
+    architecture, behind that of the test set if there are several.
   """
-  return collections.OrderedDict(
-    (name, _evaluate(evaluate, model, examples))
-    for name, examples in test_sets.items()
-  )
+  found = collections.OrderedDict()
+  for name, examples in test_sets.items():
+    by_architecture = _evaluate(evaluate, model, examples)
+    for architecture, counts in by_architecture.items():
+      parts = [name, architecture]
+      if len(by_architecture) == 1:
+        parts = [name]
+      elif len(test_sets) == 1:
+        parts = [architecture]
+      found['_'.join(parts)] = counts
+  return found
 
 
 def _evaluate(
   evaluate: tff.Computation, model: Any, examples: Any
-) -> dict[str, int]:
-  totals: collections.Counter[str] = collections.Counter()
+) -> dict[str, dict[str, int]]:
+  """Returns counts by architecture."""
+  totals: dict[str, collections.Counter[str]] = {}
   step = _SHARD_SIZE * _SHARDS_PER_CALL
   for start in range(0, len(examples['y']), step):
     ends = range(start, min(start + step, len(examples['y'])), _SHARD_SIZE)
@@ -101,18 +117,21 @@ def _evaluate(
       )
       for begin in ends
     ]
-    # `update`, which keeps what is zero.
-    totals.update({n: int(v) for n, v in evaluate(model, shards).items()})
-  return dict(totals)
+    for name, counts in evaluate(model, shards).items():
+      # `update`, which keeps what is zero.
+      totals.setdefault(name, collections.Counter()).update(
+        {n: int(v) for n, v in counts.items()}
+      )
+  return {name: dict(total) for name, total in totals.items()}
 
 
 def summarize(
   per_test_set: Mapping[str, Mapping[str, Any]],
 ) -> 'collections.OrderedDict[str, float]':
-  """Returns accuracies of the averaged model, in [0, 1].
+  """Returns accuracies of the averaged models, in [0, 1].
 
   For each classifier in them: `global_test_<classifier>_accuracy`, the mean
-  over test sets; if there are several (domains), also
+  over test sets and architectures; if there are several, also
   `global_test_<classifier>_accuracy_<name>` of each.
 
   Args:

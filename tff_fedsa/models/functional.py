@@ -60,6 +60,7 @@ class FunctionalModel:
     trainable_specs: A `tf.TensorSpec` for each trainable weight.
     state_specs: A `tf.TensorSpec` for each non-trainable weight.
     head_specs: The last of `trainable_specs`, those of the head.
+    head_state_specs: The last of `state_specs`, those of the head.
     num_weights: Length of the flat vector.
     num_trainable: Length of its trainable part.
   """
@@ -106,6 +107,8 @@ class FunctionalModel:
     self.trainable_specs = _specs(self._trainable)
     self.state_specs = _specs(self._state)
     self.head_specs = _specs(self._keras_model.head.trainable_weights)
+    of_extractor = len(_weights_of(self._keras_model[:1])[1])
+    self.head_state_specs = self.state_specs[of_extractor:]
     self._sizes = [
       spec.shape.num_elements()
       for spec in self.trainable_specs + self.state_specs
@@ -462,12 +465,12 @@ class FunctionalModel:
 
 
 def _weights_of(
-  keras_model: KerasClientModel,
+  halves: Sequence[tf.keras.Model],
 ) -> tuple[list[tf.Variable], list[tf.Variable]]:
   """Returns trainable weights and state, each once, extractor first."""
   trainable: dict[int, tf.Variable] = {}
   state: dict[int, tf.Variable] = {}
-  for half in keras_model:
+  for half in halves:
     trainable.update((id(v), v) for v in half.trainable_weights)
     state.update(
       (id(v), v)

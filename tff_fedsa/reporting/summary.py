@@ -88,16 +88,18 @@ def to_text(summary: Mapping[str, Any]) -> str:
 
 
 def _personal_lines(summary: Mapping[str, Any]) -> list[str]:
+  classifiers = [n for n in client_evaluation.CLASSIFIERS if n in summary]
+  width = max(11, *map(len, classifiers))
   lines = [
     f'accuracy after {summary["rounds"]} rounds (all clients, own test data)',
-    f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13} '
-    f'{"worst client":>13} {"10th pct":>9}',
+    f'{"classifier":<{width}} {"last":>6} {"best (round)":>14} '
+    f'{"mean last 10":>13} {"worst client":>13} {"10th pct":>9}',
   ]
-  for classifier in (n for n in client_evaluation.CLASSIFIERS if n in summary):
+  for classifier in classifiers:
     values = summary[classifier]
     best = f'{values["best"]:.4f} ({values["best_round"]})'
     lines.append(
-      f'{classifier:<11} {values["last"]:>6.4f} {best:>14} '
+      f'{classifier:<{width}} {values["last"]:>6.4f} {best:>14} '
       f'{values["mean_of_last_10"]:>13.4f} {values["clients_min"]:>13.4f} '
       f'{values["clients_p10"]:>9.4f}'
     )
@@ -108,11 +110,12 @@ def _global_lines(
   summary: Mapping[str, Any], classifiers: Sequence[str]
 ) -> list[str]:
   domains = list(summary[classifiers[0]].get('by_domain', {}))
-  tested = 'mean over domains' if domains else 'global test set'
+  widths = {domain: max(10, len(domain)) for domain in domains}
+  tested = 'mean of the last columns' if domains else 'global test set'
   lines = [
     f'accuracy after {summary["rounds"]} rounds (averaged model, {tested})',
     f'{"classifier":<11} {"last":>6} {"best (round)":>14} {"mean last 10":>13}'
-    + ''.join(f' {domain:>10}' for domain in domains),
+    + ''.join(f' {domain:>{widths[domain]}}' for domain in domains),
   ]
   for classifier in classifiers:
     values = summary[classifier]
@@ -121,6 +124,8 @@ def _global_lines(
     lines.append(
       f'{name:<11} {values["last"]:>6.4f} {best:>14} '
       f'{values["mean_of_last_10"]:>13.4f}'
-      + ''.join(f' {values["by_domain"][name]:>10.4f}' for name in domains)
+      + ''.join(
+        f' {values["by_domain"][name]:>{widths[name]}.4f}' for name in domains
+      )
     )
   return lines

@@ -18,6 +18,8 @@ def to_keras(
   client_state: Optional[client_state_lib.ClientState],
   server_model: Any,
   input_spec: input_spec_lib.InputSpec,
+  *,
+  weights: Optional[np.ndarray] = None,
 ) -> tf.keras.Model:
   """Returns a Keras model from stored images to the scores of all classifiers.
 
@@ -34,6 +36,8 @@ def to_keras(
       `server_model` names becomes a classifier, and averaged weights are the
       model's.
     input_spec: Specification of the client's images.
+    weights: float32[num_weights], the model's, where the server has more than
+      the averaged weights of one model, or the client's own are meant.
 
   Returns:
     A model that maps images `[batch, *input_spec.shape]`, pixel values as
@@ -42,7 +46,9 @@ def to_keras(
     they need, `prototype` and `anchor` (the nearer, the larger) and
     `global_head` (logits). The predicted class is the argmax of any of them.
   """
-  if hasattr(server_model, 'weights'):
+  if weights is not None:
+    own_weights = weights
+  elif hasattr(server_model, 'weights'):
     own_weights = server_model.weights
   else:
     assert client_state is not None, 'A model of a client needs its state.'
@@ -63,8 +69,8 @@ def to_keras(
       'anchor', np.asarray(server_model.anchors), everywhere
     )(features)
   if hasattr(server_model, 'head'):
-    weights = model.with_head(own_weights, server_model.head)
-    head = model.to_keras(weights.numpy()).head
+    with_head = model.with_head(own_weights, server_model.head)
+    head = model.to_keras(with_head.numpy()).head
     # Layers of a model have names of their own; so have its outputs.
     outputs['global_head'] = tf.keras.Model(
       head.inputs, head.outputs, name='global_head'

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Mapping
 import os
 import types
-from typing import Any
+from typing import Any, Optional
 
 from etils import epy
 import numpy as np
@@ -101,7 +101,8 @@ GLOBAL_COLUMNS: dict[str, str] = {
   **_ROUND,
   **{
     f'{client_evaluation.GLOBAL_PREFIX}{classifier}_accuracy': (
-      'averaged model on the global test set, or mean over domains, in [0, 1]; '
+      'averaged model on the global test set, or mean over domains and '
+      'architectures, in [0, 1]; '
       f'{how}'
     )
     for classifier, how in (
@@ -129,6 +130,19 @@ FIELD_COLUMNS: dict[str, str] = {
   ),
   'simulated_seconds_round': 'simulated seconds that the round took',
   'simulated_seconds': 'simulated seconds since the beginning, all rounds',
+}
+
+# Further columns of runs whose clients share weights of their architecture.
+SHARING_COLUMNS: dict[str, str] = {
+  **{
+    f'received_head_{name}': f'{described}; the head of the model with which '
+    'the client begins the next round'
+    for name, described in _CLASSIFIER_COLUMNS.items()
+  },
+  'averager_mean_size': (
+    'weights that a client shared, mean over the participants of the round; '
+    'with several architectures only'
+  ),
 }
 
 # They differ between two equal runs.
@@ -241,25 +255,35 @@ def communication_columns(
     ('bytes_up_per_client', process.update_type, 0),
   )
   columns: Row = {}
+  size = measured.get('averager_mean_size')
   for name, value_type, more in sent:
     if name not in measured:
-      columns[name] = bytes_of_type(value_type) + more
+      columns[name] = bytes_of_type(value_type, size) + more
     elif process.averages_weights:
-      columns[name] = measured[name] + bytes_of_type(value_type[1])
+      columns[name] = measured[name] + bytes_of_type(value_type[1], size)
     else:
       columns[name] = measured[name]
   return columns
 
 
-def bytes_of_type(value_type: tff.Type) -> int:
-  """Returns the size of the values of a type with static shapes.
+def bytes_of_type(
+  value_type: tff.Type, size: Optional[float] = None
+) -> int | float:
+  """Returns the size of the values of a type.
+
+  Args:
+    value_type: Type with static shapes.
+    size: Length of vectors of unknown length, the mean where they differ.
 
   Raises:
-    ValueError: If a shape is not static.
+    ValueError: If a shape is neither static nor one of such vectors.
   """
-  total = 0
+  total: int | float = 0
   for leaf in tff.structure.flatten(value_type):
     shape = tf.TensorShape(leaf.shape)
+    if size is not None and shape.rank == 1 and shape[0] is None:
+      total += size * np.dtype(leaf.dtype).itemsize
+      continue
     if not shape.is_fully_defined():
       raise errors.UserError(f'Values of {leaf} have no fixed size.')
     total += shape.num_elements() * np.dtype(leaf.dtype).itemsize

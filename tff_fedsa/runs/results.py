@@ -34,7 +34,7 @@ class TrainedModel:
 
   Attributes:
     name: Name of the architecture.
-    client_id: The client; None for the averaged model.
+    client_id: The client; None for an averaged model.
     classifiers: Names of those that the method has, e.g. `prototype`, `head`.
   """
 
@@ -43,6 +43,8 @@ class TrainedModel:
     experiment: experiment_lib.Experiment,
     server_model: Any,
     *,
+    architecture: int,
+    weights: np.ndarray,
     client_id: Optional[int] = None,
     state: Optional[client_state_lib.ClientState] = None,
   ):
@@ -51,15 +53,19 @@ class TrainedModel:
     self._task = experiment.task
     self._state = state
     self._server_model = server_model
-    index = 0 if state is None else int(state.architecture)
-    self._model = experiment.models[index]
+    self._weights = weights
+    self._model = experiment.models[architecture]
     self.name = self._model.name
 
   @functools.cached_property
   def keras_model(self) -> tf.keras.Model:
     """A Keras model; `exporting.to_keras` describes its inputs and outputs."""
     return exporting.to_keras(
-      self._model, self._state, self._server_model, self._task.input_spec
+      self._model,
+      self._state,
+      self._server_model,
+      self._task.input_spec,
+      weights=self._weights,
     )
 
   @property
@@ -146,7 +152,7 @@ class TrainedModel:
   @property
   def _client_state(self) -> client_state_lib.ClientState:
     if self._state is None:
-      raise AttributeError('The averaged model is no client: it has no state.')
+      raise AttributeError('An averaged model is no client: it has no state.')
     return self._state
 
   def _scores(self, images: np.ndarray, output: str) -> np.ndarray:
@@ -250,7 +256,10 @@ class Result:
     return lines
 
   def client(self, client_id: int) -> TrainedModel:
-    """Returns the model of a client; where weights are averaged, the average.
+    """Returns the model with which a client is tested.
+
+    That is its own, or, with FedAvg, FedProx and the protocol `global`, the
+    averaged one of its architecture.
 
     Args:
       client_id: In [0, num_clients).
@@ -263,24 +272,62 @@ class Result:
       raise IndexError(
         f'Expected a client in [0, {num_clients}), found {client_id}.'
       )
+    state = self.store.get(client_id)
     return TrainedModel(
       self.experiment,
       self.server_state.model,
+      architecture=int(state.architecture),
+      weights=self.tested_weights(client_id),
       client_id=client_id,
-      state=self.store.get(client_id),
+      state=state,
     )
 
-  def averaged(self) -> TrainedModel:
-    """Returns the averaged model.
+  def tested_weights(self, client_id: int) -> np.ndarray:
+    """Returns the weights of `client(client_id)`, float32[num_weights].
+
+    Args:
+      client_id: In [0, num_clients).
+    """
+    state = self.store.get(client_id)
+    if self.experiment.tests_averaged:
+      return self._averaged_weights(int(state.architecture))
+    return np.asarray(state.weights)
+
+  def averaged(self, architecture: Optional[str] = None) -> TrainedModel:
+    """Returns the averaged model of an architecture.
+
+    Args:
+      architecture: Its name; may be left out where there is one.
 
     Raises:
-      ValueError: If the method does not average weights.
+      ValueError: If whole models are not averaged, or there is no such
+        architecture.
     """
-    if not self.experiment.process.averages_weights:
+    if not self.experiment.averages_models:
       raise errors.UserError(
-        f'{self.experiment.algorithm} averages no weights here: use client(i).'
+        f'{self.experiment.algorithm} averages no whole models here: use '
+        'client(i).'
       )
-    return TrainedModel(self.experiment, self.server_state.model)
+    names = [model.name for model in self.experiment.models]
+    if architecture is None and len(names) == 1:
+      (architecture,) = names
+    if architecture not in names:
+      raise errors.UserError(
+        f'Expected an architecture of {", ".join(names)}, found '
+        f'{architecture!r}.'
+      )
+    index = names.index(architecture)
+    return TrainedModel(
+      self.experiment,
+      self.server_state.model,
+      architecture=index,
+      weights=self._averaged_weights(index),
+    )
+
+  def _averaged_weights(self, architecture: int) -> np.ndarray:
+    weights = np.asarray(self.server_state.model.weights)
+    sizes = [model.num_weights for model in self.experiment.models]
+    return np.split(weights, np.cumsum(sizes)[:-1])[architecture]
 
   def figures(self) -> dict[str, matplotlib.figure.Figure]:
     """Returns figures by name: curves, partition, clients, feature space."""

@@ -1,10 +1,15 @@
-"""Averages whole models of clients that all have one architecture.
+"""Averages weights of clients, tier by tier: one mean per architecture.
 
-The optional part of a process (`composer.compose_process`) that makes any
-method one with a global model; with plain cross-entropy it is FedAvg.
+The optional part of a process (`composer.compose_process`) that has clients
+begin a round with averaged weights, whatever the method. With plain
+cross-entropy and whole models it is FedAvg in each tier. With extractors it is
+FedPer, and where statistics stay with clients as well, the idea is SiloBN's.
 
-Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from
-Decentralized Data", AISTATS 2017 (arXiv:1602.05629).
+Sources: McMahan et al., "Communication-Efficient Learning of Deep Networks from
+Decentralized Data", AISTATS 2017 (arXiv:1602.05629). Arivazhagan et al.,
+"Federated Learning with Personalization Layers", 2019 (arXiv:1912.00818).
+Andreux et al., "Siloed Federated Learning for Multi-Centric Histopathology
+Datasets", 2020 (arXiv:2008.07424).
 """
 
 import collections
@@ -16,10 +21,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.aggregation import tier_mean
 from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
+from tff_fedsa.models import tiers as tiers_lib
 from tff_fedsa.runs import errors
 
 
@@ -27,14 +34,26 @@ class WeightAveraging(NamedTuple):
   """Averaging of weights at the server.
 
   Attributes:
-    initial_weights: float32[num_weights], with which the first round begins.
+    tiers: What clients of each architecture share.
+    initial_weights: float32[tiers.num_weights], of the first round.
     weighting: See `prototypes.upload_weights`.
-    aggregator: Averages a `weighted_mean.WeightedValue` of such vectors.
+    aggregator: Averages a `tier_mean.TierValue`, or, where it is one of your
+      own, a `weighted_mean.WeightedValue`.
   """
 
+  tiers: tiers_lib.Tiers
   initial_weights: np.ndarray
   weighting: str
   aggregator: tff.templates.AggregationProcess
+
+  @property
+  def update_type(self) -> tff.Type:
+    """Unplaced type of what a client sends; the server knows its tier."""
+    return tff.types.to_type(
+      weighted_mean.WeightedValue(
+        self.tiers.message_type, tff.TensorType(np.float32)
+      )
+    )
 
 
 class RoundEnds(NamedTuple):
@@ -46,11 +65,11 @@ class RoundEnds(NamedTuple):
   Attributes:
     initial_model: `( -> W)`.
     begin: `(<W@SERVER, {C}@CLIENTS> -> <M@SERVER, {C}@CLIENTS>)`; clients have
-      the averaged weights.
+      the averaged weights of their tier.
     end: `(<S@SERVER, W@SERVER, M@SERVER, {C}@CLIENTS, {float32}@CLIENTS> ->
       <state=S, result=W, measurements=X>@SERVER)`, of the model before the
       round, the method's after it, what clients trained and on how many
-      examples. Where no client trained, the weights stay.
+      examples. Where no client of a tier trained, its weights stay.
   """
 
   initial_model: tff.Computation
@@ -61,6 +80,7 @@ class RoundEnds(NamedTuple):
 def build_weight_averaging(
   models: Sequence[functional.FunctionalModel],
   *,
+  tiers: Optional[tiers_lib.Tiers] = None,
   model_seed: int = 0,
   weighting: str = 'examples',
   aggregator_factory: Optional[
@@ -69,39 +89,42 @@ def build_weight_averaging(
 ) -> WeightAveraging:
   """Returns the part that averages clients' weights after each round.
 
-  All of the flat vector is averaged: of layers with statistics (BatchNorm),
-  these as well, as FedAvg's reference implementations do.
+  The mean of a tier is that of its participants. A tier without participants
+  keeps its weights.
 
   Args:
-    models: A single one, the architecture of all clients.
+    models: One per architecture.
+    tiers: What clients share; by default all weights, of layers with statistics
+      (BatchNorm) these as well, as FedAvg's reference implementations do.
     model_seed: That of `FunctionalModel.initial_weights`.
     weighting: `examples`: a client counts as much as the examples that it
       trained on in the round; `clients`: all count the same.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
-      mean; by default `weighted_mean.WeightedMeanFactory()`.
+      mean, for clients of one architecture; by default
+      `tier_mean.TierMeanFactory`.
 
   Raises:
-    ValueError: If there are several architectures, or for an unknown weighting.
+    ValueError: If there are several architectures and a factory of your own,
+      or for an unknown weighting.
   """
-  if len(models) != 1:
-    raise errors.UserError(
-      'Averaging weights (protocol global, FedAvg, FedProx) needs one '
-      f'architecture for all clients, found {len(models)}: '
-      f'{", ".join(model.name for model in models)}. Take a family of one.'
-    )
   prototypes.check_weighting(weighting)
-  (model,) = models
+  tiers = tiers or tiers_lib.Tiers(models)
+  weight_type = tff.TensorType(np.float32)
+  value: Any = weighted_mean.WeightedValue(tiers.message_type, weight_type)
+  if aggregator_factory is None:
+    aggregator_factory = tier_mean.TierMeanFactory(tiers.sizes)
+    value = tier_mean.TierValue(tff.TensorType(np.int32), *value)
+  elif len(models) > 1:
+    raise errors.UserError(
+      'An aggregation of weights of your own needs one architecture for all '
+      f'clients, found {len(models)}: {", ".join(tiers.names)}. Take a family '
+      'of one, or leave out the aggregation.'
+    )
   return WeightAveraging(
-    model.initial_weights(model_seed),
+    tiers,
+    tiers.initial_weights(model_seed),
     weighting,
-    (aggregator_factory or weighted_mean.WeightedMeanFactory()).create(
-      tff.types.to_type(
-        weighted_mean.WeightedValue(
-          tff.TensorType(np.float32, [model.num_weights]),
-          tff.TensorType(np.float32),
-        )
-      )
-    ),
+    aggregator_factory.create(tff.types.to_type(value)),
   )
 
 
@@ -110,7 +133,7 @@ def with_weights(model: Any, weights: Any) -> Any:
 
   Args:
     model: A NamedTuple, or `()`.
-    weights: float32[num_weights].
+    weights: float32[tiers.num_weights].
 
   Raises:
     ValueError: If the model has such a field already.
@@ -143,8 +166,10 @@ def build_round_ends(
       tf.constant, with_weights(model, averaging.initial_weights)
     )
 
+  tiers, aggregator = averaging.tiers, averaging.aggregator
   joined_type = initial_model.type_signature.result
-  mean_type = averaging.aggregator.next.type_signature.result.result.member
+  value_type = aggregator.next.type_signature.parameter[1].member
+  mean_type = aggregator.next.type_signature.result.result.member
 
   @tff.tensorflow.computation(joined_type)
   def take_apart(joined):
@@ -153,24 +178,34 @@ def build_round_ends(
 
   @tff.tensorflow.computation(joined_type.weights, client_state_type)
   def receive(weights, state):
+    received = tiers.received(state.architecture, state.weights, weights)
     return client_state_lib.ClientState(
-      **{**state._asdict(), 'weights': weights}
+      **{**state._asdict(), 'weights': received}
     )
 
   @tff.tensorflow.computation(client_state_type, np.float32)
   def weigh(state, num_examples):
-    return weighted_mean.WeightedValue(
-      tf.ensure_shape(state.weights, averaging.initial_weights.shape),
+    value = weighted_mean.WeightedValue(
+      tiers.sent(state.architecture, state.weights),
       prototypes.upload_weights(num_examples, averaging.weighting),
     )
+    if not tff.structure.has_field(value_type, 'tier'):
+      return value
+    return tier_mean.TierValue(state.architecture, *value)
 
   model_type = take_apart.type_signature.result[0]
 
   @tff.tensorflow.computation(joined_type, model_type, mean_type)
   def put_together(before, new_model, mean):
-    return with_weights(
-      new_model, tf.where(mean.weight > 0, mean.value, before.weights)
-    )
+    taken = [
+      tf.where(weight > 0, new, old)
+      for weight, new, old in zip(
+        tf.unstack(tf.reshape(mean.weight, [len(tiers.sizes)])),
+        tf.split(mean.value, tiers.sizes),
+        tf.split(before.weights, tiers.sizes),
+      )
+    ]
+    return with_weights(new_model, tf.concat(taken, axis=0))
 
   @tff.federated_computation(
     tff.FederatedType(joined_type, tff.SERVER),
@@ -183,14 +218,14 @@ def build_round_ends(
     )
 
   @tff.federated_computation(
-    averaging.aggregator.initialize.type_signature.result,
+    aggregator.initialize.type_signature.result,
     tff.FederatedType(joined_type, tff.SERVER),
     tff.FederatedType(model_type, tff.SERVER),
     tff.FederatedType(client_state_type, tff.CLIENTS),
     tff.FederatedType(np.float32, tff.CLIENTS),
   )
   def end(state, before, new_model, client_states, num_examples):
-    mean = averaging.aggregator.next(
+    mean = aggregator.next(
       state, tff.federated_map(weigh, (client_states, num_examples))
     )
     return tff.templates.MeasuredProcessOutput(

@@ -8,8 +8,9 @@ and do with what is there:
 - `prototypes`: float32[num_classes, feature_dim], the global ones, and
   `present`: bool[num_classes], classes that have one;
 - `head`: the weights of a classifier head for all clients, a tuple of tensors;
-- `weights`: float32[num_weights], the averaged ones of a model for all clients
-  (see `averaging`).
+- `weights`: float32[tiers.num_weights], the averaged ones with which clients of
+  each architecture begin a round, one architecture after the other (see
+  `averaging` and `models.tiers`).
 """
 
 import collections

@@ -1,0 +1,177 @@
+"""Tiers: clients of one architecture share their weights, or a part of them.
+
+The shared weights of all tiers are one flat vector, tier after tier, in the
+order of the models. With one architecture that shares everything, it is the
+model's own vector.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
+
+PARTS = ('extractor', 'model')
+
+
+class _Tier(NamedTuple):
+  """Shared weights of one architecture.
+
+  Attributes:
+    num_weights: Length of the architecture's flat vector.
+    cuts: Start and stop of each shared run of that vector, in order.
+    offset: Place of the shared weights among those of all tiers.
+  """
+
+  num_weights: int
+  cuts: Sequence[tuple[int, int]]
+  offset: int
+
+  @property
+  def size(self) -> int:
+    return sum(stop - start for start, stop in self.cuts)
+
+
+class Tiers:
+  """What clients of each architecture share.
+
+  Attributes:
+    names: Names of the architectures; a number behind one that is there twice.
+    sizes: Number of shared weights of each architecture.
+    num_weights: Number of shared weights of all architectures.
+    share_all: True if clients share all of their weights.
+  """
+
+  def __init__(
+    self,
+    models: Sequence[functional.FunctionalModel],
+    part: str = 'model',
+    *,
+    statistics: bool = True,
+  ):
+    """Initializes `Tiers`.
+
+    Args:
+      models: One per architecture, in the order of `ClientState.architecture`.
+      part: `model`; or `extractor`, then heads stay with clients.
+      statistics: Whether weights that no gradient changes (BatchNorm's
+        statistics) are shared as well.
+
+    Raises:
+      ValueError: If the part is unknown, or an architecture has no such weight.
+    """
+    if part not in PARTS:
+      raise errors.UserError(
+        f'Unknown part of a model {part!r}; known: {", ".join(PARTS)}.'
+      )
+    self._models = tuple(models)
+    self._tiers: list[_Tier] = []
+    offset = 0
+    for model in models:
+      tier = _Tier(model.num_weights, _cuts(model, part, statistics), offset)
+      if not tier.size:
+        raise errors.UserError(
+          f'The {part} of {model.name!r} has no weights that its clients could '
+          'share. Share another part, or its statistics as well.'
+        )
+      self._tiers.append(tier)
+      offset += tier.size
+    names = [model.name for model in models]
+    self.names = tuple(
+      f'{name}_{i}' if names.count(name) > 1 else name
+      for i, name in enumerate(names)
+    )
+    self.sizes = tuple(tier.size for tier in self._tiers)
+    self.num_weights = offset
+    self.share_all = all(t.size == t.num_weights for t in self._tiers)
+
+  @property
+  def message_type(self) -> tff.Type:
+    """Unplaced type of the weights that a client receives, or sends."""
+    sizes: Sequence[Any] = self.sizes
+    return tff.TensorType(np.float32, sizes if len(sizes) == 1 else [None])
+
+  def initial_weights(self, model_seed: int) -> np.ndarray:
+    """Returns the first shared weights of all tiers, float32[num_weights].
+
+    Args:
+      model_seed: That of `FunctionalModel.initial_weights`.
+    """
+    parts = []
+    for model, tier in zip(self._models, self._tiers):
+      weights = model.initial_weights(model_seed)
+      parts += [weights[start:stop] for start, stop in tier.cuts]
+    return np.concatenate(parts)
+
+  def sent(self, architecture: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Returns the weights that a client shares, float32[its tier's size].
+
+    Args:
+      architecture: int32 scalar, the client's.
+      weights: float32[?], all of the client's weights.
+    """
+
+    def take(tier: _Tier) -> tf.Tensor:
+      own = tf.ensure_shape(weights, [tier.num_weights])
+      return _joined([own[start:stop] for start, stop in tier.cuts])
+
+    return self._switch(architecture, take)
+
+  def received(
+    self, architecture: tf.Tensor, weights: tf.Tensor, shared: tf.Tensor
+  ) -> tf.Tensor:
+    """Returns a client's weights with those that its tier shares.
+
+    Args:
+      architecture: int32 scalar, the client's.
+      weights: float32[?], all of the client's weights.
+      shared: float32[num_weights], the shared weights of all tiers.
+    """
+
+    def put(tier: _Tier) -> tf.Tensor:
+      if tier.size == tier.num_weights:
+        return shared[tier.offset : tier.offset + tier.size]
+      own = tf.ensure_shape(weights, [tier.num_weights])
+      parts, done, offset = [], 0, tier.offset
+      for start, stop in tier.cuts:
+        parts += [own[done:start], shared[offset : offset + stop - start]]
+        done, offset = stop, offset + stop - start
+      return _joined([*parts, own[done:]])
+
+    return self._switch(architecture, put)
+
+  def _switch(
+    self, architecture: tf.Tensor, fn: Callable[[_Tier], tf.Tensor]
+  ) -> tf.Tensor:
+    if len(self._tiers) == 1:
+      return fn(self._tiers[0])
+    return tf.switch_case(
+      architecture, [functools.partial(fn, tier) for tier in self._tiers]
+    )
+
+
+def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+  return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+
+
+def _cuts(
+  model: functional.FunctionalModel, part: str, statistics: bool
+) -> list[tuple[int, int]]:
+  """Returns start and stop of each shared run of a model's flat vector."""
+  of_head = 0 if part == 'model' else _size(model.head_specs)
+  cuts = [(0, model.num_trainable - of_head)]
+  if statistics:
+    of_head = 0 if part == 'model' else _size(model.head_state_specs)
+    cuts.append((model.num_trainable, model.num_weights - of_head))
+  if len(cuts) == 2 and cuts[0][1] == cuts[1][0]:
+    cuts = [(cuts[0][0], cuts[1][1])]
+  return [(start, stop) for start, stop in cuts if stop > start]
+
+
+def _size(specs: Sequence[tf.TensorSpec]) -> int:
+  return sum(spec.shape.num_elements() for spec in specs)
