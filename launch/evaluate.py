@@ -3,7 +3,8 @@
   tff-fedsa evaluate --run_dir=runs/fedsa.digits
 
 Prints the summary and a table. The table has one row per client, or, with the
-protocol `global`, one row per test set and architecture. The run's directory does not change.
+protocol `global`, one row per test set and architecture. The run's directory
+does not change.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
