@@ -40,6 +40,7 @@ def evaluate() -> None:
   from tff_fedsa import simulation
   from tff_fedsa.evaluation import client_evaluation
   from tff_fedsa.evaluation import global_evaluation
+  from tff_fedsa.models import tiers
 
   loaded = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   run, task = loaded.experiment, loaded.experiment.task
@@ -50,7 +51,7 @@ def evaluate() -> None:
       run.evaluate, model, task.global_test()
     )
     summary = global_evaluation.summarize(per_test_set)
-    architectures = list(run.evaluate.type_signature.result.member.keys())
+    architectures = tiers.Tiers(run.models).names
     _print_table(
       ('test set', 'averaged model'),
       (_tested(n, architectures, c) for n, c in per_test_set.items()),

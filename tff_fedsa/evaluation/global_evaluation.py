@@ -50,17 +50,18 @@ def build_global_evaluation(
     )
   tiers = client_evaluation.whole_models(models, model_type)
   examples_type = client_work.examples_type(input_spec)
-  count_correct = client_evaluation.build_count_fn(
-    models, input_spec, model_type
-  )
+  count_fns = [
+    client_evaluation.build_count_fn([model], input_spec, model_type)
+    for model in models
+  ]
   select_known = client_evaluation.build_select_known(model_type)
 
   @tff.tensorflow.computation(select_known.type_signature.result, examples_type)
   def test_shard(known, examples):
     parts = tf.split(known['weights'], tiers.sizes)
     return collections.OrderedDict(
-      (name, count_correct(known, tf.constant(i), weights, examples))
-      for i, (name, weights) in enumerate(zip(tiers.names, parts))
+      (name, count_fn(known, tf.constant(0), weights, examples))
+      for name, count_fn, weights in zip(tiers.names, count_fns, parts)
     )
 
   @tff.federated_computation(

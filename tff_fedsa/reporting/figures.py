@@ -21,6 +21,7 @@ _COLORS = {
   'anchor': '#D55E00',
   'head': '#009E73',
   'global_head': '#CC79A7',
+  'received_head': '#56B4E9',
 }
 # A term has the same place and colour in every figure.
 _LOSS_COLORS = {
@@ -39,6 +40,7 @@ CLASSIFIER_LABELS = {
   'anchor': 'nearest anchor',
   'head': "client's head",
   'global_head': "server's head",
+  'received_head': 'head of the received model',
 }
 _GLOBAL_CLASSIFIER_LABELS = {**CLASSIFIER_LABELS, 'head': 'head'}
 # Styles of thin lines: single domains, or a percentile of clients.
