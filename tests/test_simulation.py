@@ -1,5 +1,6 @@
 """The round loop with a real process: sampling, evaluation, resuming."""
 
+import dataclasses
 import pathlib
 import random
 import shutil
@@ -15,6 +16,7 @@ from tff_fedsa.client import client_state
 from tff_fedsa.client import client_store
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
+from tff_fedsa.data import validation
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 from tff_fedsa.runs import checkpoints
@@ -395,6 +397,33 @@ def test_patience_ends_a_run_without_progress(experiment):
   accuracies = [row['prototype_accuracy'] for row in result.history]
   best = int(np.argmax(accuracies))
   assert result.history[-1]['round'] == best + 3 < 30
+
+
+def test_validation_examples_stop_early_and_have_columns(experiment):
+  task = validation.hold_out(experiment.task, 0.2, seed=0)
+  # Wrong labels: the longer it trains, the worse it gets on these.
+  wrong = [
+    lambda fn=fn: {**fn(), 'y': (fn()['y'] + 1) % 10}
+    for fn in task.validation_fns
+  ]
+  task = dataclasses.replace(task, validation_fns=tuple(wrong))
+  result = simulation.run(
+    experiment.process,
+    experiment.evaluate,
+    task,
+    experiment.store(),
+    simulation.SimulationConfig(total_rounds=30, patience=3),
+  )
+  assert result.stopped_early
+  validated = [r['validation_prototype_accuracy'] for r in result.history]
+  tested = [r['prototype_accuracy'] for r in result.history]
+  last = result.history[-1]['round']
+  assert last == int(np.argmax(validated)) + 3
+  assert int(np.argmax(tested)) > last - 3
+  assert [len(e['y']) for e in (wrong[0](), task.clients[0].train)] == [
+    round(0.2 * len(experiment.task.clients[0].train['y'])),
+    len(experiment.task.clients[0].train['y']) - len(wrong[0]()['y']),
+  ]
 
 
 def test_evaluation_in_parts_is_the_same(experiment):

@@ -80,7 +80,13 @@ _BUILT = (
 )
 
 # What settings of a task still say about data that are given.
-_OF_OWN_TASK = ('partition_seed', 'train_fraction', 'image_size', 'channels')
+_OF_OWN_TASK = (
+  'partition_seed',
+  'train_fraction',
+  'validation_fraction',
+  'image_size',
+  'channels',
+)
 _OF_OWN_MODELS = ('model_seed', 'client_init')
 
 

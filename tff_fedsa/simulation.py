@@ -47,7 +47,9 @@ class SimulationConfig(settings.Settings):
       last round is always saved.
     patience: Stop after this many rounds without a new best accuracy of the
       method's main classifier (prototype, else global_head, else head; with the
-      `protocol` global, head), >= 1. Default: never.
+      `protocol` global, head), >= 1. Validation examples measure it where
+      clients hold out some (--validation_fraction), else test examples.
+      Default: never.
     max_failed_rounds: Stop with an error after this many rounds in a row in
       which training diverged at every client, or from which no client returned
       (see --dropout and its neighbours), >= 1.
@@ -124,6 +126,7 @@ def evaluate_clients(
   model: Any,
   *,
   clients_per_evaluation: int = 100,
+  validation: bool = False,
 ) -> list[dict[str, int]]:
   """Evaluates every client of a task on its own test examples.
 
@@ -133,6 +136,7 @@ def evaluate_clients(
     store: Their states.
     model: The server's model.
     clients_per_evaluation: Clients in one call.
+    validation: Evaluates them on their validation examples instead.
 
   Returns:
     One dict per client, of how many examples each classifier got right.
@@ -141,7 +145,10 @@ def evaluate_clients(
     evaluate,
     model,
     (
-      (store.get(client_id), client.test)
+      (
+        store.get(client_id),
+        task.validation_fns[client_id]() if validation else client.test,
+      )
       for client_id, client in enumerate(task.clients)
     ),
     clients_per_call=clients_per_evaluation,
@@ -204,6 +211,8 @@ def run(
       returns something else than clients.
   """
   test_sets = task.global_test() if config.protocol == 'global' else {}
+  if test_sets and task.validation_fns:
+    validation_set = tasks.joined_validation(task)
   server_state = process.initialize()
   history: list[metrics.Row] = []
   start_round = 0
@@ -225,6 +234,36 @@ def run(
     recorder.rewind(history)
   per_client: Sequence[Mapping[str, Any]] = []
   per_test_set: Mapping[str, Mapping[str, Any]] = {}
+
+  def validate() -> Mapping[str, float]:
+    """Returns accuracies on what clients hold out of training."""
+    if not task.validation_fns:
+      return {}
+    if config.protocol == 'global':
+      found = global_evaluation.evaluate_test_sets(
+        evaluate, server_state.model, {'validation': validation_set}
+      )
+      summary = global_evaluation.summarize(found)
+    else:
+      summary = client_evaluation.summarize(
+        evaluate_clients(
+          evaluate,
+          task,
+          store,
+          server_state.model,
+          clients_per_evaluation=config.clients_per_evaluation,
+          validation=True,
+        )
+      )
+    names = (
+      *client_evaluation.CLASSIFIERS,
+      *client_evaluation.GLOBAL_CLASSIFIERS,
+    )
+    return {
+      client_evaluation.validation_column(name): summary[f'{name}_accuracy']
+      for name in names
+      if f'{name}_accuracy' in summary
+    }
 
   def evaluate_now() -> Mapping[str, float]:
     nonlocal per_client, per_test_set
@@ -249,6 +288,7 @@ def run(
     row = {
       'round': round_num,
       **evaluate_now(),
+      **validate(),
       **training,
       **(metrics.communication_columns(process, training) if trained else {}),
       **(server_metrics_fn(server_state) if server_metrics_fn else {}),
@@ -387,7 +427,10 @@ def _should_stop(
     *client_evaluation.GLOBAL_CLASSIFIERS,
   )
   classifiers = [name for name in names if f'{name}_accuracy' in history[0]]
-  objective = f'{client_evaluation.main_classifier(classifiers)}_accuracy'
+  main = client_evaluation.main_classifier(classifiers)
+  objective = client_evaluation.validation_column(main)
+  if objective not in history[0]:
+    objective = f'{main}_accuracy'
   accuracies = [row[objective] for row in history]
   best_round = history[int(np.argmax(accuracies))]['round']
   return history[-1]['round'] - best_round >= patience

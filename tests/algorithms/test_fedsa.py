@@ -176,6 +176,29 @@ def test_warmup_and_margin_scale_by_hand(model):
     )
 
 
+def test_without_agreement_anchors_are_as_far_apart_but_each_clients_own(model):
+  anchors = np.random.default_rng(0).standard_normal((10, 16))
+  anchors = anchors.astype(np.float32)
+  config = fedsa.FedSAConfig(anchor_decay=1.0, anchor_agreement=False)
+  objective = fedsa.build_objective(10, 16, config)
+  states = map(client_state.build_initial_state_fn([model]), range(2))
+  contexts = [objective.context_fn(anchors, state, 0) for state in states]
+  found = [context['anchors'].numpy() for context in contexts]
+  for own, context in zip(found, contexts):
+    # The same features in another order, which is the same for all classes.
+    np.testing.assert_array_equal(
+      np.sort(own, axis=1), np.sort(anchors, axis=1)
+    )
+    np.testing.assert_allclose(own @ own.T, anchors @ anchors.T, atol=1e-4)
+    np.testing.assert_allclose(
+      context['margin'], contexts[0]['margin'], rtol=1e-6
+    )
+    assert not np.array_equal(own, anchors)
+  assert not np.array_equal(*found)
+  with pytest.raises(ValueError, match='needs anchor_decay=1, found 0.9999'):
+    fedsa.FedSAConfig(anchor_agreement=False)
+
+
 def test_a_round_of_warmup_trains_without_anchors(model):
   warming = fedsa.FedSAConfig(warmup_rounds=3)
   without = fedsa.FedSAConfig(lambda_reg=0.0, lambda_mcl=0.0)

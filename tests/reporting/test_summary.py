@@ -91,3 +91,30 @@ def test_protocol_global_has_domains_in_place_of_clients():
   ]
   one = summary.summarize([{'round': 1, 'global_test_head_accuracy': 0.5}])
   assert '(averaged model, global test set)' in summary.to_text(one)
+
+
+def test_validation_chooses_the_best_round():
+  history = [
+    {
+      'round': 0,
+      'global_test_head_accuracy': 0.1,
+      'validation_head_accuracy': 1,
+    },
+    {
+      'round': 1,
+      'global_test_head_accuracy': 0.9,
+      'validation_head_accuracy': 0,
+    },
+    {
+      'round': 2,
+      'global_test_head_accuracy': 0.5,
+      'validation_head_accuracy': 0.7,
+    },
+    {
+      'round': 3,
+      'global_test_head_accuracy': 0.6,
+      'validation_head_accuracy': 0.6,
+    },
+  ]
+  head = summary.summarize(history)['global_test_head']
+  assert (head['best'], head['best_round'], head['last']) == (0.5, 2, 0.6)

@@ -112,6 +112,7 @@ def test_every_column_is_documented():
     **metrics.GLOBAL_COLUMNS,
     **metrics.FIELD_COLUMNS,
     **metrics.SHARING_COLUMNS,
+    **metrics.VALIDATION_COLUMNS,
   }
   for name, description in columns.items():
     assert f'| `{name}` | {description} |' in text, name

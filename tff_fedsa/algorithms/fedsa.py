@@ -45,6 +45,7 @@ _OF_OBJECTIVE = (
   'lambda_cc',
   'margin_scale',
   'warmup_rounds',
+  'anchor_agreement',
 )
 _OF_ANCHORS = ('anchor_init', 'anchor_file', 'anchor_seed', 'anchor_scale')
 _NonNegative = Annotated[float, settings.AtLeast(0.0)]
@@ -74,6 +75,10 @@ class FedSAConfig(settings.Settings):
       norm is about sqrt(feature_dim / 2).
     anchor_decay: alpha of the anchors' moving average, in [0, 1]:
       A <- alpha A + (1 - alpha) P.
+    anchor_agreement: Whether all clients train with the same anchors. Without,
+      each orders the features of the anchors in its own way, so that anchors
+      are as far apart as before, but clients do not agree on them: a control.
+      It needs an `anchor_decay` of 1, and only heads are classifiers of use.
   """
 
   lambda_reg: _NonNegative = 10.0
@@ -90,6 +95,16 @@ class FedSAConfig(settings.Settings):
   anchor_decay: Annotated[
     float, settings.AtLeast(0.0), settings.AtMost(1.0)
   ] = 0.9999
+  anchor_agreement: bool = True
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not self.anchor_agreement and self.anchor_decay != 1.0:
+      raise settings.SettingsError(
+        'Without `anchor_agreement` clients have no common features that '
+        'anchors could move to: it needs `anchor_decay`=1, found '
+        f'{self.anchor_decay}.'
+      )
 
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
@@ -150,6 +165,11 @@ def build_objective(
   config = config or FedSAConfig()
 
   def context_fn(anchors, state, round_num):
+    if not config.anchor_agreement:
+      order = tf.random.experimental.stateless_shuffle(
+        tf.range(feature_dim), seed=state.seed
+      )
+      anchors = tf.gather(anchors, order, axis=1)
     margin = margins.margin(anchors, state.prototypes, state.counts)
     context = {'anchors': anchors, 'margin': config.margin_scale * margin}
     if config.warmup_rounds:

@@ -12,6 +12,7 @@ from tff_fedsa.data import client_data
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.data import task_spec
 from tff_fedsa.data import tasks
+from tff_fedsa.data import validation
 from tff_fedsa.runs import errors
 
 _FORMS = (
@@ -31,7 +32,8 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
       whole numbers or text[num_examples]. uint8 is scaled to [-1, 1], float32
       is taken as it comes.
     spec: Its `train_fraction` and `seed` divide the examples of clients that
-      have no test examples; its `image_size` and `channels` apply, too.
+      have no test examples; its `validation_fraction`, `image_size` and
+      `channels` apply, too.
 
   Raises:
     TypeError: If data have another form.
@@ -40,18 +42,21 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
   if isinstance(data, tasks.FederatedTask):
     return data
   if isinstance(data, tff.simulation.datasets.ClientData):
-    return client_data.task_from_client_data(
+    task = client_data.task_from_client_data(
       data,
       train_fraction=spec.train_fraction,
       seed=spec.seed,
       image_size=spec.image_size,
       channels=spec.channels,
     )
+    return validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
   if isinstance(data, np.ndarray | str | bytes | Mapping) or not isinstance(
     data, Sequence
   ):
     raise TypeError(f'{_FORMS}; found {type(data).__name__}.')
-  return _task_of_arrays(data, spec)
+  return validation.hold_out(
+    _task_of_arrays(data, spec), spec.validation_fraction, seed=spec.seed
+  )
 
 
 def digest(task: tasks.FederatedTask) -> str:

@@ -85,6 +85,9 @@ class TaskSpec(settings.Settings):
       domains) are held out, and clients are tested on those of their domains.
     train_fraction: Share of a client's examples that it trains on (test set
       split only), in (0, 1).
+    validation_fraction: Share of a client's train examples that it holds out
+      to choose the best round and to stop early (--patience), in [0, 1). 0: the
+      test examples choose them, as in the reference.
     max_examples: Use only this many examples, with the same proportions of
       classes; held-out test sets do not count. Default: all.
     max_test_examples: Use only this many examples of each held-out test set
@@ -125,6 +128,9 @@ class TaskSpec(settings.Settings):
   train_fraction: Annotated[float, settings.Above(0.0), settings.Below(1.0)] = (
     0.75
   )
+  validation_fraction: Annotated[
+    float, settings.AtLeast(0.0), settings.Below(1.0)
+  ] = 0.0
   max_examples: Annotated[Optional[int], settings.AtLeast(1)] = None
   max_test_examples: Annotated[Optional[int], settings.AtLeast(1)] = None
 

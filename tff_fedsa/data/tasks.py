@@ -17,6 +17,7 @@ from tff_fedsa.data import notices
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
+from tff_fedsa.data import validation
 from tff_fedsa.runs import errors
 
 # Named where it is used: `tasks.load_task(tasks.TaskSpec(…))`.
@@ -47,6 +48,8 @@ class FederatedTask:
     clients: One `ClientExamples` per client.
     partition: The indices behind it; None for natural client data.
     global_test_sets: See `global_test`; empty where clients hold out their own.
+    validation_fns: For each client, a function that returns its validation
+      examples, a dict as in `ClientExamples`; empty where there are none.
     notices: Notices for the user about the data; `report` tells them.
   """
 
@@ -57,6 +60,7 @@ class FederatedTask:
   partition: Optional[partition_lib.Partition] = None
   global_test_sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   notices: tuple[str, ...] = ()
+  validation_fns: tuple[Callable[[], Any], ...] = ()
 
   @property
   def num_clients(self) -> int:
@@ -103,7 +107,7 @@ def load_task(spec: TaskSpec) -> FederatedTask:
       message says what to change.
   """
   source, partition = dealing.load(spec)
-  return task_from_source(
+  task = task_from_source(
     source,
     partition,
     image_size=spec.image_size,
@@ -112,6 +116,7 @@ def load_task(spec: TaskSpec) -> FederatedTask:
     crop_padding=spec.augment_crop_padding,
     flip=spec.augment_flip,
   )
+  return validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
 
 
 def task_from_source(
@@ -321,6 +326,19 @@ def task_from_pairs(
   )
 
 
+def joined_validation(task: FederatedTask) -> Any:
+  """Returns the validation examples of all clients, a dict `x`, `y`.
+
+  Args:
+    task: A task with validation examples.
+  """
+  parts = [validation_fn() for validation_fn in task.validation_fns]
+  return _examples(
+    np.concatenate([part['x'] for part in parts]),
+    np.concatenate([part['y'] for part in parts]),
+  )
+
+
 def report(task: FederatedTask, *, batch_size: int = 1) -> str:
   """Describes the partition in a few lines, with notices.
 
@@ -338,6 +356,12 @@ def report(task: FederatedTask, *, batch_size: int = 1) -> str:
     f'{sizes.max()}), classes per client: min {classes.min()}, median '
     f'{int(np.median(classes))}, max {classes.max()}'
   ]
+  if task.validation_fns:
+    num_examples = sum(len(fn()['y']) for fn in task.validation_fns)
+    lines.append(
+      f'{num_examples} examples that no client trains on choose the best round '
+      '(validation)'
+    )
   one_class = np.flatnonzero(classes == 1)
   if one_class.size:
     lines.append(

@@ -39,6 +39,9 @@ CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head', 'received_head')
 GLOBAL_PREFIX = 'global_test_'
 GLOBAL_CLASSIFIERS = tuple(GLOBAL_PREFIX + name for name in CLASSIFIERS)
 
+# Accuracy of a classifier on examples that clients hold out of training.
+VALIDATION_PREFIX = 'validation_'
+
 # The one whose accuracy stands for a method: the first that it has.
 _MAIN = ('prototype', 'global_head', 'head', f'{GLOBAL_PREFIX}head')
 
@@ -290,6 +293,16 @@ def evaluate_clients(
       for output in evaluate(model, list(states), list(examples))
     ]
   return results
+
+
+def validation_column(classifier: str) -> str:
+  """Returns the column of a classifier's accuracy on validation examples.
+
+  Args:
+    classifier: One of `CLASSIFIERS` or `GLOBAL_CLASSIFIERS`.
+  """
+  name = classifier.removeprefix(GLOBAL_PREFIX)
+  return f'{VALIDATION_PREFIX}{name}_accuracy'
 
 
 def summarize(

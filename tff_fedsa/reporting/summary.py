@@ -14,8 +14,10 @@ _LAST_ROWS = 10
 def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Summarizes the rows of a run.
 
-  The best round is chosen on the test examples themselves, as the reference
-  does: it flatters, and is therefore never given without the last round.
+  The best round of a classifier is the one that is best on validation examples.
+  Where there are none, it is chosen on the test examples themselves, as the
+  reference does: it flatters, and is therefore never given without the last
+  round.
 
   Args:
     history: Rows with `metrics.COLUMNS`, at least one.
@@ -41,7 +43,10 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if column not in history[-1]:
       continue
     values = np.array([row[column] for row in trained])
-    best = int(values.argmax())
+    chosen_by = client_evaluation.validation_column(classifier)
+    if chosen_by not in history[-1]:
+      chosen_by = column
+    best = int(np.argmax([row[chosen_by] for row in trained]))
     summary[classifier] = {
       'last': float(values[-1]),
       'best': float(values[best]),

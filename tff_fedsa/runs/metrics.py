@@ -132,6 +132,15 @@ FIELD_COLUMNS: dict[str, str] = {
   'simulated_seconds': 'simulated seconds since the beginning, all rounds',
 }
 
+# Further columns of runs whose clients hold out validation examples.
+VALIDATION_COLUMNS: dict[str, str] = {
+  client_evaluation.validation_column(name): (
+    f'the accuracy of `{name}` on validation examples, all correct / all, in '
+    '[0, 1]'
+  )
+  for name in client_evaluation.CLASSIFIERS
+}
+
 # Further columns of runs whose clients share weights of their architecture.
 SHARING_COLUMNS: dict[str, str] = {
   **{

@@ -1,0 +1,70 @@
+"""Holds out a part of each client's train examples, to choose rounds by."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+
+from tff_fedsa.data import mapped_clients
+from tff_fedsa.runs import errors
+
+if TYPE_CHECKING:
+  from tff_fedsa.data import tasks
+
+
+def hold_out(
+  task: tasks.FederatedTask, fraction: float, *, seed: int
+) -> tasks.FederatedTask:
+  """Returns the task with validation examples.
+
+  Each client holds out the share `fraction` of its train examples, rounded to
+  whole ones, and keeps one train example at least. Its test examples stay.
+
+  Args:
+    task: A task without validation examples.
+    fraction: In [0, 1); 0 returns the task as it is.
+    seed: Seed of the choice.
+
+  Raises:
+    ValueError: If no client has an example to hold out.
+  """
+  if not fraction:
+    return task
+  clients, validation, total = [], [], 0
+  for client_id, client in enumerate(task.clients):
+    num_examples = len(client.train['y'])
+    order = np.random.default_rng([seed, client_id]).permutation(num_examples)
+    size = min(round(fraction * num_examples), num_examples - 1)
+    held, kept = np.sort(order[:size]), np.sort(order[size:])
+    total += size
+    if isinstance(client, mapped_clients.MappedClient):
+      # Read each time, so memory stays flat.
+      clients.append(
+        mapped_clients.MappedClient(
+          functools.partial(_train_of, client, kept), lambda c=client: c.test
+        )
+      )
+      validation.append(functools.partial(_train_of, client, held))
+    else:
+      clients.append(client._replace(train=_train_of(client, kept)))
+      examples = _train_of(client, held)
+      validation.append(lambda examples=examples: examples)
+  if not total:
+    raise errors.UserError(
+      f'{task.name}: a validation_fraction of {fraction} of the train examples '
+      'of any client is less than one example. Take a larger one.'
+    )
+  return dataclasses.replace(
+    task, clients=tuple(clients), validation_fns=tuple(validation)
+  )
+
+
+def _train_of(client: Any, positions: np.ndarray) -> Any:
+  """Returns some of a client's train examples."""
+  return collections.OrderedDict(
+    (name, array[positions]) for name, array in client.train.items()
+  )
