@@ -23,6 +23,14 @@ class MappedClient:
     self._train_fn = train_fn
     self._test_fn = test_fn
 
+  def with_train(self, train_fn: Callable[[], Any]) -> 'MappedClient':
+    """Returns the client with other train examples.
+
+    Args:
+      train_fn: Reads them.
+    """
+    return MappedClient(train_fn, self._test_fn)
+
   @property
   def train(self) -> Any:
     return self._train_fn()

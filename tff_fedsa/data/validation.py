@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any, TYPE_CHECKING
@@ -34,7 +35,9 @@ def hold_out(
   """
   if not fraction:
     return task
-  clients, validation, total = [], [], 0
+  clients: list[Any] = []
+  validation_fns: list[Callable[[], Any]] = []
+  total = 0
   for client_id, client in enumerate(task.clients):
     num_examples = len(client.train['y'])
     order = np.random.default_rng([seed, client_id]).permutation(num_examples)
@@ -43,28 +46,27 @@ def hold_out(
     total += size
     if isinstance(client, mapped_clients.MappedClient):
       # Read each time, so memory stays flat.
-      clients.append(
-        mapped_clients.MappedClient(
-          functools.partial(_train_of, client, kept), lambda c=client: c.test
-        )
-      )
-      validation.append(functools.partial(_train_of, client, held))
+      clients.append(client.with_train(functools.partial(_train, client, kept)))
+      validation_fns.append(functools.partial(_train, client, held))
     else:
-      clients.append(client._replace(train=_train_of(client, kept)))
-      examples = _train_of(client, held)
-      validation.append(lambda examples=examples: examples)
+      clients.append(client._replace(train=_train(client, kept)))
+      validation_fns.append(_constant(_train(client, held)))
   if not total:
     raise errors.UserError(
       f'{task.name}: a validation_fraction of {fraction} of the train examples '
       'of any client is less than one example. Take a larger one.'
     )
   return dataclasses.replace(
-    task, clients=tuple(clients), validation_fns=tuple(validation)
+    task, clients=tuple(clients), validation_fns=tuple(validation_fns)
   )
 
 
-def _train_of(client: Any, positions: np.ndarray) -> Any:
+def _train(client: Any, positions: np.ndarray) -> Any:
   """Returns some of a client's train examples."""
   return collections.OrderedDict(
     (name, array[positions]) for name, array in client.train.items()
   )
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+  return lambda: value
