@@ -1,4 +1,4 @@
-"""The command `tff-fedsa`, or `python -m launch`: all launchers by name."""
+"""The command `tff-fedsa`, or `python -m launch`: runs launchers by name."""
 
 import ast
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _USAGE = """\
 FedSA, and a dozen methods of federated learning to compare it with.
 
 usage: tff-fedsa COMMAND [--flag=value …]
-       tff-fedsa COMMAND --help      what it does, and its own flags
+       tff-fedsa COMMAND --help      description and own flags of a command
        tff-fedsa COMMAND --helpfull  all flags
        tff-fedsa presets             names for --flagfile and --sweep
        tff-fedsa --version
@@ -79,7 +79,7 @@ def _usage() -> str:
   width = max(map(len, COMMANDS))
   lines = []
   for command in COMMANDS:
-    # Importing it would define its flags.
+    # Read the docstring from the file: importing the module would define flags.
     path = os.path.join(folder, f'{command}.py')
     with open(path, encoding='utf-8') as file:
       docstring = ast.get_docstring(ast.parse(file.read())) or ''
@@ -88,4 +88,10 @@ def _usage() -> str:
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  try:
+    main(sys.argv[1:])
+  except BrokenPipeError:
+    # The reader of the output has gone, e.g. `head`. Python would complain once
+    # more when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)

@@ -37,8 +37,6 @@ def _parse_and_import(argv: Sequence[str]) -> list[str]:
     sys.exit(f'error: {error}')
   arguments = app.parse_flags_with_usage(given)
   flags.FLAGS.mark_as_parsed()
-  # Its notes on CPU features would bury everything else; its worker's, too.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   # TensorFlow 2.14 is half in its TF1 mode if it is imported for the first
   # time after `app.run` has started: a callback that it registers with absl
   # then runs in the middle of its import.

@@ -70,7 +70,8 @@ def serve() -> None:
   workers.end_with_this_process()
   # Errors only. Otherwise the worker would say that it listens on all
   # addresses, which is true only without the guard.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  level = os.environ.get('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ['TF_CPP_MIN_LOG_LEVEL'] = min(level, '2')
   worker = workers.OwnedWorker(
     [
       workers.binary_path(),

@@ -1,6 +1,7 @@
 """`import tff_fedsa`: some twenty names, at no cost."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,25 @@ def test_describing_an_experiment_imports_neither_tensorflow_nor_flags():
     [sys.executable, '-c', program], stderr=-1, text=True
   )
   assert process.returncode == 0, process.stderr
+
+
+def test_tensorflow_is_quiet_unless_the_user_wants_its_notes():
+  program = (
+    "import os, tff_fedsa; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], end='')"
+  )
+  for given, expected in (({}, '3'), ({'TF_CPP_MIN_LOG_LEVEL': '0'}, '0')):
+    environment = {
+      name: value
+      for name, value in os.environ.items()
+      if name != 'TF_CPP_MIN_LOG_LEVEL'
+    }
+    process = subprocess.run(
+      [sys.executable, '-c', program],
+      env={**environment, **given},
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    assert process.stdout == expected
 
 
 def test_moved_modules_are_found_with_a_warning():

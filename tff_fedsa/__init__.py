@@ -8,37 +8,42 @@
   ).run(total_rounds=20)
   result.client(3).predict(images)
 
-What most users need, imported when it is first used:
+These names are imported on first use:
 
-  Experiment                what is run, and running it
-  load_run                  a run from its directory
+  Experiment                describes a run, and runs it
+  load_run                  loads a run from its directory
   presets                   names for `Experiment.from_preset`
-  Result, TrainedModel      what a run gives; the model of a client
-  TaskSpec                  which data, and how they are dealt out
+  Result, TrainedModel      the result of a run; the model of a client
+  TaskSpec                  the data set, and its partition
   FederatedTask             the data of all clients
   ClientExamples            the data of one client
-  load_task                 the task of a specification
-  InputSpec                 how models see stored images
+  load_task                 loads the task of a specification
+  InputSpec                 how models read stored images
   FunctionalModel           a Keras model as functions of its weights
-  KerasClientModel          the two halves of a client's model
-  register_architecture     makes an own architecture known by name
-  build_family              the models of a family
+  KerasClientModel          extractor and head of a client's model
+  register_architecture     registers your own architecture by name
+  build_family              builds the models of a family
   FedSAConfig, build_fedsa  FedSA's settings, and its process
   SimulationConfig          settings of the round loop
   run_simulation            the round loop itself
-  MemoryStore, DiskStore    where client states live
+  MemoryStore, DiskStore    stores of client states
   set_in_process_context    makes this process TFF's runtime
   to_keras                  a client's model as a Keras model
 
-Everything else is reachable by its module, and may change: one round, from top
-to bottom, is drawn in `tff_fedsa.composer`. docs/python.md is the guide.
+Everything else is in modules, and may change. `tff_fedsa.composer` draws one
+round from top to bottom. docs/python.md is the guide.
 """
 
 import importlib
+import os
 from typing import Any
 import warnings
 
-# Name -> module (below tff_fedsa) and name there.
+# TensorFlow reads this when it is imported. Its C++ notes on CPUs, CUDA and
+# graphs would bury all other output.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+# Name -> module below tff_fedsa, and name there.
 _NAMES = {
   'ClientExamples': ('data.tasks', 'ClientExamples'),
   'DiskStore': ('client.client_store', 'DiskStore'),
@@ -69,7 +74,7 @@ _NAMES = {
 
 __all__ = [*_NAMES, '__version__']
 
-# Modules that have moved into a room since version 0.1: name -> where it is.
+# Modules that moved into a room after version 0.1: name -> room.
 _MOVED = {
   **dict.fromkeys(
     ('client_state', 'client_store', 'client_work', 'companion'), 'client'
@@ -100,7 +105,7 @@ def __getattr__(name: str) -> Any:
     value = importlib.import_module(place)
   else:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  # The next time, Python finds it itself.
+  # Python finds the name itself the next time.
   globals()[name] = value
   return value
 

@@ -1,8 +1,8 @@
 """The command `tff-fedsa`: finds the launchers, and runs `launch`.
 
-Launchers and presets stand beside this package in a checkout. A wheel has them
-inside it, in `bundled/`, so that `launch` and `flags` are no names of other
-programs.
+In a checkout, launchers and presets stand beside this package. A wheel has them
+inside the package, in `bundled/`, because `launch` and `flags` are too general
+as names of installed packages.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The one composer: four parts of a method and client states -> a process."""
+"""The composer: joins the parts of a method into one process."""
 
 import collections
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class ServerState(NamedTuple):
     distributor: State of the distribution process.
     aggregator: State of the aggregation process.
     finalizer: State of the finalizer.
-    averager: State of the aggregation of weights, `()` if there is none.
+    averager: State of the aggregation of weights, `()` without averaging.
   """
 
   round_num: Any
@@ -51,7 +51,7 @@ class StatefulProcess(tff.templates.MeasuredProcess):
   Attributes:
     broadcast_type: Unplaced type of what a client receives in a round; with
       several tiers, the length of shared weights is unknown.
-    update_type: Unplaced type of what a client sends in a round.
+    update_type: Unplaced type of the message from a client.
     server_model_type: Unplaced type of `ServerState.model`.
     parts: Parts of a composed process; None for others.
   """
@@ -91,7 +91,7 @@ def compose_process(
   finalizer: tff.learning.templates.FinalizerProcess,
   averaging: Optional[averaging_lib.WeightAveraging] = None,
 ) -> StatefulProcess:
-  """Composes a process whose clients have a state of their own.
+  """Composes a process for clients with states.
 
   One round, top to bottom:
 
@@ -122,7 +122,7 @@ def compose_process(
   begin the round with those of their architecture (tier) in place of their own,
   and the mean over a tier's participants takes their place.
 
-  The process is TFF's own convention for stateful clients:
+  The process follows TFF's convention for stateful clients:
 
   - `initialize`: `( -> S@SERVER)`, `S` being a `ServerState`.
   - `next`: `(<S@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> <state=S@SERVER,
@@ -131,8 +131,8 @@ def compose_process(
     `<distributor, client_work, aggregator, finalizer>`, and `averager` with
     averaging.
 
-  The server's computation sees the aggregate of the updates (and weights) and
-  sums of metrics, never a client's state or update.
+  The server's computation sees the aggregate of updates (and of weights) and
+  sums of metrics. It never sees a client's state or update.
 
   Args:
     initial_model_fn: Returns the server's initial model (NumPy or tensors).
@@ -140,12 +140,12 @@ def compose_process(
     client_work: See `client_work.build_client_work`.
     aggregator: Aggregates `ClientOutput.update`.
     finalizer: Updates the model with the aggregate.
-    averaging: Averages the clients' weights, see `averaging`. Where it is left
-      out, they never leave the clients.
+    averaging: Averages the clients' weights, see `averaging`. Without it,
+      weights never leave the clients.
 
   Raises:
-    TypeError: If the parts do not fit; the message names the two and shows
-      both types.
+    TypeError: If two parts do not fit. The message names both and shows their
+      types.
   """
   parts = Parts(
     initial_model_fn, distributor, client_work, aggregator, finalizer, averaging
@@ -191,7 +191,7 @@ def compose_process(
 
   broadcast_type, update_type = work_type.broadcast, output_type.update
   if averaging is not None:
-    # Checked above: the parts of the method take its own model.
+    # The parts of the method take the method's own model, as checked above.
     ends = averaging_lib.build_round_ends(
       averaging, initial_model_fn(), work_type.client_state
     )
@@ -304,15 +304,16 @@ def compose_process(
 def with_averaging(
   process: StatefulProcess, averaging: averaging_lib.WeightAveraging
 ) -> StatefulProcess:
-  """Returns the process of the same parts that averages weights as well.
+  """Returns a process of the same parts that also averages weights.
 
   Args:
-    process: Process made by `compose_process`.
+    process: Result of `compose_process`.
     averaging: Averaging made by `averaging.build_weight_averaging`, for the
       same models.
 
   Raises:
-    ValueError: If it was not composed here, or averages weights already.
+    ValueError: If the process was not composed here, or averages weights
+      already.
   """
   if process.parts is None or process.parts.averaging is not None:
     raise errors.UserError(

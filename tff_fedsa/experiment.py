@@ -1,4 +1,4 @@
-"""An experiment: a frozen description of a run, and everything built of it."""
+"""An experiment: a frozen description of a run, and the objects it builds."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ _BUILT = (
   'initial_state_fn',
 )
 
-# What settings of a task still say about data that are given.
+# The settings of a task that still apply to data that the user passes.
 _OF_OWN_TASK = (
   'partition_seed',
   'train_fraction',
@@ -91,23 +91,23 @@ _OF_OWN_MODELS = ('model_seed', 'client_init')
 
 
 class Experiment:
-  """Description of a run: data, models, method, length. Frozen, and cheap.
+  """Description of a run: data, models, method and length.
 
-  Every setting is an argument of the name that its flag has (docs/flags.md);
-  what is not given has its default:
+  Every setting is an argument with the name of its flag (docs/flags.md). Other
+  settings have their defaults:
 
     Experiment(algorithm='fedsa', num_clients=20, alpha=0.1, total_rounds=20)
 
-  Nothing is read or built before it is needed. Then `task`, `models`,
-  `process`, `evaluate` and `initial_state_fn` are what `simulation.run` takes,
-  and `run` does all of it.
+  An experiment is frozen. It reads and builds nothing before the first use.
+  `task`, `models`, `process`, `evaluate` and `initial_state_fn` are the
+  arguments of `simulation.run`. `run` calls it with them.
 
   Attributes:
     algorithm: Name of the method.
   """
 
   algorithm: str
-  # By class.
+  # Objects of settings by class.
   _groups: dict[Any, Any]
   _own_task: Any
   _own_models: Optional[tuple[Any, ...]]
@@ -125,18 +125,18 @@ class Experiment:
     Args:
       task: A `TaskSpec`; or own data: a `FederatedTask`, a `ClientData` of
         `tff.simulation.datasets`, or for each client a pair of arrays (images,
-        labels), a pair of such pairs (train, test), or a `ClientExamples`. By
-        default, what the settings say.
+        labels), a pair of such pairs (train, test), or a `ClientExamples`.
+        Default: the data set of the settings.
       algorithm: Name of the method (`registry.names()`).
       config: The method's own settings, e.g. a `FedSAConfig`.
-      models: Own models, Keras models or `FunctionalModel`s; client i gets
-        models[i % len(models)]. By default the `family` of the settings.
-      **settings: Values by the name of their flag. They change those of `task`
-        and `config`.
+      models: Own models, Keras models or `FunctionalModel`s. Client i gets
+        models[i % len(models)]. Default: the `family` of the settings.
+      **settings: Values by the name of their flag. They override values of
+        `task` and `config`.
 
     Raises:
-      settings.SettingsError: If a name or a value is unknown, a value is out of
-        range, or one would be ignored.
+      settings.SettingsError: If a name or a value is unknown, or if a value is
+        out of range or has no effect.
     """
     known = registry.names()
     if algorithm not in known:
@@ -173,11 +173,11 @@ class Experiment:
     Args:
       name: Name of a preset (`tff_fedsa.presets()` lists them), e.g.
         `fedsa.digits` or `paper/cifar10_htfe8`; or the path of a file of flags,
-        a run's flags.txt for example.
-      **settings: Change what it says.
+        e.g. a run's flags.txt.
+      **settings: Values by the name of their flag. They override the preset.
 
     Raises:
-      presets.PresetError: If there is none.
+      presets.PresetError: If there is no such preset.
       settings.SettingsError: See `Experiment`.
     """
     return cls.from_flags({**_parsed(presets.read(name)), **settings})
@@ -187,7 +187,7 @@ class Experiment:
     """Returns the experiment that flags describe.
 
     Args:
-      values: Values by name of their flag, the `algorithm` among them.
+      values: Values by the name of their flag, `algorithm` included.
 
     Raises:
       settings.SettingsError: See `Experiment`.
@@ -195,11 +195,11 @@ class Experiment:
     return cls(**values)
 
   def replace(self, **changes: Any) -> Experiment:
-    """Returns an experiment with some other settings.
+    """Returns a copy of the experiment with other settings.
 
     Args:
-      **changes: Arguments of `Experiment`. Another `algorithm` begins with its
-        defaults: the settings of the former method are dropped.
+      **changes: Arguments of `Experiment`. Another `algorithm` has its default
+        settings, because the settings of the former method are dropped.
 
     Raises:
       settings.SettingsError: See `Experiment`.
@@ -213,7 +213,7 @@ class Experiment:
       arguments['task'] = self.task_spec
     if changes.get('algorithm', self.algorithm) == self.algorithm:
       arguments['config'] = self.config
-    # Objects first: names of settings change what they say.
+    # Objects come first, because named settings override their values.
     arguments.update(
       (name, changes.pop(name)) for name in tuple(arguments) if name in changes
     )
@@ -228,9 +228,9 @@ class Experiment:
     return Experiment(**arguments, **{**kept, **changes})
 
   def flags(self) -> dict[str, Any]:
-    """Returns the values of all flags by name, those of all methods included.
+    """Returns the values of all flags by name, for all methods.
 
-    Flags of data or models are left out where these are given as objects.
+    Flags of data or models are left out if data or models are given as objects.
     """
     values: dict[str, Any] = {'algorithm': self.algorithm}
     for group in self._groups.values():
@@ -259,7 +259,7 @@ class Experiment:
 
   @property
   def title(self) -> str:
-    """Name of the method, as papers write it."""
+    """Name of the method in papers."""
     return registry.get(self.algorithm).title
 
   @property
@@ -299,17 +299,17 @@ class Experiment:
 
   @property
   def store(self) -> store_config.StoreConfig:
-    """The settings of where client states live."""
+    """The settings of the storage of client states."""
     return self._groups[store_config.StoreConfig]
 
   @property
   def runtime(self) -> runtime_lib.RuntimeConfig:
-    """The settings of where clients are computed."""
+    """The settings of the runtime."""
     return self._groups[runtime_lib.RuntimeConfig]
 
   @property
   def run_directory(self) -> directory_lib.RunDirectory:
-    """The directory of a run that is not in memory."""
+    """The directory of the run, unless it is in memory."""
     return self._groups[directory_lib.RunConfig].directory(self.algorithm)
 
   @property
@@ -337,7 +337,7 @@ class Experiment:
     return self.sharing.share_weights != 'none' or self.tests_averaged
 
   def check(self) -> None:
-    """Checks names that take imports, but no data.
+    """Checks the names of modules and architectures, without reading data.
 
     Raises:
       settings.SettingsError: If a module or an architecture is unknown.
@@ -351,7 +351,7 @@ class Experiment:
     """The data of all clients.
 
     Raises:
-      settings.SettingsError: If there are fewer clients than a round takes.
+      settings.SettingsError: If a round needs more clients than there are.
     """
     if self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):
@@ -451,18 +451,20 @@ class Experiment:
       lambda *_: None
     ),
   ) -> results.Result:
-    """Runs the experiment; starts the runtime if none of ours is set.
+    """Runs the experiment. Starts the runtime if none of ours is set.
 
     Args:
-      directory: Directory of everything that `tff-fedsa train` writes; a run
-        that is there already is resumed after its latest checkpoint. By
-        default, the run is in memory only.
-      total_rounds: Communication rounds, instead of those of the settings.
-      progress: Whether to show a progress bar; by default as the settings say.
-      selection_fn: Draws the clients of a round, instead of uniform draws: see
-        `field.selection.wrap`. It is not recorded: give it again to resume.
-      on_round: Called as `on_round(round_num, row)` after each round, `row`
-        being None where there was no evaluation, and once at the beginning.
+      directory: Directory for the files that `tff-fedsa train` writes. If it
+        holds a run, the run resumes after its latest checkpoint. Default: the
+        run is in memory and writes nothing.
+      total_rounds: Communication rounds. Default: the value of the settings.
+      progress: Whether to show a progress bar. Default: the value of the
+        settings.
+      selection_fn: Draws the clients of a round (see `field.selection.wrap`).
+        Default: uniform draws. A run does not record this function, so pass it
+        again to resume.
+      on_round: Called as `on_round(round_num, row)` once at the beginning and
+        after each round. `row` is None for rounds without evaluation.
 
     Raises:
       RunDirectoryError: If the directory can't be written, is owned by another
@@ -478,10 +480,10 @@ class Experiment:
       changes |= directory_lib.names_of(os.fspath(directory), layout)
     experiment = self.replace(**changes)
     if directory is not None:
-      # Now, since what comes before it is owned takes a while.
+      # Check now, because the preparation before the lock takes a while.
       directory_lib.refuse_owned(experiment.run_directory)
     current.start(self.runtime)
-    # None of the changes changes these: they are built once for all runs.
+    # No change affects these objects: they are built once for all runs.
     for name in _BUILT:
       experiment.__dict__[name] = getattr(self, name)
     if progress is None:
@@ -536,7 +538,7 @@ class Experiment:
     """Returns flags that have no effect with this method, data and models.
 
     Returns:
-      Flag -> why, which completes the sentence "would be ignored: …".
+      Flag -> reason, which completes the sentence "would be ignored: …".
     """
     method = registry.get(self.algorithm)
     because = f'`algorithm`={self.algorithm}'
@@ -561,10 +563,10 @@ class Experiment:
     return found
 
   def _replaced_flags(self) -> dict[str, str]:
-    """Returns flags in whose place objects are given, and why."""
+    """Returns flags that objects replace, and the reasons."""
     found: dict[str, str] = {}
     if self._own_task is not None:
-      # A `FederatedTask` is ready, arrays are not.
+      # A `FederatedTask` is complete; arrays still need some settings.
       is_ready = hasattr(self._own_task, 'input_spec')
       for name in _flags_of(task_spec.TaskSpec):
         if is_ready or name not in _OF_OWN_TASK:
@@ -613,18 +615,18 @@ def load_run(
   task: Any = None,
   models: Optional[Sequence[Any]] = None,
 ) -> results.Result:
-  """Loads a run of `Experiment.run` or `tff-fedsa train`, as far as it got.
+  """Loads a run of `Experiment.run` or `tff-fedsa train`, finished or not.
 
   Args:
     directory: The run's directory.
-    round_num: Which checkpoint; the latest by default.
-    task: Own data that the run was given; see `Experiment`.
-    models: Own models that the run was given.
+    round_num: Round of the checkpoint. Default: the latest.
+    task: The own data of the run; see `Experiment`.
+    models: The own models of the run.
 
   Raises:
     RunDirectoryError: If there is no run, or it has no checkpoint.
     CheckpointError: If the checkpoint is damaged.
-    ValueError: If it is of other models.
+    ValueError: If the checkpoint belongs to other models.
   """
   run = directory_lib.open_existing(os.fspath(directory))
   recorded = directory_lib.read_flags(run)
@@ -639,7 +641,7 @@ def load_run(
         f'again, load_run(…, {name}=…).'
       )
   values = _parsed([f'--{name}={text}' for name, text in recorded.items()])
-  # The directory may have been moved.
+  # The user may have moved the directory.
   layout = values.get('directory_layout', 'run')
   values |= directory_lib.names_of(run.path, layout)
   experiment = Experiment(task=task, models=models, **values)
@@ -648,7 +650,7 @@ def load_run(
 
 
 def setting_classes() -> tuple[type[settings_lib.Settings], ...]:
-  """Returns all classes of settings: those of every run, then of methods."""
+  """Returns all classes of settings: of every run, then of methods."""
   own = (method.config for method in registry.methods())
   return tuple(dict.fromkeys((*_COMMON, *own)))
 
@@ -670,7 +672,7 @@ def _by_class(
   """Groups values by name of a flag.
 
   Raises:
-    settings.SettingsError: If there is no such flag.
+    settings.SettingsError: If a name is no flag.
   """
   grouped: dict[type[settings_lib.Settings], dict[str, Any]] = {}
   known = _by_flag()
@@ -687,14 +689,14 @@ def _by_class(
 def _changed(
   group: settings_lib.Settings, values: Mapping[str, Any]
 ) -> settings_lib.Settings:
-  """Returns settings with some values, by name of their flags."""
+  """Returns settings with some values changed, by the names of their flags."""
   cls = type(group)
   with _naming_flags(cls):
     return settings_lib.with_flags(group, values)
 
 
 def _given(group: settings_lib.Settings) -> dict[str, Any]:
-  """Returns values that are not the default, by name of their flags."""
+  """Returns the values that differ from the default, by name of their flags."""
   return {
     setting.flag: value
     for setting in settings_lib.fields_of(type(group))
@@ -712,10 +714,11 @@ def _flags_of(cls: type[settings_lib.Settings]) -> tuple[str, ...]:
 
 
 def _parsed(arguments: Sequence[str]) -> dict[str, Any]:
-  """Returns values by name of their flag, from arguments of a command.
+  """Returns values by the name of their flag, from arguments of a command.
 
   Raises:
-    settings.SettingsError: If one is no flag or has no such value.
+    settings.SettingsError: If an argument is no flag, or its value is
+      malformed.
   """
   known = _by_flag()
   values: dict[str, Any] = {}
@@ -756,7 +759,7 @@ def _same(one: Optional[Sequence[Any]], other: Optional[Sequence[Any]]) -> bool:
 
 @contextlib.contextmanager
 def _naming_flags(cls: type[settings_lib.Settings]) -> Iterator[None]:
-  """Makes errors of settings name flags, which are the arguments here."""
+  """Replaces fields by flags in errors, because arguments have flags' names."""
   flags = {s.name: s.flag for s in settings_lib.fields_of(cls)}
   try:
     yield

@@ -21,11 +21,11 @@ def write_bytes(path: str, content: bytes, *, durable: bool = True) -> None:
   Args:
     path: The file.
     content: All of it.
-    durable: Whether the content is on the disk itself when this returns, so
-      that it outlives a power failure.
+    durable: Whether to wait until the content is on the disk, so that it
+      survives a power failure.
 
   Raises:
-    OSError: If writing fails (disk full, no permission); the old file stays.
+    OSError: If writing fails (disk full, no permission). The old file stays.
       The error names the path.
   """
   temporary = f'{path}.tmp-{os.getpid()}'
@@ -45,7 +45,7 @@ def write_bytes(path: str, content: bytes, *, durable: bool = True) -> None:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-  """Gives an `OSError` that says no path this one: a `write` knows none."""
+  """Adds a path to an `OSError` without one, e.g. an error of `write`."""
   try:
     yield
   except OSError as error:
@@ -55,7 +55,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def sync_directory(path: str) -> None:
-  """Has a directory's names outlive a power failure, where that is possible.
+  """Makes names in a directory survive a power failure, if possible.
 
   Raises:
     OSError: If the disk refuses it.
@@ -65,7 +65,7 @@ def sync_directory(path: str) -> None:
     with naming(path):
       os.fsync(descriptor)
   except OSError as error:
-    # Some file systems sync no directory.
+    # Some file systems cannot sync directories.
     if error.errno not in (errno.EINVAL, errno.ENOTSUP):
       raise
   finally:
@@ -92,7 +92,7 @@ def npz_bytes(
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w') as archive:
     for name, array in arrays.items():
-      # Without a date, which would make equal arrays differ.
+      # The file has no date. With dates, equal arrays would give other bytes.
       info = zipfile.ZipInfo(f'{name}.npy')
       if compress:
         info.compress_type = zipfile.ZIP_DEFLATED

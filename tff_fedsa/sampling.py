@@ -12,8 +12,8 @@ def sample_clients(
 ) -> list[int]:
   """Draws the clients of a round uniformly, without replacement.
 
-  A resumed run draws the same clients as an uninterrupted one, because
-  nothing but the arguments counts.
+  A resumed run draws the same clients as an uninterrupted run, because the draw
+  depends only on the arguments.
 
   >>> sample_clients(0, 1, 20, 4) == sample_clients(0, 1, 20, 4)
   True
@@ -23,8 +23,8 @@ def sample_clients(
   Args:
     seed: The sampling seed.
     round_num: Counted from 1.
-    num_clients: Size of the population, ids are `0 .. num_clients - 1`.
-    clients_per_round: How many to draw.
+    num_clients: Size of the population. Ids are `0 .. num_clients - 1`.
+    clients_per_round: Number of clients to draw.
 
   Returns:
     Client ids, ascending.
@@ -43,7 +43,7 @@ def sample_clients(
 def sample_from(
   seed: int, round_num: int, candidates: Sequence[int], size: int
 ) -> list[int]:
-  """Draws some of the clients that are there; see `sample_clients`.
+  """Draws some of the available clients; see `sample_clients`.
 
   >>> sample_from(0, 1, [2, 5, 7], 10)
   [2, 5, 7]
@@ -52,7 +52,7 @@ def sample_from(
     seed: The sampling seed.
     round_num: Counted from 1.
     candidates: Client ids, ascending.
-    size: How many to draw; all if there are no more.
+    size: Number of clients to draw. If there are fewer, all are drawn.
 
   Returns:
     Client ids, ascending.
@@ -70,7 +70,8 @@ def build_selection_fn(
   """Returns `fn(round_num) -> client ids`; see `sample_clients`.
 
   Raises:
-    ValueError: Now, if `clients_per_round` is not in `[1, num_clients]`.
+    ValueError: If `clients_per_round` is not in `[1, num_clients]`. It is
+      raised here, not by the result.
   """
 
   def selection_fn(round_num: int) -> list[int]:

@@ -1,14 +1,14 @@
-"""Settings: frozen dataclasses whose fields say which values they take.
+"""Settings: frozen dataclasses with bounds, from which flags follow.
 
 A class of settings is a frozen dataclass with bounds in its annotations:
 
   weight: Annotated[float, settings.AtLeast(0.0)] = 1.0
   order: Annotated[str, settings.OneOf(('up', 'down'))] = 'up'
 
-The `Attributes:` section of its docstring says what each field means, in which
-unit and from which source (`algorithms.fedtgp.FedTGPConfig` is an example).
-Values are checked whenever an object is made. `fields_of` describes the fields;
-command-line flags (`--my_weight`), their help and their bounds follow from it.
+The `Attributes:` section of its docstring gives the meaning, unit and source of
+each field (see `algorithms.fedtgp.FedTGPConfig`). Creating an object checks its
+values. `fields_of` describes the fields. Command-line flags (`--my_weight`),
+their help and their bounds follow from it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,9 +29,9 @@ _Type = type
 
 
 class SettingsError(errors.UserError):
-  """A value does not fit; the text has names of fields in backquotes.
+  """A value does not fit. The text has names of fields in backquotes.
 
-  Python users read it without them; `in_flags` names flags instead.
+  `str` removes the backquotes. `in_flags` replaces the fields by flags.
   """
 
   @property
@@ -117,7 +117,7 @@ class Lists:
 
 @dataclasses.dataclass(frozen=True)
 class Free:
-  """The value may differ when a run is resumed: it does not change rounds."""
+  """The value may change when a run resumes: it does not affect rounds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,15 +128,15 @@ class Setting:
     name: Name of the field.
     flag: Name of its flag, None if it has none.
     type: bool, int, float, str, tuple (of strings) or dict.
-    optional: Whether the value may be None.
+    optional: True if the value may be None.
     default: Default value.
     text: The text of the docstring, in one line.
     bounds: `AtLeast`, `Above`, `AtMost` and `Below` of the value.
-    choices: Names that the value may take, or a function that returns them;
-      None if it is not a name.
-    pairs: How a dict is written on the command line, else None.
+    choices: Names that the value may take, or a function that returns them.
+      None if the value is not a name.
+    pairs: Syntax of a dict on the command line, else None.
     item_type: Type of a dict's values, else None.
-    free: Whether the value may differ when a run is resumed.
+    free: True if the value may change when a run resumes.
     lists: Names that the help lists.
   """
 
@@ -155,7 +155,7 @@ class Setting:
 
   @property
   def help(self) -> str:
-    """The text of the docstring, and known names where they are listed."""
+    """The text of the docstring, with lists of known names."""
     listed = [
       f' {known.title}: {", ".join(known.names())}.' for known in self.lists
     ]
@@ -239,7 +239,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Base class of settings: checks all fields when an object is made."""
+  """Base class of settings. Creating an object checks all fields."""
 
   flag_prefix: ClassVar[str] = ''
 
@@ -253,24 +253,24 @@ class Settings:
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless.
 
-    To be overridden.
+    Subclasses override this method.
 
     Returns:
-      Field -> why, which completes the sentence "would be ignored: …"; names
+      Field -> reason, which completes the sentence "would be ignored: …". Names
       of fields stand in backquotes (see `in_flags`).
     """
     return {}
 
   def ignored(self, given: Optional[Collection[str]] = None) -> dict[str, str]:
-    """Returns the fields that were set although they have no effect.
+    """Returns the fields that are set but have no effect.
 
-    A value that equals the default says nothing.
+    A field with its default value counts as not set.
 
     Args:
-      given: Looks at these fields only; by default at all.
+      given: The fields to check. Default: all.
 
     Returns:
-      Field -> why, as in `without_effect`.
+      Field -> reason, as in `without_effect`.
     """
     return {
       setting.name: reason
@@ -284,7 +284,8 @@ class Settings:
     """Refuses values that have no effect.
 
     Raises:
-      SettingsError: Naming the fields, and why they have no effect.
+      SettingsError: If there are such values. The message names fields and
+        reasons.
     """
     by_reason: dict[str, list[str]] = {}
     for name, reason in self.ignored().items():
@@ -299,13 +300,13 @@ class Settings:
 
 
 def fields_of(cls: type[Settings]) -> tuple[Setting, ...]:
-  """Returns the fields of a class of settings, in their order.
+  """Returns the fields of a class of settings, in order.
 
   Raises:
-    TypeError: If a field has a type that settings don't know, no default, or
-      no text in the docstring.
+    TypeError: If a field has an unknown type, no default, or no text in the
+      docstring.
   """
-  key: Any = cls  # Else mypy does not take it for hashable.
+  key: Any = cls  # Otherwise mypy does not accept the class as hashable.
   return _fields_of(key)
 
 
@@ -341,11 +342,12 @@ def attribute_texts(docstring: str) -> dict[str, str]:
 
 
 def from_flags(cls: type[_S], values: Mapping[str, Any]) -> _S:
-  """Returns settings with the values of flags; those not given have defaults.
+  """Returns settings with the values of flags. Other fields have defaults.
 
   Args:
     cls: The class.
-    values: Flag -> value, as absl parses it. Other flags may be among them.
+    values: Flag -> value, as absl parses it. Flags of other classes are
+      allowed.
 
   Raises:
     SettingsError: If a value is malformed, unknown or out of range.
@@ -360,7 +362,7 @@ def from_flags(cls: type[_S], values: Mapping[str, Any]) -> _S:
 
 
 def to_flags(obj: Settings) -> dict[str, Any]:
-  """Returns the values of the flags of settings; `from_flags` undoes it."""
+  """Returns the values of settings by flag, the inverse of `from_flags`."""
   return {
     setting.flag: _to_flag(setting, getattr(obj, setting.name))
     for setting in fields_of(type(obj))
@@ -389,10 +391,10 @@ def with_flags(obj: _S, values: Mapping[str, Any]) -> _S:
 
 
 def parse(setting: Setting, text: str) -> Any:
-  """Returns the value of a flag that is written as text.
+  """Parses the value of a flag from text.
 
   Raises:
-    SettingsError: If the text is no such value.
+    SettingsError: If the text is not a value of the flag.
   """
   if setting.type in (tuple, dict):
     return text.split(',') if text else []
@@ -489,7 +491,7 @@ def _from_flag(setting, value):
     return None
   result = {}
   for item in value:
-    # Names may hold the separator, numbers and files rarely do.
+    # Names may contain the separator. Numbers and files rarely do.
     cut = str.rpartition if setting.item_type is int else str.partition
     key, _, text = cut(item, setting.pairs.separator)
     try:
@@ -512,5 +514,5 @@ def _to_flag(setting, value):
       f'{key}{setting.pairs.separator}{item}'
       for key, item in (value or {}).items()
     ]
-  # 1 is as good as 1.0, and an integer of NumPy as good as one of Python.
+  # 1 is accepted as 1.0, and NumPy's integers as Python's.
   return value if value is None else setting.type(value)

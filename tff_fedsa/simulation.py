@@ -50,11 +50,11 @@ class SimulationConfig(settings.Settings):
       `protocol` global, head), >= 1. Validation examples measure it where
       clients hold out some (--validation_fraction), else test examples.
       Default: never.
-    max_failed_rounds: Stop with an error after this many rounds in a row in
-      which training diverged at every client, or from which no client returned
-      (see --dropout and its neighbours), >= 1.
-    clients_per_evaluation: Clients evaluated in one call, >= 1; bounds memory
-      when states live on disk.
+    max_failed_rounds: Failed rounds in a row after which the run stops with an
+      error, >= 1. A round fails if training diverged at every client, or if no
+      client returned (see --dropout and --round_deadline).
+    clients_per_evaluation: Clients evaluated in one call, >= 1. It bounds
+      memory if client states are on disk.
     protocol: personal (the paper): every client is tested on its own test
       examples. global: clients' weights are averaged after each round, and the
       averaged model of each architecture is tested on the data set's own test
@@ -80,13 +80,13 @@ class SimulationConfig(settings.Settings):
   protocol: Annotated[str, settings.OneOf(PROTOCOLS)] = 'personal'
 
   def check_clients(self, num_clients: int) -> None:
-    """Checks that a task has the clients of a round.
+    """Checks that a task has enough clients for a round.
 
     Args:
-      num_clients: How many the task has.
+      num_clients: Number of clients of the task.
 
     Raises:
-      SettingsError: If it has fewer than `clients_per_round`.
+      SettingsError: If the task has fewer clients than `clients_per_round`.
     """
     if (self.clients_per_round or 1) > num_clients:
       raise settings.SettingsError(
@@ -96,18 +96,18 @@ class SimulationConfig(settings.Settings):
 
 
 class TrainingFailedError(errors.UserError):
-  """Training diverged at all clients, or none returned, again and again."""
+  """Too many rounds in a row failed: see `max_failed_rounds`."""
 
 
 class SimulationResult(NamedTuple):
   """Result of a run.
 
   Attributes:
-    server_state: After the last round.
+    server_state: Server state after the last round.
     history: One row (`metrics.COLUMNS`) per evaluated round.
-    per_client: The last evaluation, one dict of counts per client; empty in
+    per_client: Counts of the last evaluation, one dict per client. Empty in
       protocol `global`.
-    per_test_set: The last evaluation of protocol `global`, a dict of counts
+    per_test_set: Counts of the last evaluation in protocol `global`, one dict
       per test set.
     stopped_early: Whether patience ended the run.
   """
@@ -131,15 +131,15 @@ def evaluate_clients(
   """Evaluates every client of a task on its own test examples.
 
   Args:
-    evaluate: Computation made by `client_evaluation.build_evaluation`.
-    task: Its clients' test data.
-    store: Their states.
+    evaluate: Result of `client_evaluation.build_evaluation`.
+    task: Has the clients' test data.
+    store: Has the clients' states.
     model: The server's model.
     clients_per_evaluation: Clients in one call.
     validation: Evaluates them on their validation examples instead.
 
   Returns:
-    One dict per client, of how many examples each classifier got right.
+    One dict per client: the number of correct examples of each classifier.
   """
   return client_evaluation.evaluate_clients(
     evaluate,
@@ -170,37 +170,37 @@ def run(
   recorders: Sequence[recorders_lib.Recorder] = (),
   on_round: Callable[[int, Optional[metrics.Row]], None] = lambda *_: None,
 ) -> SimulationResult:
-  """Runs a process for some rounds, from its latest checkpoint if it has one.
+  """Runs a process, from its latest checkpoint if there is one.
 
-  A resumed run equals an uninterrupted one bit for bit (on CPU): the clients
-  of a round, their batches and dropout are functions of seeds and round, and a
+  A resumed run equals an uninterrupted run bit for bit (on CPUs). The clients
+  of a round, their batches and dropout are functions of seeds and round. A
   checkpoint holds everything else.
 
-  Whatever ends it before its last round (an error, KeyboardInterrupt), the
-  round that was not finished is undone, and the finished ones are saved before
-  the exception goes on.
+  If an exception (also KeyboardInterrupt) ends the run early, the unfinished
+  round is undone and the finished rounds are saved. Then the exception is
+  raised again.
 
   Args:
-    process: Made by `composer.compose_process`, e.g. in `fedsa.build_fedsa`.
-    evaluate: Made by `client_evaluation.build_evaluation` for these models; in
-      protocol `global` of `global_evaluation.build_global_evaluation`.
+    process: Result of `composer.compose_process`, e.g. of `fedsa.build_fedsa`.
+    evaluate: Result of `client_evaluation.build_evaluation` for the same
+      models, or in protocol `global` of
+      `global_evaluation.build_global_evaluation`.
     task: Data of all clients.
-    store: States of all clients; it is rolled back to the checkpoint if there
-      is one.
-    config: How long and how often.
-    field: Which clients are there, drop out or are late; by default all are
-      there, and all return.
+    store: States of all clients. A checkpoint replaces its content.
+    config: Length of the run, intervals of evaluation and checkpoints.
+    field: Decides which clients are available, drop out or are late. Default:
+      all are available and return.
     num_epochs: Passes of a client over its examples in a round, for the
       field's simulated time.
-    selection_fn: Draws the clients of a round, instead of uniform draws by the
-      `sampling_seed`: `fn(round_num)`, `fn(round_num, size)` or `fn(round_num,
-      size, available)` -> ids, e.g. what
-      `tff.simulation.build_uniform_sampling_fn` returns. See `selection.wrap`.
-    server_metrics_fn: Maps a server state to further columns.
-    checkpoint_manager: Manager that writes checkpoints; none by default.
-    recorders: Get every row.
-    on_round: Called as `on_round(round_num, row)` after each round, `row`
-      being None where there was no evaluation, and once at the beginning.
+    selection_fn: Draws the clients of a round: `fn(round_num)`, `fn(round_num,
+      size)` or `fn(round_num, size, available)` -> ids, e.g. the result of
+      `tff.simulation.build_uniform_sampling_fn`. See `selection.wrap`. Default:
+      uniform draws by the `sampling_seed`.
+    server_metrics_fn: Returns further columns for a server state.
+    checkpoint_manager: Writes checkpoints. Default: no checkpoints.
+    recorders: Receive every row.
+    on_round: Called as `on_round(round_num, row)` once at the beginning and
+      after each round. `row` is None for rounds without evaluation.
 
   Raises:
     checkpoints.CheckpointError: If a checkpoint can't be written or read.
@@ -208,7 +208,7 @@ def run(
     ValueError: If `clients_per_round` exceeds the number of clients, or the
       task has no test set for the protocol `global`.
     UserError: If a file of the field is missing or wrong, or if `selection_fn`
-      returns something else than clients.
+      returns unknown clients.
   """
   test_sets = task.global_test() if config.protocol == 'global' else {}
   if test_sets and task.validation_fns:
@@ -306,7 +306,7 @@ def run(
 
   if not history:
     first_row = take_row(0, {}, trained=False)
-    # A run that dies before its first checkpoint is rolled back to this one.
+    # A run that fails before its first checkpoint goes back to this state.
     save(0)
     on_round(0, first_row)
   else:
@@ -317,8 +317,8 @@ def run(
   if field.is_used:
     simulated_seconds = clients_field.seconds_before(start_round + 1)
   failed_rounds = 0
-  # What was before the round that is not finished: server state, number of
-  # rows, client states by id.
+  # The state before the unfinished round: server state, number of rows, client
+  # states by id.
   before: Optional[tuple[Any, int, dict[int, Any]]] = None
   try:
     for round_num in range(start_round + 1, config.total_rounds + 1):
@@ -341,7 +341,8 @@ def run(
         new_states = list(output.result)
       is_last = round_num == config.total_rounds
 
-      # From here to the end of the round, states and server belong together.
+      # From here to the end of the round, client states and server state belong
+      # together.
       before = server_state, len(history), dict(zip(client_ids, old_states))
       server_state = new_state
       for client_id, state in zip(client_ids, new_states):
@@ -386,12 +387,12 @@ def run(
         save(finished_round)
     except (OSError, errors.UserError) as second:
       if not isinstance(error, Exception):
-        # Whoever interrupted it should know.
+        # The user who interrupted the run should know.
         raise
       error.add_note(f'Besides: {second}')
     raise
   if not per_client and not per_test_set:
-    # A finished run was started again: there is nothing to train.
+    # The run was finished already, so there is nothing to train.
     evaluate_now()
   return SimulationResult(
     server_state, history, per_client, stopped_early, per_test_set

@@ -3,6 +3,7 @@
 import io
 
 import pandas
+import pytest
 
 from tests.reporting import made_up
 from tff_fedsa.reporting import comparison
@@ -49,3 +50,24 @@ def test_without_a_reference_the_report_says_so(tmp_path):
   assert 'significance.csv' not in texts
   assert "there is no 'fedsa' to compare with" in texts['report.md']
   assert 'a, b, local, fedproto' in texts['report.md']
+
+
+@pytest.mark.parametrize('anew', [False, True])
+def test_a_report_says_whether_seeds_share_a_partition(tmp_path, anew):
+  for name in ('fedsa', 'local'):
+    for seed, accuracy in enumerate((0.7, 0.8)):
+      dealt = seed if anew else 0
+      made_up.write(
+        tmp_path / name / f'seed_{seed}',
+        [0.1, 0.6, 0.5, accuracy if name == 'fedsa' else 0.6],
+        partition=(dealt, 3),
+        algorithm=name,
+        model_seed=str(seed),
+        sampling_seed=str(seed),
+        partition_seed=str(dealt),
+      )
+  report = comparison.texts(_groups(tmp_path), 'x')['report.md']
+  assert ('(partition seeds 0, 1)' in report) == anew
+  assert ('(partition seed 0)' in report) == (not anew)
+  assert ('Each seed has its own partition.' in report) == anew
+  assert ('on the same partition' in report) == (not anew)

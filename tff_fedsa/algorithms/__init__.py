@@ -1,1 +1,1 @@
-"""Algorithms: one file and one public `build_*` each."""
+"""Methods: each is one file with one public `build_*` function."""

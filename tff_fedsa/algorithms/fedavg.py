@@ -1,10 +1,11 @@
-"""FedAvg: one model for all clients, the mean of their trained models.
+"""FedAvg: the server averages the clients' models.
 
 Clients of several architectures have one model per architecture (tier).
 
 Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from
-Decentralized Data", AISTATS 2017 (arXiv:1602.05629). The result is that of
-`tff.learning.algorithms.build_weighted_fed_avg` with SGD 1.0 at the server.
+Decentralized Data", AISTATS 2017 (arXiv:1602.05629). The result equals that of
+`tff.learning.algorithms.build_weighted_fed_avg` with SGD and a learning rate of
+1.0 at the server.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Source: Jeong et al., "Communication-Efficient On-Device Machine Learning:
 Federated Distillation and Augmentation under Non-IID Private Data", 2018
 (arXiv:1811.11479); reference code
 `system/flcore/{clients/clientdistill,servers/serverdistill}.py`,
-TsingZ0/PFLlib@2b077c1. Its squared error is used here; HtFLlib's `clientfd`
-gives logits to a cross-entropy in place of probabilities.
+TsingZ0/PFLlib@2b077c1. We use its squared error. HtFLlib's `clientfd.py` passes
+logits to a cross-entropy that expects probabilities.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class FedDistillConfig(settings.Settings):
   """FedDistill: the pull to mean logits.
 
   Attributes:
-    lambda_: Weight of the pull to mean logits, >= 0; 1 is PFLlib's.
+    lambda_: Weight of the pull to mean logits, >= 0. 1 is the value of
+      HtFLlib's `total.sh`.
   """
 
   flag_prefix: ClassVar[str] = 'feddistill_'
@@ -56,9 +57,9 @@ class LogitModel(NamedTuple):
   """The knowledge of FedDistill's server.
 
   Attributes:
-    logits: float32[num_classes, num_classes], row `c` the mean logits of
-      examples of class `c`; zeros where `present` is False.
-    present: bool[num_classes], classes that have them.
+    logits: float32[num_classes, num_classes]. Row `c` holds the mean logits of
+      examples of class `c`, or zeros if `present[c]` is False.
+    present: bool[num_classes], whether a class has mean logits.
   """
 
   logits: Any
@@ -68,12 +69,12 @@ class LogitModel(NamedTuple):
 def build_objective(
   num_classes: int, distillation_weight: float
 ) -> objective_lib.ClientObjective:
-  """Returns the objective of clients that are pulled to mean logits.
+  """Returns the objective of clients: their logits approach mean logits.
 
     L = L_ce + lambda L_dist
 
-  The server broadcasts a `LogitModel`; L_dist is
-  `losses.class_mean_regularization` of logits, 0 in the first round.
+  The server broadcasts a `LogitModel`. L_dist is
+  `losses.class_mean_regularization` of the logits. It is 0 in the first round.
 
   Args:
     num_classes: C.
@@ -129,17 +130,18 @@ def build_feddistill(
   """Builds the process of FedDistill over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `LogitModel`, which is broadcast as it is. Its classifier is the `head`.
+  `LogitModel`. The server broadcasts it unchanged. The classifier is the
+  `head`.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture. A client's state names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    local: Batches, epochs; its kind of prototypes is that of mean logits, too.
+    local: Batches and epochs. `prototypes` applies to mean logits, too.
     class_means: How mean logits are averaged.
     aggregator_factory: Takes `ClassPrototypes` of logits and returns their
-      mean; by default `class_mean.ClassMeanFactory()`.
+      mean. Default: `class_mean.ClassMeanFactory()`.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or a value is
@@ -195,6 +197,8 @@ METHOD = method.Method(
   config=FedDistillConfig,
   build_fn=build_feddistill,
   averages='logits',
-  terms={'distillation': 'its pull to mean logits, unweighted, squared logits'},
+  terms={
+    'distillation': 'pull of logits to mean logits, unweighted, squared logits'
+  },
   metrics={'classes_present': 'classes with mean logits'},
 )

@@ -1,9 +1,9 @@
-"""FedGen: the server trains a generator of features, clients train on them.
+"""FedGen: the server trains a generator of features for the clients.
 
 Source: Zhu et al., "Data-Free Knowledge Distillation for Heterogeneous
-Federated Learning", ICML 2021 (arXiv:2105.10056); reference code, whose
-conventions these are, `system/flcore/{clients/clientgen,servers/servergen}.py`,
-TsingZ0/HtFLlib@e959261; the authors' own is zhuangdizhu/FedGen@dd5807c.
+Federated Learning", ICML 2021 (arXiv:2105.10056); reference code
+`system/flcore/{clients/clientgen,servers/servergen}.py`,
+TsingZ0/HtFLlib@e959261. The authors' own code is zhuangdizhu/FedGen@dd5807c.
 """
 
 from __future__ import annotations
@@ -47,22 +47,24 @@ _ADAM_EPSILON = 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class FedGenConfig(settings.Settings):
-  """FedGen: the generator, and how clients and server train with it.
+  """FedGen: the generator, and training with it.
 
   The defaults are those of TsingZ0/HtFLlib's `main.py`.
 
   Attributes:
     lambda_: Weight of the cross-entropy of generated features, >= 0.
-    noise_dim: Length of the noise that features are generated from, >= 1.
+    noise_dim: Length of the noise vector from which a feature is generated, >=
+      1.
     hidden_dim: Units of the generator's hidden layer, >= 1.
-    server_epochs: The server's steps on the generator in a round, each on a
-      batch of its own, >= 0. 0 never trains it: what clients of the reference
-      see, which does not save the trained one.
-    generator_learning_rate: Learning rate of the server's Adam, which trains
-      the generator, >= 0.
-    ensemble_weighting: Weight of a client's head where the server trains the
-      generator: its examples (examples, the reference), or those of the
-      generated class (labels, the authors' code).
+    server_epochs: The server's steps on the generator in a round, >= 0. Each
+      step draws a new batch. 0 never trains the generator. Clients of the
+      reference see an untrained generator, too, because the reference does not
+      save the trained one.
+    generator_learning_rate: Learning rate of the server's Adam on the
+      generator, >= 0.
+    ensemble_weighting: Weight of a client's head in the training of the
+      generator: the client's examples (examples, the reference), or its
+      examples of the generated class (labels, the authors' code).
   """
 
   flag_prefix: ClassVar[str] = 'fedgen_'
@@ -78,12 +80,13 @@ class FedGenConfig(settings.Settings):
 
 
 class Generator(NamedTuple):
-  """Weights of the network that makes features of given classes.
+  """Weights of the network that generates features of given classes.
 
     G(e, y) = ReLU(BN([e, onehot(y)] W1)) W2 + b2
 
-  The reference has a bias before the normalization, which cancels it; its
-  gradient is rounding noise, of which Adam makes steps.
+  The reference has a bias before the normalization. The normalization cancels
+  it, so its gradient is rounding noise, which Adam turns into steps. We leave
+  it out.
 
   Attributes:
     hidden_kernel: float32[noise_dim + num_classes, hidden_dim], W1.
@@ -107,7 +110,8 @@ class FedGenModel(NamedTuple):
     generator: `Generator`, trained over all rounds.
     head: Tuple of float32 tensors, the mean of the clients' heads.
     label_counts: float32[num_classes], examples of each class behind the
-      updates of all rounds; labels are drawn like them.
+      updates of all rounds. The probability of a drawn label is proportional to
+      its count.
   """
 
   generator: Any
@@ -119,8 +123,8 @@ class FedGenUpdate(NamedTuple):
   """Update that a client of FedGen sends.
 
   Attributes:
-    head: Tuple of float32 tensors, the weights of its head.
-    counts: float32[num_classes], its examples of each class.
+    head: Tuple of float32 tensors, the weights of the client's head.
+    counts: float32[num_classes], the client's examples of each class.
   """
 
   head: Any
@@ -130,10 +134,10 @@ class FedGenUpdate(NamedTuple):
 def initial_generator(
   num_classes: int, feature_dim: int, config: FedGenConfig, seed: int = 0
 ) -> Generator:
-  """Returns a generator drawn as PyTorch draws it.
+  """Draws a generator from PyTorch's distributions.
 
-  Kernels and biases ~ U(-1/sqrt(n), 1/sqrt(n)), n being the number of inputs;
-  gamma is 1 and beta 0.
+  Kernels and biases ~ U(-1/sqrt(n), 1/sqrt(n)) for n inputs; gamma is 1 and
+  beta is 0.
   """
   rng = np.random.default_rng(seed)
 
@@ -154,10 +158,10 @@ def initial_generator(
 def generate(
   generator: Generator, noise: tf.Tensor, labels: tf.Tensor
 ) -> tf.Tensor:
-  """Returns features of classes.
+  """Generates features of given classes.
 
-  Normalization is by the statistics of the batch, with clients as at the
-  server: the reference never leaves training mode.
+  The normalization uses the statistics of the batch, at clients and at the
+  server. The reference never leaves training mode either.
 
   Args:
     generator: The weights.
@@ -188,14 +192,14 @@ def draw(
   batch_size: int,
   seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns labels and noise from which a batch of features is generated.
+  """Draws noise and labels for a batch of generated features.
 
   Args:
-    label_counts: float32[num_classes], to which the probability of a label is
-      proportional; all are equally likely if there is none, as before the
-      first round.
-    config: Length of the noise.
-    batch_size: Features to generate; at least 2, as they are normalized
+    label_counts: float32[num_classes]. The probability of a label is
+      proportional to its count. If all counts are 0, as in the first round, all
+      labels are equally likely.
+    config: Has the length of the noise.
+    batch_size: Features to generate, at least 2, because they are normalized
       together.
     seed: int32[2].
 
@@ -221,17 +225,17 @@ def draw(
 
 
 def ensemble_weights(counts: tf.Tensor, weighting: str) -> tf.Tensor:
-  """Returns how much each client's head counts on features of each class.
+  """Returns the weight of each client's head for each class.
 
   Args:
     counts: float32[num_clients, num_classes], examples of clients.
-    weighting: `examples` (reference): a client counts as much as its examples,
-      on all classes; `labels` (the authors' code): as its examples of the
-      class that was generated, or as `examples` where no client has one.
+    weighting: `examples` (reference): the client's number of examples, for all
+      classes. `labels` (the authors' code): its examples of the generated
+      class, or as `examples` if no client has that class.
 
   Returns:
-    float32[num_clients, num_classes]; a column adds up to 1, or 0 if nobody
-    has any example.
+    float32[num_clients, num_classes]. A column adds up to 1, or to 0 if no
+    client has an example.
   """
   sizes = tf.reduce_sum(counts, axis=1, keepdims=True)
   by_examples = tf.math.divide_no_nan(sizes, tf.reduce_sum(sizes))
@@ -255,10 +259,10 @@ def ensemble_logits(
 
   Args:
     head_fn: Function made by `FunctionalModel.build_head`.
-    heads: Weights of all clients' heads, their first dimension the clients.
+    heads: Weights of all clients' heads. The first dimension counts clients.
     weights: Weights made by `ensemble_weights`.
     features: float32[batch, feature_dim].
-    labels: int32[batch], the classes that they were generated of.
+    labels: int32[batch], the classes of the generated features.
 
   Returns:
     float32[batch, num_classes].
@@ -280,21 +284,21 @@ def train_generator(
 ) -> tuple[Generator, tf.Tensor]:
   """Trains the generator so that the clients' heads recognize its features.
 
-  To be called while tracing. Adam begins anew in every round.
+  Call this while tracing. Adam's state is reset in every round.
 
     L = CE(sum over m of w_m h_m(G(e, y)), y)
 
   Args:
-    generator: Generator with which training starts.
+    generator: The generator before training.
     head_fn: Function made by `FunctionalModel.build_head`.
-    update: `FedGenUpdate` of all clients, stacked.
+    update: `FedGenUpdate`s of all clients, stacked.
     label_counts: See `draw`.
-    config: Steps and rate.
+    config: Steps and learning rate.
     batch_size: See `draw`.
-    seed: int32[2]; what is drawn follows from it.
+    seed: int32[2], seed of all draws.
 
   Returns:
-    The trained generator, and the loss of the last step, as it was made.
+    The trained generator, and the loss of the last step, before its update.
   """
   weights = ensemble_weights(update.counts, config.ensemble_weighting)
   optimizer = local_optimizer.LocalOptimizer(
@@ -321,7 +325,7 @@ def train_generator(
     state, trained = optimizer.next(state, trained, gradients)
     return step + 1, trained, state, loss
 
-  # Without any client there is nothing to learn from.
+  # If no client sent a head, there is nothing to learn from.
   num_steps = tf.where(
     tf.reduce_any(update.counts > 0), config.server_epochs, 0
   )
@@ -348,17 +352,17 @@ def build_objective(
   config: FedGenConfig,
   batch_size: int,
 ) -> objective_lib.ClientObjective:
-  """Returns the objective of clients whose heads learn generated features.
+  """Returns the objective of clients: heads also learn generated features.
 
     L = L_ce + lambda CE(h(G(e, y')), y')
 
-  The server broadcasts a `FedGenModel`. Every step draws a batch e, y' of its
-  own, which follows from the client's seed, round and step.
+  The server broadcasts a `FedGenModel`. Every step draws a new batch e, y'. The
+  batch follows from the client's seed, the round and the step.
 
   Args:
     num_classes: C.
     feature_dim: D.
-    config: The generator, and lambda.
+    config: Has the generator's sizes and lambda.
     batch_size: See `draw`.
   """
 
@@ -405,14 +409,14 @@ def build_finalizer(
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that averages heads and trains the generator.
 
-  See `finalizers.build_training_finalizer`; the model is a `FedGenModel` and
-  the update the `FedGenUpdate` of all clients. A head counts as much in the
-  mean as the client's examples. Measurement: `server_loss`, the generator's in
-  its last step.
+  See `finalizers.build_training_finalizer`. The model is a `FedGenModel`. The
+  update holds the `FedGenUpdate`s of all clients. The mean weighs heads by
+  examples. The measurement is `server_loss`, the generator's loss in its last
+  step.
 
   Args:
-    model: The architecture whose head it is.
-    config: The generator.
+    model: The architecture of the head.
+    config: Settings of the generator.
     batch_size: See `draw`.
     seed: Seed of all draws.
 
@@ -424,7 +428,7 @@ def build_finalizer(
   def train_fn(known, update, round_seed):
     shares = ensemble_weights(update.counts, 'examples')[:, 0]
     found = tf.reduce_any(update.counts > 0)
-    # Without any client the head stays.
+    # If no client sent a head, the server's head stays.
     head = tf.nest.map_structure(
       lambda heads, old: tf.where(found, tf.tensordot(shares, heads, 1), old),
       update.head,
@@ -465,31 +469,32 @@ def build_fedgen(
   """Builds the process of FedGen over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `FedGenModel`, which is broadcast as it is. Clients begin a round with its
-  head and send theirs back, with how many examples of each class they have;
-  the server sees each client's. Its classifiers are `head` and
-  `global_head`.
+  `FedGenModel`. The server broadcasts it unchanged. Clients begin a round with
+  the server's head. They send their trained head and their number of examples
+  of each class. The server sees the message of each client. The classifiers are
+  `head` and `global_head`.
 
-  Differs from the reference code:
+  The reference code differs:
 
-  - It trains the generator of a round and does not save it, so that clients
-    always get the one that was drawn at first; `FedGenConfig(server_epochs=0)`
-    does the same.
-  - It counts all clients' labels before the first round. Here the server
-    learns them from updates; in the first round all labels are equally likely.
+  - It trains the generator of a round and does not save it. So clients always
+    receive the initial generator. `FedGenConfig(server_epochs=0)` does the
+    same.
+  - It counts the labels of all clients before the first round. Here the server
+    learns the counts from updates. In the first round all labels are equally
+    likely.
 
-  And both differ from the authors' code, whose server also asks for diverse
-  features and whose clients also distil into their extractor.
+  Both differ from the authors' code. There the server has a term for diverse
+  features, and clients also distill into their extractors.
 
   Args:
-    models: One per architecture, all with the same head; a client's state says
-      which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture, all with the same head. A client's state
+      names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    local: Batches and epochs; batches of the generator are of the same size.
-    model_seed: The first head is the one that `models[0]` has with it; the
-      initial generator and what the server draws follow from it.
+    local: Batches and epochs. The generator uses the same batch size.
+    model_seed: Seed of the first head (the initial head of `models[0]`), of the
+      initial generator and of the server's draws.
 
   Raises:
     ValueError: If models and input spec do not fit each other, the heads of
@@ -573,6 +578,6 @@ METHOD = method.Method(
   title='FedGen',
   config=FedGenConfig,
   build_fn=build_fedgen,
-  terms={'generative': 'its cross-entropy of generated features, nats'},
+  terms={'generative': 'cross-entropy of generated features, nats'},
   metrics=server_training.COLUMNS,
 )

@@ -40,12 +40,12 @@ with epy.lazy_imports():
 class FedGHConfig(settings.Settings):
   """FedGH: how the server trains the head.
 
-  The defaults are those of TsingZ0/HtFLlib's `main.py`.
+  The default learning rate is that of `system/main.py`, TsingZ0/HtFLlib. One
+  epoch is the value of `system/total.sh`, lokinko/FedSA@75bf106.
 
   Attributes:
     server_epochs: The server's passes over the prototypes of a round, >= 1.
-    server_learning_rate: Learning rate of the server's SGD, which trains the
-      head, >= 0.
+    server_learning_rate: Learning rate of the server's SGD on the head, >= 0.
   """
 
   flag_prefix: ClassVar[str] = 'fedgh_'
@@ -62,13 +62,13 @@ def build_finalizer(
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that trains the head on prototypes.
 
-  See `finalizers.build_training_finalizer`; the model is a
-  `server_model.HeadModel` and the update the prototypes of all clients.
-  Measurement: `server_loss`, the cross-entropy, mean over the last epoch.
+  See `finalizers.build_training_finalizer`. The model is a
+  `server_model.HeadModel`. The update holds the prototypes of all clients. The
+  measurement is `server_loss`, the mean cross-entropy of the last epoch.
 
   Args:
-    model: The architecture whose head it is.
-    config: Epochs, batches, rate.
+    model: The architecture of the head.
+    config: Epochs, batch size and learning rate.
     seed: Seed of the order of prototypes.
 
   Raises:
@@ -113,21 +113,21 @@ def build_fedgh(
   """Builds the process of FedGH over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `server_model.HeadModel`. Clients begin a round with its head and send
-  prototypes of a clean pass with the trained model; the server sees each
-  client's. Its classifiers are `head` and `global_head`. The reference
-  reports the latter.
+  `server_model.HeadModel`. Clients begin a round with the server's head. After
+  training they compute prototypes in a clean pass and send them. The server
+  sees the prototypes of each client. The classifiers are `head` and
+  `global_head`. The reference reports `global_head`.
 
   Args:
-    models: One per architecture, all with the same head; a client's state says
-      which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture, all with the same head. A client's state
+      names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    local: Batches and epochs, at the server batches, too; its kind of
-      prototypes does not count.
-    model_seed: The first head, the one that `models[0]` has with it, and the
-      server's order of prototypes follow from it.
+    local: Batches and epochs. The server uses the same batch size. `prototypes`
+      has no effect.
+    model_seed: Seed of the first head (the initial head of `models[0]`) and of
+      the server's order of prototypes.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or the heads

@@ -1,4 +1,4 @@
-"""FedKD: a shared model and each client's own distill, and exchange less.
+"""FedKD: mutual distillation with a shared model, sent compressed.
 
 Source: Wu et al., "Communication-efficient federated learning via knowledge
 distillation", Nature Communications 2022 (arXiv:2108.13323); reference code
@@ -45,28 +45,29 @@ _Energy = Annotated[float, settings.Above(0.0), settings.AtMost(1.0)]
 class FedKDConfig(settings.Settings):
   """FedKD: the shared model, its training and its compression.
 
-  The defaults of energies and clipping are those of the paper and of
-  TsingZ0/HtFLlib.
+  The defaults of the energies are those of `system/total.sh`, and the clipping
+  that of the reference code, TsingZ0/HtFLlib.
 
   Attributes:
-    shared_model: Architecture of the shared model, one of those that --family
-      takes. Default: the clients' smallest.
-    shared_learning_rate: Learning rate of the clients' optimizer for the
-      shared model, >= 0. Default: the rate for their own models.
+    shared_model: Architecture of the shared model, a name that --family takes.
+      Default: the smallest architecture of the clients.
+    shared_learning_rate: Learning rate of the clients' optimizer for the shared
+      model, >= 0. Default: the learning rate for their own models.
     energy_start: Share of the squared singular values that compression keeps
       in the first round, in (0, 1].
-    energy_end: The same after `energy_rounds`; in between it grows linearly.
-    energy_rounds: Rounds until compression keeps `energy_end`, >= 1; in the
-      paper all rounds of the run. A number of its own, so that a longer run
-      repeats a shorter.
+    energy_end: Share that compression keeps after `energy_rounds`. In between
+      the share grows linearly.
+    energy_rounds: Rounds until compression keeps `energy_end`, >= 1. The paper
+      uses the length of the run. Here it is a separate number, so that a longer
+      run repeats a shorter one.
     weighting: Weight of a client's update in the mean: its examples
       (examples), or 1 (clients, the reference).
     clip_norm: Largest norm of the gradient of each model, and of W_h, in a
-      step, >= 0; 0 does not clip.
-    reference_losses: Whether divergences are averaged over classes, too, and
-      all terms move both models, as in the reference.
-    reference_compression: Whether the weights are compressed, not their
-      updates, and convolutions kernel by kernel, as in the reference.
+      step, >= 0. 0 turns clipping off.
+    reference_losses: Average divergences also over classes, and let all terms
+      move both models, as in the reference.
+    reference_compression: Compress weights instead of updates, and convolutions
+      kernel by kernel, as in the reference.
   """
 
   flag_prefix: ClassVar[str] = 'fedkd_'
@@ -99,11 +100,12 @@ class FedKDModel(NamedTuple):
   """The knowledge of FedKD's server.
 
   Attributes:
-    shared_weights: float32[num_weights], flat, of the shared model (the
+    shared_weights: float32[num_weights], flat weights of the shared model (the
       paper's mentee; a client's own model is its mentor).
-    energy: float32 scalar in (0, 1], what compression keeps in this round.
-    num_floats: float32 scalar, numbers that it takes to send the weights to a
-      client that has those of the round before.
+    energy: float32 scalar in (0, 1], the share that compression keeps in this
+      round.
+    num_floats: float32 scalar, how many numbers the server sends to a client
+      that has the weights of the round before.
   """
 
   shared_weights: Any
@@ -120,11 +122,11 @@ def build_objective(
     L_shared = L_ce_s      + (KL(own || shared) + L_hidden) / (L_ce + L_ce_s)
     L_hidden = mean over b and d of (z[b, d] - (z_s W_h)[b, d])^2
 
-  The less the models are right, the less they learn from each other. W_h is a
-  matrix of the client, `private`, that both terms move. See
-  `losses.mutual_distillation` and `pairs.ModelPair.build_train_step`; as there,
-  what comes from the other model is a constant, its cross-entropy in the
-  divisor, too, unless it is the reference.
+  The larger the errors of the models, the less they learn from each other. W_h
+  is a matrix of the client (`private`), and both terms move it. See
+  `losses.mutual_distillation` and `pairs.ModelPair.build_train_step`. The
+  output of the other model is a constant, also in the divisor, except with
+  `reference`.
 
   Args:
     reference: See `losses.mutual_distillation`.
@@ -174,13 +176,13 @@ def build_finalizer(
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that compresses the mean update and applies it.
 
-  See `finalizers.build_training_finalizer`; the model is a `FedKDModel` and the
-  update a `weighted_mean.WeightedValue`. Measurements, of what clients received
-  in the round: `bytes_down_per_client`, with energy and round number, and
-  `compression_down`, how many times more it would have been uncompressed.
+  See `finalizers.build_training_finalizer`. The model is a `FedKDModel`. The
+  update is a `weighted_mean.WeightedValue`. The measurements describe the
+  message to clients: `bytes_down_per_client`, energy and round number included,
+  and `compression_down`, the ratio of uncompressed to compressed size.
 
   Args:
-    model: The shared one.
+    model: The shared model.
     config: Settings of the compression.
   """
   reference_compression = config.reference_compression
@@ -191,10 +193,10 @@ def build_finalizer(
     compressed = compress(mean.value, known.energy)
     sent = mean.weight > 0
     new_model = FedKDModel(
-      # Without any client the shared model stays.
+      # If no client sent an update, the shared model stays.
       tf.where(sent, base + compressed.vector, known.shared_weights),
       config.energy_at(round_seed[1] + 1),
-      # Then there is no update, but weights are sent again.
+      # Then there is no update, and the weights are sent again.
       tf.where(
         sent,
         compressed.num_floats,
@@ -235,31 +237,31 @@ def build_fedkd(
   """Builds the process of FedKD over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `FedKDModel`. Clients begin a round with its shared model, train it in the
-  same steps as their own and send its update, compressed; the server
-  compresses the mean of updates and applies it. Its classifier is the
+  `FedKDModel`. Clients begin a round with the shared model, train it in the
+  same steps as their own model and send its update, compressed. The server
+  compresses the mean of the updates and applies it. The classifier is the
   `head` of the client's own model.
 
-  Matrices travel whole in the simulation, so that types are static; the bytes
-  that their factors would take are measured: `bytes_up_per_client` and
-  `bytes_down_per_client`, and `compression_up` and `compression_down`. A client
-  that was not in the round before is assumed to have its update all the same.
+  The simulation sends whole matrices, so that types are static. It measures the
+  bytes that their factors would take: `bytes_up_per_client`,
+  `bytes_down_per_client`, `compression_up` and `compression_down`. It assumes
+  that a client that missed the round before has that round's update.
 
-  Differs from the reference code: a client counts by examples, what comes from
-  the other model is a constant (see `build_objective`), updates are compressed
-  as in the paper and the authors' code, not the weights themselves, and a
-  matrix that needs all of its singular values is kept and not dropped.
+  Four things differ from the reference code. The mean weighs a client by
+  examples. The output of the other model is a constant (see `build_objective`).
+  Updates are compressed, as in the paper and the authors' code, not weights. A
+  matrix that needs all of its singular values is kept, not dropped.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
+    models: One model per architecture. A client's state names its architecture.
     config: Hyper-parameters.
     input_spec: How models see the clients' images.
-    optimizer: Local optimizer; by default SGD with learning rate 0.01. That of
-      the shared model and of W_h starts anew every round.
-    shared_model: A model in place of `config.shared_model`.
+    optimizer: Local optimizer; by default SGD with learning rate 0.01. For the
+      shared model and W_h its state is reset in every round.
+    shared_model: Replaces `config.shared_model`.
     local: Batches and epochs.
-    model_seed: The first shared model and the first W_h, the same for all
-      clients, follow from it.
+    model_seed: Seed of the first shared model and of the first W_h, which is
+      the same for all clients.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean; by default `weighted_mean.WeightedMeanFactory()`.
 
@@ -281,7 +283,7 @@ def build_fedkd(
     return compress(weights - _base(known, reference_compression), known.energy)
 
   def initial_private_fn():
-    # As PyTorch draws a linear layer.
+    # The distribution of PyTorch's linear layers.
     bound = 1.0 / math.sqrt(feature_dim)
     shape = [feature_dim, feature_dim]
     return [tf.random.stateless_uniform(shape, [model_seed, 0], -bound, bound)]
@@ -332,7 +334,7 @@ def build_fedkd(
 
 
 def _base(known, reference_compression):
-  """Returns the weights that an update is added to."""
+  """Returns the weights to which an update is added."""
   if reference_compression:
     return tf.zeros_like(known.shared_weights)
   return known.shared_weights
@@ -357,15 +359,19 @@ METHOD = method.Method(
   config=FedKDConfig,
   build_fn=build_fedkd,
   terms={
-    'distillation': 'its pull to what the shared model says, unweighted, nats',
+    'distillation': "pull of logits to the shared model's, unweighted, nats",
     'hidden': (
-      "its pull to the shared model's transformed features, unweighted, "
+      "pull of features to the shared model's, transformed, unweighted, "
       'squared units'
     ),
     'shared': "the shared model's objective in clients' training, nats",
   },
   metrics={
-    'compression_down': 'how many times more it would be without compression',
-    'compression_up': 'the same of what a client sent, mean over clients',
+    'compression_down': (
+      'size without compression / size, of the message to a ' 'client'
+    ),
+    'compression_up': (
+      "size without compression / size, of a client's message, " 'mean'
+    ),
   },
 )

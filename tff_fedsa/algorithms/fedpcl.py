@@ -1,10 +1,10 @@
-"""FedPCL: features are contrasted with global and with all clients' prototypes.
+"""FedPCL: features are contrasted with the prototypes of all clients.
 
 Source: Tan et al., "Federated Learning from Pre-Trained Models: A Contrastive
 Learning Approach", NeurIPS 2022 (arXiv:2209.10083); reference code for whole
-models `system/flcore/{clients/clientpcl,servers/serverpcl}.py`,
-TsingZ0/PFLlib@d832e76; the authors' own, for projections of frozen pre-trained
-features, is yuetan031/FedPCL@0c3895b.
+models: `system/flcore/{clients/clientpcl,servers/serverpcl}.py`,
+TsingZ0/PFLlib@d832e76. The authors' own code, for projections of frozen
+pre-trained features, is yuetan031/FedPCL@0c3895b.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ with epy.lazy_imports():
   from tff_fedsa.server import finalizers
   from tff_fedsa.server import server_model
 
-# Similarity of classes that are not there: they never count, and no gradient is
-# NaN, as it would be with -inf in every class.
+# Similarity of absent classes. They never count, and no gradient is NaN, unlike
+# with -inf in every class.
 _NEVER = -1e9
 
 
@@ -47,14 +47,15 @@ _NEVER = -1e9
 class FedPCLConfig(settings.Settings):
   """FedPCL: the contrastive terms, and how prototypes are averaged.
 
-  The defaults are those of TsingZ0/PFLlib.
+  The weights are those of TsingZ0/PFLlib. The temperature is that of the
+  authors' code. PFLlib's is 1.
 
   Attributes:
     temperature: Divides similarities in both contrastive terms, > 0.
     lambda_: Weight of both contrastive terms, >= 0.
-    cross_entropy_weight: Weight of the cross-entropy, >= 0. 0 is the paper,
-      whose clients train by the contrastive terms alone: heads then stay as
-      they were drawn.
+    cross_entropy_weight: Weight of the cross-entropy, >= 0. 0 is the paper: its
+      clients train by the contrastive terms alone. Heads then keep their
+      initial weights.
     weighting: Weight of a client in a class's global prototype: 1 (clients,
       the reference), or its examples of the class (examples).
   """
@@ -71,14 +72,14 @@ class FedPCLModel(NamedTuple):
   """The knowledge of FedPCL's server.
 
   Attributes:
-    prototypes: float32[num_classes, feature_dim], the global ones; zeros where
-      `present` is False.
-    present: bool[num_classes], classes that have a global prototype.
-    client_prototypes: float32[max_participants, num_classes, feature_dim],
-      those of every client of the round before, with the global one where it
-      does not have the class.
-    participated: bool[max_participants], which of these tables are a client's;
-      the others hold zeros.
+    prototypes: float32[num_classes, feature_dim], the global prototypes, or
+      zeros where `present` is False.
+    present: bool[num_classes], whether a class has a global prototype.
+    client_prototypes: float32[max_participants, num_classes, feature_dim], the
+      prototypes of every client of the round before. For classes that a client
+      lacks, its table holds the global prototype.
+    participated: bool[max_participants], whether a table belongs to a client.
+      The other tables hold zeros.
   """
 
   prototypes: Any
@@ -94,20 +95,20 @@ def contrast(
   present: tf.Tensor,
   temperature: float,
 ) -> tf.Tensor:
-  """Returns how badly features find the center of their class.
+  """Returns the contrastive loss of features and class centers.
 
     s_bk = cos(z_b, P_k) / tau
     loss = mean over b of present[y_b] * -log(
       exp(s_by) / sum over present k of exp(s_bk))
 
-  Examples whose class has no center count 0 but stay in the mean.
+  Examples of classes without a center contribute 0 but stay in the mean.
 
   Args:
     features: float32[batch, feature_dim].
     labels: int32[batch], in `[0, num_classes)`.
-    centers: float32[num_tables, num_classes, feature_dim]; no gradient flows
+    centers: float32[num_tables, num_classes, feature_dim]. No gradient flows
       into them.
-    present: bool[num_classes], which of them there are, in all tables.
+    present: bool[num_classes], whether a class has a center, for all tables.
     temperature: tau, > 0.
 
   Returns:
@@ -118,7 +119,7 @@ def contrast(
   """
   features.shape.assert_has_rank(2)
   features.shape[1:].assert_is_compatible_with(centers.shape[2:])
-  # Rows that are absent may hold anything.
+  # Rows of absent classes may hold anything.
   centers = tf.where(present[:, tf.newaxis], centers, tf.zeros_like(centers))
   similarities = tf.einsum(
     'bd,tcd->tbc',
@@ -128,8 +129,8 @@ def contrast(
   log_likelihoods = tf.nn.log_softmax(
     tf.where(present, similarities / temperature, _NEVER)
   )
-  # The fused cross-entropy would check shapes, and with that make a step
-  # stateful, which TensorFlow does not run inside of a client's branch.
+  # The fused cross-entropy would check shapes. The check would make a step
+  # stateful, and TensorFlow does not run stateful steps in a client's branch.
   is_own_class = tf.one_hot(labels, tf.shape(centers)[1])
   of_own_class = tf.reduce_sum(is_own_class * log_likelihoods, axis=2)
   counted = tf.gather(present, labels)
@@ -148,8 +149,9 @@ def build_objective(
 
     L = mu L_ce + lambda (L_g + mean over clients p of L_p)
 
-  The server broadcasts a `FedPCLModel`; L_g is the `contrast` with global
-  prototypes, L_p that with client p's. Both are 0 in the first round.
+  The server broadcasts a `FedPCLModel`. L_g is the `contrast` with global
+  prototypes, and L_p the contrast with the prototypes of client p. Both are 0
+  in the first round.
 
   Args:
     num_classes: C.
@@ -209,16 +211,17 @@ def build_objective(
 def build_finalizer(
   num_classes: int, feature_dim: int, max_participants: int
 ) -> tff.learning.templates.FinalizerProcess:
-  """Returns the process that averages prototypes and keeps those of clients.
+  """Returns the process that averages prototypes and keeps clients' tables.
 
-  See `finalizers.build_finalizer`; the model is a `FedPCLModel` and the update
-  the prototypes of all clients. A class that nobody sent in this round keeps
-  its global prototype. Clients that sent nothing are left out.
+  See `finalizers.build_finalizer`. The model is a `FedPCLModel`. The update
+  holds the prototypes of all clients. A class that no client sent in this round
+  keeps its global prototype. Clients that sent nothing are left out.
 
   Args:
     num_classes: C.
     feature_dim: D.
-    max_participants: Largest number of clients in a round; more raise an error.
+    max_participants: Largest number of clients in a round. More clients raise
+      an error.
   """
 
   def finalize_fn(model, collected):
@@ -283,32 +286,35 @@ def build_fedpcl(
   """Builds the process of FedPCL over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `FedPCLModel`, which is broadcast as it is. Clients send prototypes of a
-  clean pass with the trained model; the server sees each client's, and so do
-  all clients of the next round. Its classifiers are `prototype` and `head`.
+  `FedPCLModel`. The server broadcasts it unchanged. After training, clients
+  compute prototypes in a clean pass and send them. The server and all clients
+  of the next round see the prototypes of each client. The classifiers are
+  `prototype` and `head`.
 
-  Differs from the paper, where clients only train a projection of frozen
-  pre-trained features, with the contrastive terms alone
-  (`cross_entropy_weight=0`): here they train whole models, and their heads by
-  the cross-entropy. Differs from the reference code, also with that weight:
+  The paper differs: its clients train only a projection of frozen pre-trained
+  features, by the contrastive terms alone (`cross_entropy_weight=0`). Here they
+  train whole models, and their heads by the cross-entropy. The reference code
+  differs, also with that weight:
 
-  - Features are not normalized by the model, so prototypes are means of
-    features as they are, and the loss normalizes both; the nearest prototype
-    is the nearest global one, by distance (there: the client's own, by cosine).
-  - It keeps the latest prototypes of every client, here there are those of the
-    clients of the round before: the same if all take part in every round.
-  - Its classes are in the order in which the first client meets them, labels
-    or not; here they are labels.
+  - Its models normalize features. Here prototypes are means of features that
+    are not normalized, and the loss normalizes both. The classifier is the
+    nearest global prototype by distance, there the client's own prototypes by
+    cosine.
+  - It keeps the latest prototypes of every client. Here there are the
+    prototypes of the clients of the round before. With full participation this
+    is the same.
+  - It stores classes in the order in which the first client meets them. Here
+    the index of a class is its label.
   - It clips gradients to norm 10.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
+    models: One model per architecture. A client's state names its architecture.
     config: Hyper-parameters.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    local: Batches and epochs; its kind of prototypes does not count.
-    max_participants: Clients of a round at most: as many tables are broadcast.
-      A round with more of them fails.
+    local: Batches and epochs. `prototypes` has no effect.
+    max_participants: Largest number of clients in a round. As many tables are
+      broadcast. A round with more clients fails.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or
@@ -365,8 +371,8 @@ METHOD = method.Method(
   config=FedPCLConfig,
   build_fn=build_fedpcl,
   terms={
-    'contrastive_global': 'its contrast with global prototypes, nats',
-    'contrastive_local': "its contrast with clients' prototypes, nats",
+    'contrastive_global': 'contrast with global prototypes, nats',
+    'contrastive_local': "contrast with clients' prototypes, nats",
   },
   metrics={'classes_present': 'classes with a global prototype'},
 )

@@ -42,8 +42,8 @@ class FedProtoConfig(settings.Settings):
   """FedProto: the pull to global prototypes.
 
   Attributes:
-    lambda_: Weight of the pull to global prototypes, >= 0; 10 is HtFLlib's
-      choice, the paper chooses from 0.1 to 4.
+    lambda_: Weight of the pull to global prototypes, >= 0. 10 is the value of
+      HtFLlib's `total.sh`.
   """
 
   flag_prefix: ClassVar[str] = 'fedproto_'
@@ -54,12 +54,13 @@ class FedProtoConfig(settings.Settings):
 def build_objective(
   num_classes: int, feature_dim: int, regularization_weight: float
 ) -> objective_lib.ClientObjective:
-  """Returns the objective of clients that are pulled to global prototypes.
+  """Returns the objective of clients: features approach global prototypes.
 
     L = L_ce + lambda L_reg
 
-  The server broadcasts a `server_model.PrototypeModel`; L_reg is
-  `losses.class_mean_regularization` of features, 0 in the first round.
+  The server broadcasts a `server_model.PrototypeModel`. L_reg is
+  `losses.class_mean_regularization` of the features. It is 0 in the first
+  round.
 
   Args:
     num_classes: C.
@@ -115,20 +116,20 @@ def build_fedproto(
   """Builds the process of FedProto over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `server_model.PrototypeModel`, which is broadcast as it is: clients send their
-  prototypes, and get the global ones of the round before. Its
-  classifiers are `prototype` and `head`.
+  `server_model.PrototypeModel`. The server broadcasts it unchanged: clients
+  send their prototypes and receive the global prototypes of the round before.
+  The classifiers are `prototype` and `head`.
 
-  Differs from the reference code in its defaults as FedSA does: see
+  The defaults differ from the reference code as FedSA's do: see
   `LocalTrainingConfig` and `ClassMeanConfig`.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture. A client's state names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches, epochs, kind of prototypes.
-    class_means: How prototypes are averaged; the paper weighs by examples.
+    class_means: How prototypes are averaged. The paper weighs them by examples.
     aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
       default `class_mean.ClassMeanFactory()`.
 
@@ -170,7 +171,9 @@ METHOD = method.Method(
   build_fn=build_fedproto,
   averages='prototypes',
   terms={
-    'regularization': 'its pull to global prototypes, unweighted, squared units'
+    'regularization': (
+      'pull of features to global prototypes, unweighted, squared units'
+    )
   },
   metrics={'classes_present': 'classes with a global prototype'},
 )

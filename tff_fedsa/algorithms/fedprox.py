@@ -1,11 +1,11 @@
-"""FedProx: FedAvg whose clients stay near the model they began with.
+"""FedProx: FedAvg with clients that stay near the broadcast model.
 
 Source: Li et al., "Federated Optimization in Heterogeneous Networks", MLSys
-2020 (arXiv:1812.06127); step as in `system/flcore/optimizers/fedoptimizer.py`
-(`PerturbedGradientDescent`), TsingZ0/PFLlib@2b077c1. The result is not
-that of `tff.learning.algorithms.build_weighted_fed_prox`, whose proximal term
-has the opposite sign: it pushes clients away from the weights that the round
-began with (docs/methods.md).
+2020 (arXiv:1812.06127); the step is that of `PerturbedGradientDescent` in
+`system/flcore/optimizers/fedoptimizer.py`, TsingZ0/PFLlib@2b077c1. The result
+differs from that of `tff.learning.algorithms.build_weighted_fed_prox`. TFF's
+proximal term has the opposite sign: it pushes clients away from the first
+weights of the round (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True)
 class FedProxConfig(settings.Settings):
-  """FedProx: how strongly clients are held, and how models are averaged.
+  """FedProx: strength of the proximal term, weights of the mean.
 
   Attributes:
-    mu: Half of it times the squared distance from the weights that the round
-      began with is part of the loss, >= 0. The paper chooses it from 0.001,
-      0.01, 0.1 and 1; with 0 it is FedAvg.
+    mu: Weight of the proximal term, >= 0. The loss contains mu / 2 times the
+      squared distance from the first weights of the round. The paper tries
+      0.001, 0.01, 0.1 and 1. 0 is FedAvg.
     weighting: Weight of a client's model in the mean: its examples (examples,
       the paper), or 1 (clients).
   """
@@ -57,13 +57,14 @@ def build_objective(proximal_weight: float) -> objective_lib.ClientObjective:
 
     L = L_ce + mu / 2 * |w - w_0|^2
 
-  for the trainable weights w, w_0 being those that the round began with.
+  Here w are the trainable weights, and w_0 are their values at the beginning of
+  the round.
 
   Args:
     proximal_weight: mu, >= 0.
 
   Raises:
-    ValueError: If it is negative or not finite.
+    ValueError: If the weight is negative or not finite.
   """
   if not (np.isfinite(proximal_weight) and proximal_weight >= 0.0):
     raise errors.UserError(
@@ -96,7 +97,7 @@ def build_fedprox(
 
   Args:
     models: One per architecture; a client's state says which is its own.
-    config: Hyper-parameters; the default mu is the mildest of the paper's.
+    config: Hyper-parameters. The default mu is the smallest of the paper.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
@@ -128,7 +129,7 @@ METHOD = method.Method(
   averages='weights',
   terms={
     'proximal': (
-      "half its squared distance from the round's first weights, unweighted"
+      "half the squared distance from the round's first weights, unweighted"
     )
   },
 )

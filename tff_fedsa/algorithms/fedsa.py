@@ -62,19 +62,19 @@ class FedSAConfig(settings.Settings):
     lambda_reg: Weight of the anchor regularization, >= 0.
     lambda_mcl: Weight of the margin contrastive term, >= 0.
     lambda_cc: Weight of the classifier calibration, >= 0.
-    margin_scale: Factor of the margin in the contrastive term, >= 0; 1 is the
+    margin_scale: Factor of the margin in the contrastive term, >= 0. 1 is the
       reference, 0 is no margin.
-    warmup_rounds: Rounds over which the weights of regularization and
-      contrastive term rise from 0 to their values, >= 0; 0 is the reference.
-    anchor_init: Initial anchors: the reference's random projection, Gaussian,
+    warmup_rounds: Rounds in which the weights of the regularization and the
+      contrastive term rise from 0 to their values, >= 0. 0 is the reference.
+    anchor_init: Initial anchors: random projection (the reference), Gaussian,
       or equally far apart (orthogonal).
     anchor_file: A .npy file with initial anchors, float32[num_classes,
       feature_dim].
     anchor_seed: Seed of the initial anchors.
-    anchor_scale: Factor of the initial anchors, >= 0; 1 is the reference, whose
-      norm is about sqrt(feature_dim / 2).
-    anchor_decay: alpha of the anchors' moving average, in [0, 1]:
-      A <- alpha A + (1 - alpha) P.
+    anchor_scale: Factor of the initial anchors, >= 0. 1 is the reference. Its
+      anchors have a norm of about sqrt(feature_dim / 2).
+    anchor_decay: Decay alpha of the anchors' moving average, in [0, 1]: A <-
+      alpha A + (1 - alpha) P.
     anchor_agreement: Whether all clients train with the same anchors. Without,
       each orders the features of the anchors in its own way, so that anchors
       are as far apart as before, but clients do not agree on them: a control.
@@ -116,11 +116,11 @@ class FedSAConfig(settings.Settings):
     )
 
   def initial_anchors(self, num_classes: int, feature_dim: int) -> np.ndarray:
-    """Returns where the anchors start, float32[num_classes, feature_dim].
+    """Returns the initial anchors, float32[num_classes, feature_dim].
 
     Raises:
       SettingsError: If `anchor_file` is not a .npy file of numbers.
-      ValueError: If anchors of these sizes can't be made.
+      ValueError: If no anchors of these sizes exist.
       FileNotFoundError: If there is no `anchor_file`.
     """
     if not self.anchor_file:
@@ -149,18 +149,18 @@ def build_objective(
   feature_dim: int,
   config: Optional[FedSAConfig] = None,
 ) -> objective_lib.ClientObjective:
-  """Returns FedSA's client objective; the server broadcasts the anchors.
+  """Returns FedSA's client objective. The server broadcasts the anchors.
 
     L = L_ce + w (lambda_reg L_reg + lambda_mcl L_mcl) + lambda_cc L_cc
 
-  The margin of L_mcl is fixed for the round: `margins.margin`. In the reference
-  w is 1.
+  The margin of L_mcl is fixed for the round (`margins.margin`). The reference
+  has w = 1.
 
   Args:
     num_classes: C.
     feature_dim: D.
-    config: The lambdas, the margin's scale, and `warmup_rounds`: w rises
-      evenly from 0 in the first round to 1 after so many.
+    config: Has the lambdas, the scale of the margin, and `warmup_rounds`: w
+      rises linearly from 0 in the first round to 1 after so many rounds.
   """
   config = config or FedSAConfig()
 
@@ -243,21 +243,21 @@ def build_fedsa(
   computation (types: `composer.compose_process`). Client states come from
   `client_state.build_initial_state_fn`; the caller keeps them between rounds.
 
-  Differs from the reference code in its defaults: examples are shuffled and
-  a short last batch is used (`LocalTrainingConfig`), and a class that nobody
-  sent keeps its global prototype (`keep_missing`). The reference's behaviour is
+  The defaults differ from the reference code: examples are shuffled, a short
+  last batch is used (`LocalTrainingConfig`), and a class that no client sent
+  keeps its global prototype (`keep_missing`). The behaviour of the reference is
   `LocalTrainingConfig(remainder='drop', shuffle=False)` and
   `ClassMeanConfig(keep_missing=False)`.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture. A client's state names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
-    anchors: float32[num_classes, feature_dim], where the server starts; by
-      default `config.initial_anchors`.
+    anchors: float32[num_classes, feature_dim], initial anchors. Default:
+      `config.initial_anchors`.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    objective: Other objective of clients, e.g. `build_objective`'s with a
-      term more; it gets the anchors as broadcast.
+    objective: Another objective of clients, e.g. that of `build_objective` with
+      one more term. It receives the anchors as the broadcast.
     local: Batches, epochs, kind of prototypes.
     class_means: How prototypes are averaged.
     aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
@@ -308,7 +308,7 @@ def build_fedsa(
 
 
 def _refuse(config, names, instead):
-  """Raises if one of these values was set, which an argument replaces."""
+  """Refuses settings that an argument replaces."""
   default = FedSAConfig()
   found = [n for n in names if getattr(config, n) != getattr(default, n)]
   if found:
@@ -324,13 +324,15 @@ METHOD = method.Method(
   build_fn=build_fedsa,
   averages='prototypes',
   terms={
-    'regularization': 'its pull to anchors, unweighted, squared units',
-    'contrastive': 'its margin contrastive term, unweighted, nats',
-    'calibration': 'its classifier calibration, unweighted, nats',
+    'regularization': 'pull of features to anchors, unweighted, squared units',
+    'contrastive': 'margin contrastive term, unweighted, nats',
+    'calibration': 'classifier calibration term, unweighted, nats',
   },
   metrics={
     'gap_global': 'gap of the anchors, feature distance',
-    'gap_local': 'gap of own prototypes, mean over clients; 0 at first',
+    'gap_local': (
+      "gap of a client's prototypes, mean over clients; 0 in its first " 'round'
+    ),
     'anchor_separation_min': 'smallest distance between two anchors',
     'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
     'anchor_drift': 'mean distance of an anchor from where it started',

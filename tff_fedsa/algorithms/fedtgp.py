@@ -1,4 +1,4 @@
-"""FedTGP: prototypes that the server trains, with a growing margin.
+"""FedTGP: the server trains global prototypes, with an adaptive margin.
 
 Source: Zhang et al., "FedTGP: Trainable Global Prototypes with
 Adaptive-Margin-Enhanced Contrastive Learning for Data and Model Heterogeneity
@@ -45,19 +45,19 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True)
 class FedTGPConfig(settings.Settings):
-  """FedTGP: the pull to prototypes, and how the server trains them.
+  """FedTGP: the pull to prototypes, and the server's training.
 
-  The defaults are those of TsingZ0/HtFLlib's `example.sh` and `main.py`.
+  The defaults are those of `system/total.sh`, TsingZ0/HtFLlib.
 
   Attributes:
     lambda_: Weight of the pull to global prototypes, >= 0.
     server_epochs: The server's passes over the prototypes of a round, >= 1.
-    server_learning_rate: Learning rate of the server's SGD, which trains the
-      prototypes, >= 0. Default: the clients', as in the reference.
+    server_learning_rate: Learning rate of the server's SGD on the prototypes,
+      >= 0. Default: the learning rate of the clients, as in the reference.
     max_margin: Upper bound of the margin, feature distance, >= 0.
-    reference_order: Whether clients send prototypes of their model from before
-      the round, as the reference does by its order of saving, and not of the
-      trained one.
+    reference_order: Send prototypes of the model from before the round, not of
+      the trained model. The reference does so, because it computes prototypes
+      before it saves the model.
   """
 
   flag_prefix: ClassVar[str] = 'fedtgp_'
@@ -93,9 +93,9 @@ class FedTGPModel(NamedTuple):
   """The knowledge of FedTGP's server.
 
   Attributes:
-    generator: `Generator`, trained over all rounds; it stays at the server.
-    prototypes: float32[num_classes, feature_dim], what it generates.
-    present: bool[num_classes]; all True after the first round.
+    generator: `Generator`, trained over all rounds. It stays at the server.
+    prototypes: float32[num_classes, feature_dim], the generator's output.
+    present: bool[num_classes], all True after the first round.
   """
 
   generator: Any
@@ -106,7 +106,7 @@ class FedTGPModel(NamedTuple):
 def initial_generator(
   num_classes: int, feature_dim: int, seed: int = 0
 ) -> Generator:
-  """Returns a generator drawn as PyTorch draws it.
+  """Draws a generator from PyTorch's distributions.
 
   The embedding ~ N(0, 1); kernels and biases ~ U(-1/sqrt(D), 1/sqrt(D)).
   """
@@ -137,13 +137,13 @@ def server_margin(
 ) -> tf.Tensor:
   """Returns the margin of a round: the largest gap between class centers.
 
-  A class's gap is the distance from the mean of its prototypes, over clients,
-  to the nearest other such mean.
+  The center of a class is the mean of its prototypes over clients. The gap of a
+  class is the distance from its center to the nearest other center.
 
   Args:
     collected: See `server_training.train`.
-    max_margin: The margin is never larger, nor is it smaller where fewer than
-      two classes were sent.
+    max_margin: Upper bound of the margin. It is the margin if fewer than two
+      classes were sent.
 
   Returns:
     float32 scalar in [0, max_margin].
@@ -164,15 +164,15 @@ def server_margin(
 def generator_loss(
   generator: Generator, vectors: tf.Tensor, labels: tf.Tensor, margin: tf.Tensor
 ) -> tf.Tensor:
-  """Returns how well prototypes of clients find the generated ones.
+  """Returns the loss of classifying clients' prototypes by generated ones.
 
     L = CE(-(d + onehot(y) * margin), y),  d_bk = ||v_b - P_k||_2
 
-  The gradient is finite where a prototype lies on a generated one, unlike the
-  reference's (see `distances.distances`).
+  If a prototype equals a generated one, the gradient is finite. The reference's
+  gradient is not (see `distances.distances`).
 
   Args:
-    generator: Makes P.
+    generator: Generates P.
     vectors: float32[batch, feature_dim], prototypes of clients.
     labels: int32[batch], their classes.
     margin: float32 scalar, see `server_margin`.
@@ -196,14 +196,14 @@ def build_finalizer(
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that trains the generator and generates prototypes.
 
-  See `finalizers.build_training_finalizer`; the model is a `FedTGPModel` and
-  the update the prototypes of all clients. Measurements: `server_loss`, mean
-  over the last epoch, and `server_margin`.
+  See `finalizers.build_training_finalizer`. The model is a `FedTGPModel`. The
+  update holds the prototypes of all clients. The measurements are
+  `server_loss`, the mean over the last epoch, and `server_margin`.
 
   Args:
     num_classes: C.
     feature_dim: D.
-    config: Epochs, batches, rate.
+    config: Epochs, batch size and learning rate.
     max_margin: See `server_margin`.
     seed: Seed of the order of prototypes.
 
@@ -253,27 +253,27 @@ def build_fedtgp(
   """Builds the process of FedTGP over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `FedTGPModel`, whose prototypes are broadcast. Clients send prototypes of a
-  clean pass with the trained model, and the server sees each client's. Its
-  classifiers are `prototype` and `head`.
+  `FedTGPModel`. The server broadcasts its prototypes. After training, clients
+  compute prototypes in a clean pass and send them. The server sees the
+  prototypes of each client. The classifiers are `prototype` and `head`.
 
-  Differs from the reference code: it makes that pass before it saves the
-  trained model, and so sends prototypes of the weights from before the round.
+  The reference code differs: it makes this pass before it saves the trained
+  model. So its prototypes belong to the weights from before the round.
   `config.reference_order` does the same.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture. A client's state names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
-    local: Batches and epochs, at the server batches, too; its kind of
-      prototypes does not count.
-    model_seed: The initial generator and the server's order of prototypes
-      follow from it.
+    local: Batches and epochs. The server uses the same batch size. `prototypes`
+      has no effect.
+    model_seed: Seed of the initial generator and of the server's order of
+      prototypes.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or neither
-      `config` nor `optimizer` says the server's learning rate.
+      `config` nor `optimizer` sets the server's learning rate.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
   config = config or FedTGPConfig()
@@ -347,11 +347,13 @@ METHOD = method.Method(
   config=FedTGPConfig,
   build_fn=build_fedtgp,
   terms={
-    'regularization': 'its pull to global prototypes, unweighted, squared units'
+    'regularization': (
+      'pull of features to global prototypes, unweighted, squared units'
+    )
   },
   metrics={
     **server_training.COLUMNS,
-    'server_margin': 'margin of that training, feature distance',
+    'server_margin': "margin of the server's training, feature distance",
     'classes_present': 'classes with a global prototype',
   },
 )

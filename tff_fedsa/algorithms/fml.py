@@ -1,4 +1,4 @@
-"""FML: a shared model and each client's own teach each other.
+"""FML: a shared model and each client's own model teach each other.
 
 Source: Shen et al., "Federated Mutual Learning", 2020 (arXiv:2006.16765);
 reference code `system/flcore/{clients/clientfml,servers/serverfml}.py`,
@@ -41,23 +41,24 @@ _Share = Annotated[float, settings.AtLeast(0.0), settings.AtMost(1.0)]
 
 @dataclasses.dataclass(frozen=True)
 class FMLConfig(settings.Settings):
-  """FML: the shared model, and how it and clients' own models learn.
+  """FML: the shared model, and the weights of mutual learning.
 
-  The defaults of alpha, beta and the clipping are those of TsingZ0/HtFLlib.
+  The defaults of alpha and beta are those of `system/total.sh`, and the
+  clipping that of the reference code, TsingZ0/HtFLlib.
 
   Attributes:
-    shared_model: Architecture of the shared model, one of those that --family
-      takes. Default: the clients' smallest.
-    alpha: Weight of labels in the training of a client's own model, in [0, 1];
-      the rest is the shared model's opinion.
-    beta: Weight of labels in the training of the shared model, in [0, 1]; the
-      rest is the opinion of the client's own.
+    shared_model: Architecture of the shared model, a name that --family takes.
+      Default: the smallest architecture of the clients.
+    alpha: Weight of the labels in the training of a client's own model, in [0,
+      1]. The shared model's output has the rest.
+    beta: Weight of the labels in the training of the shared model, in [0, 1].
+      The output of the client's own model has the rest.
     weighting: Weight of a client's shared model in the mean: its examples
       (examples), or 1 (clients, the reference).
-    clip_norm: Largest norm of each model's gradient in a step, >= 0; 0 does
-      not clip.
-    reference_losses: Whether divergences are averaged over classes, too, and
-      move both models, teacher and pupil, as in the reference.
+    clip_norm: Largest norm of each model's gradient in a step, >= 0. 0 turns
+      clipping off.
+    reference_losses: Average divergences also over classes, and let them move
+      both models, teacher and pupil, as in the reference.
   """
 
   flag_prefix: ClassVar[str] = 'fml_'
@@ -74,7 +75,7 @@ class FMLModel(NamedTuple):
   """The knowledge of FML's server.
 
   Attributes:
-    shared_weights: float32[num_weights], flat, of the shared model (the
+    shared_weights: float32[num_weights], flat weights of the shared model (the
       paper's meme model).
   """
 
@@ -92,8 +93,8 @@ def build_objective(
   See `losses.mutual_distillation` and `pairs.ModelPair.build_train_step`.
 
   Args:
-    alpha: Weight of labels in the client's own model, in [0, 1].
-    beta: Weight of labels in the shared model, in [0, 1].
+    alpha: Weight of the labels for the client's own model, in [0, 1].
+    beta: Weight of the labels for the shared model, in [0, 1].
     reference: See `losses.mutual_distillation`.
 
   Raises:
@@ -139,23 +140,24 @@ def build_fml(
   """Builds the process of FML over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is an
-  `FMLModel`. Clients begin a round with its shared model, train it in the same
-  steps as their own and send it back. Its classifier is the `head`
-  of the client's own model.
+  `FMLModel`. Clients begin a round with the shared model, train it in the same
+  steps as their own model and send it back. The classifier is the `head` of the
+  client's own model.
 
-  Differs from the reference code: a client's shared model counts by examples,
-  teachers' logits are constants (see `losses.mutual_distillation`), and the
-  shared model's BatchNorm statistics are averaged, too.
+  Three things differ from the reference code. The mean weighs a client's shared
+  model by examples. Teachers' logits are constants (see
+  `losses.mutual_distillation`). The mean includes the shared model's BatchNorm
+  statistics.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
+    models: One model per architecture. A client's state names its architecture.
     config: Hyper-parameters.
     input_spec: How models see the clients' images.
-    optimizer: Local optimizer of both models; by default SGD with learning
-      rate 0.01. The shared model's starts anew every round.
-    shared_model: A model in place of `config.shared_model`.
+    optimizer: Local optimizer of both models; by default SGD with learning rate
+      0.01. For the shared model its state is reset in every round.
+    shared_model: Replaces `config.shared_model`.
     local: Batches and epochs.
-    model_seed: The first shared model follows from it.
+    model_seed: Seed of the first shared model.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean; by default `weighted_mean.WeightedMeanFactory()`.
 
@@ -197,7 +199,7 @@ def build_fml(
   update_type = client_work.type_signature.result.update
 
   def finalize_fn(model, mean):
-    # Without any client the shared model stays.
+    # If no client sent a model, the shared model stays.
     return FMLModel(tf.where(mean.weight > 0, mean.value, model.shared_weights))
 
   return composer.compose_process(
@@ -217,7 +219,7 @@ METHOD = method.Method(
   config=FMLConfig,
   build_fn=build_fml,
   terms={
-    'distillation': 'its pull to what the shared model says, unweighted, nats',
+    'distillation': "pull of logits to the shared model's, unweighted, nats",
     'shared': "the shared model's objective in clients' training, nats",
   },
 )

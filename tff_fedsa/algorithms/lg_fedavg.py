@@ -63,18 +63,19 @@ def build_lg_fedavg(
   """Builds the process of LG-FedAvg over heterogeneous, stateful clients.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is a
-  `server_model.HeadModel`. Clients begin a round with its head and send theirs
-  back. Its classifiers are `head` and `global_head`. The reference reports the
-  latter: the averaged head on the client's features.
+  `server_model.HeadModel`. Clients begin a round with the server's head and
+  send their trained heads back. The classifiers are `head` and `global_head`.
+  The reference reports `global_head`: the averaged head on the client's
+  features.
 
   Args:
-    models: One per architecture, all with the same head; a client's state says
-      which is its own.
-    config: Hyper-parameters; the reference's by default.
+    models: One model per architecture, all with the same head. A client's state
+      names its architecture.
+    config: Hyper-parameters. Default: those of the reference.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
-    model_seed: The first head is the one that `models[0]` has with it.
+    model_seed: Seed of the first head, the initial head of `models[0]`.
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean; by default `weighted_mean.WeightedMeanFactory()`.
 
@@ -107,7 +108,7 @@ def build_lg_fedavg(
   ).create(client_work.type_signature.result.update)
 
   def finalize_fn(model, mean):
-    # Without any client the head stays.
+    # If no client sent a head, the server's head stays.
     return tf.nest.map_structure(
       lambda new, old: tf.where(mean.weight > 0, new, old),
       server_model.HeadModel(mean.value),

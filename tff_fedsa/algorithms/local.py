@@ -1,6 +1,6 @@
-"""Local: every client trains alone. What a federated method has to beat.
+"""Local: every client trains alone. Federated methods must beat this.
 
-Source: `clientLocal.train`, TsingZ0/HtFLlib@e959261 (as in lokinko/FedSA).
+Source: `clientLocal.train`, TsingZ0/HtFLlib@e959261.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def build_local(
   """Builds the process of clients that exchange nothing.
 
   The types are those of `fedsa.build_fedsa`, but the server's model is `()`.
-  Its classifier is the `head`.
+  The classifier is the `head`.
 
   Args:
-    models: One per architecture; a client's state says which is its own.
-    config: Nothing; as in the other methods.
+    models: One model per architecture. A client's state names its architecture.
+    config: Has no fields. It exists because the other methods have one.
     input_spec: How models see the clients' images.
     optimizer: Local optimizer; by default SGD with learning rate 0.01.
     local: Batches and epochs.
@@ -80,7 +80,7 @@ def build_local(
 
 
 def _build_empty_aggregation() -> tff.templates.AggregationProcess:
-  """Returns the process that aggregates nothing to nothing."""
+  """Returns an aggregation process for clients that send nothing."""
 
   @tff.federated_computation
   def initialize_fn():

@@ -1,4 +1,4 @@
-"""A method's description of itself for the rest of the code."""
+"""The description of a method: name, hyper-parameters, measurements."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -9,10 +9,10 @@ from tff_fedsa import settings
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """A method: its name, its hyper-parameters and its measurements.
+  """A method.
 
   Flags, columns of metrics.csv, tags of TensorBoard, documents and reports
-  follow from it.
+  follow from this description.
 
   Attributes:
     name: Name on the command line.
@@ -22,10 +22,10 @@ class Method:
     terms: Terms of the clients' objective besides the cross-entropy: name ->
       meaning and unit. The column of a term is `loss_<name>`.
     metrics: Further columns: name -> meaning and unit.
-    averages: What the server averages over clients: `prototypes` or `logits`
-      (by class, see `prototypes.ClassMeanConfig`), `weights` (of the whole
-      model, with which clients begin the next round), or None for something
-      else or nothing.
+    averages: Values that the server averages over clients: `prototypes` or
+      `logits` (by class, see `prototypes.ClassMeanConfig`), `weights` (of the
+      whole model, with which clients begin the next round), or None for
+      anything else.
   """
 
   name: str

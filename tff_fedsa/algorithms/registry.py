@@ -1,4 +1,4 @@
-"""All methods by name. Looking them up imports no TensorFlow."""
+"""All methods by name. A lookup imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ with epy.lazy_imports():
   from tff_fedsa.models import functional
   from tff_fedsa.server import averaging as averaging_lib
 
-# Each is the name of a method and of its module in this package, which has a
-# `METHOD`.
+# Each name is that of a method and of its module in this package. The module
+# has a `METHOD`.
 NAMES = (
   'fedsa',
   'local',
@@ -38,7 +38,7 @@ NAMES = (
 )
 _registered: dict[str, method_lib.Method] = {}
 
-# Arguments that `build` offers to all methods; each takes what it needs.
+# Arguments that `build` offers to all methods. A method takes those it needs.
 _OFFERED = ('model_seed', 'max_participants', 'class_means')
 
 
@@ -48,7 +48,7 @@ def names() -> tuple[str, ...]:
 
 
 def register(method: method_lib.Method) -> None:
-  """Makes a method of your own known by its name.
+  """Registers your own method under its name.
 
   Raises:
     ValueError: If the name is taken.
@@ -64,7 +64,7 @@ def get(name: str) -> method_lib.Method:
   """Returns a method.
 
   Raises:
-    ValueError: If there is none of that name.
+    ValueError: If there is no method of that name.
   """
   if name in NAMES:
     return importlib.import_module(f'{__package__}.{name}').METHOD
@@ -93,21 +93,21 @@ def build(
 
   Args:
     name: One of `names()`.
-    models: One per architecture.
-    config: The method's hyper-parameters, an object of `get(name).config`;
-      its defaults by default.
+    models: One model per architecture.
+    config: The method's hyper-parameters, an object of `get(name).config`.
+      Default: its defaults.
     input_spec: How models see the clients' images.
     averaging: Has clients begin a round with averaged weights of their
       architecture; methods that do so anyway stay as they are.
     **options: Further arguments of the method's builder, e.g. `optimizer` and
-      `local`. Methods that have no use for `model_seed`, `max_participants`
-      (clients of a round) or `class_means` (a `prototypes.ClassMeanConfig`)
-      get along without them.
+      `local`. Methods without use for `model_seed`, `max_participants` (clients
+      of a round) or `class_means` (a `prototypes.ClassMeanConfig`) do not
+      receive them.
 
   Raises:
     ValueError: If there is no method of that name, or a value does not fit.
-    TypeError: If the hyper-parameters are another method's, or the method does
-      not take one of the options; those that it takes are listed.
+    TypeError: If the hyper-parameters belong to another method, or the method
+      does not take an option. The message lists the options that it takes.
   """
   method = get(name)
   if config is None:

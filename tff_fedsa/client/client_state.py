@@ -22,22 +22,23 @@ with epy.lazy_imports():
 class ClientState(NamedTuple):
   """The state of one client.
 
-  Weights are one flat vector whose layout the architecture defines (see
-  `models.functional`), so clients of different architectures have the same
-  type and take part in the same federated computation.
+  Weights are one flat vector. The architecture defines its layout (see
+  `models.functional`). So clients of different architectures have the same type
+  and take part in the same federated computation.
 
   Attributes:
-    architecture: int32 scalar, index into the models of the process.
+    architecture: int32 scalar, index of the model in the process.
     weights: float32[?], trainable weights, then BatchNorm statistics etc.
-    optimizer: float32[?], state of the local optimizer; empty if it is reset
-      in every round.
-    prototypes: float32[num_classes, feature_dim], the client's own of its
-      latest round; zeros for absent classes.
-    counts: float32[num_classes], examples behind each prototype; all zero
-      before the first round.
+    optimizer: float32[?], state of the local optimizer. Empty if it is reset in
+      every round.
+    prototypes: float32[num_classes, feature_dim], the client's own prototypes
+      of its latest round. Zeros for absent classes.
+    counts: float32[num_classes], examples behind each prototype. Zeros before
+      the first round.
     seed: int32[2], base of the client's batch order and dropout.
-    private: float32[?], what a method keeps at the client besides; flat, in a
-      layout of its own. Empty before the first round, and in most methods.
+    private: float32[?], further tensors that a method keeps at the client,
+      flat. The method defines the layout. Empty before the first round, and in
+      most methods.
   """
 
   architecture: Any
@@ -78,9 +79,9 @@ def new_client_state(
   Args:
     model: The client's model.
     architecture: Its index among the models of the process.
-    weights: float32[model.num_weights], where the client starts.
-    client_id: Makes the client's batch order its own.
-    seed: Base of batch order and dropout (the sampling seed).
+    weights: float32[model.num_weights], initial weights.
+    client_id: Number of the client. The batch order depends on it.
+    seed: Sampling seed, base of batch order and dropout.
     optimizer: The local optimizer if its state is kept between rounds.
 
   Raises:
@@ -116,20 +117,21 @@ def build_initial_state_fn(
   client_init: str = 'shared',
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
 ) -> Callable[[int], ClientState]:
-  """Returns `fn(client_id) -> ClientState`, a client before its first round.
+  """Returns `fn(client_id) -> ClientState`, the state before the first round.
 
   Client `i` gets the architecture `i mod len(models)`.
 
   Args:
-    models: The members of the family, as given to the process.
-    model_seed: Initial weights follow from it.
-    sampling_seed: Batch order and dropout follow from it.
+    models: The models of the process.
+    model_seed: Seed of initial weights.
+    sampling_seed: Seed of batch order and dropout.
     client_init: `shared` (reference): all clients of one architecture start
-      from the same weights; `independent`: each from its own.
+      from the same weights. `independent`: each client has its own initial
+      weights.
     optimizer: The local optimizer if its state is kept between rounds.
 
   Raises:
-    ValueError: For an unknown `client_init` or no model.
+    ValueError: If `client_init` is unknown, or there is no model.
   """
   if client_init not in model_config.CLIENT_INITS:
     raise errors.UserError(

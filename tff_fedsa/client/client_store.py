@@ -16,18 +16,18 @@ from tff_fedsa.client import client_state
 from tff_fedsa.runs import errors
 
 _LIVE_FILE = re.compile(r'client_\d+\.npz')
-# A disk syncs many files at once in little more time than one.
+# A disk syncs many files at once nearly as fast as one.
 _THREADS = 16
 
 InitialStateFn = Callable[[int], client_state.ClientState]
 
 
 class DamagedStateError(errors.UserError):
-  """The file of a state is missing or was changed."""
+  """The file of a state is missing or has changed."""
 
 
 class OtherStateError(errors.UserError):
-  """A saved state is of another model or of another version of this code."""
+  """A saved state belongs to another model or version of this code."""
 
 
 class StateFile(NamedTuple):
@@ -43,10 +43,10 @@ class StateFile(NamedTuple):
 
 
 class ClientStateStore(abc.ABC):
-  """Keeps the state of every client that has been put.
+  """Keeps client states by id.
 
-  A client that was never put has the state that `initial_state_fn` makes, so
-  cost follows the clients that took part, not the population.
+  A client without a stored state has the state of `initial_state_fn`. So the
+  cost depends on the clients that took part, not on the population.
   """
 
   def __init__(self, initial_state_fn: InitialStateFn):
@@ -62,21 +62,21 @@ class ClientStateStore(abc.ABC):
 
   @abc.abstractmethod
   def client_ids(self) -> list[int]:
-    """Returns the clients that have been put, ascending."""
+    """Returns the clients with a stored state, ascending."""
 
   @abc.abstractmethod
   def save(self, directory: str) -> dict[int, StateFile]:
-    """Writes the states that have been put and that a directory lacks.
+    """Writes all stored states that a directory lacks.
 
-    A file's name follows from its content; no file changes once it is there.
-    So saving again in the same directory writes only what was put meanwhile.
+    The name of a file follows from its content, and existing files never
+    change. So a second save to the same directory writes only new states.
 
     Args:
-      directory: Exists. Its files may be removed as soon as neither a later
-        `save` returns them nor a `load` will name them.
+      directory: Must exist. The caller may remove files that no later `save`
+        returns and no `load` will name.
 
     Returns:
-      The file of every client that has been put.
+      The file of every client with a stored state.
 
     Raises:
       OSError: If a file can't be written.
@@ -84,31 +84,31 @@ class ClientStateStore(abc.ABC):
 
   @abc.abstractmethod
   def load(self, directory: str, saved: Mapping[int, StateFile]) -> None:
-    """Restores exactly the states that `save` returned; forgets later puts.
+    """Restores exactly the states that `save` returned, and forgets later ones.
 
-    If it fails, the store is as before.
+    If this fails, the store does not change.
 
     Args:
-      directory: Directory of the files. They stay while the store may ask for
-        them.
-      saved: The file of every client that had been put.
+      directory: Directory of the files. The files must stay while the store
+        exists.
+      saved: The file of every client with a stored state.
 
     Raises:
       DamagedStateError: If a file is missing, or not what was written.
-      OtherStateError: If states have not the shapes and dtypes of what
-        `initial_state_fn` makes; the first that differs is named.
+      OtherStateError: If shapes or dtypes differ from those of
+        `initial_state_fn`. The message names the first difference.
     """
 
   @abc.abstractmethod
   def clear(self) -> None:
-    """Forgets all states: every client is as before its first round."""
+    """Forgets all states. Every client then has its initial state."""
 
   def _check(self, client_id: int, state: client_state.ClientState) -> None:
     expected = self._initial_state_fn(client_id)
     for name in client_state.ClientState._fields:
       mine = np.asarray(getattr(expected, name))
       found = getattr(state, name)
-      # A method's further tensors are empty before the first round.
+      # A method's private tensors are empty before the first round.
       grows = name == 'private' and mine.size == 0
       if mine.dtype != found.dtype or (
         mine.ndim != found.ndim if grows else mine.shape != found.shape
@@ -126,7 +126,7 @@ class MemoryStore(ClientStateStore):
 
   def __init__(self, initial_state_fn: InitialStateFn):
     super().__init__(initial_state_fn)
-    # Those that were loaded are decoded when they are needed.
+    # Loaded states are decoded on first use.
     self._states: dict[int, client_state.ClientState | bytes] = {}
     self._saved: dict[int, StateFile] = {}
     self._saved_in = ''
@@ -187,18 +187,18 @@ class MemoryStore(ClientStateStore):
 
 
 class DiskStore(ClientStateStore):
-  """Keeps one file per client on disk, for states larger than memory.
+  """Keeps one file per client on disk, for states that exceed memory.
 
-  Its directory holds what was put since the latest `save`, which moves it to
-  where it is saved: a state is in one place. A new store is empty whatever lies
-  in its directory: what a run leaves there belongs to no checkpoint.
+  The directory holds the states since the latest `save`. `save` moves them to
+  the checkpoint, so each state is in one place. A new store ignores files in
+  its directory, because they belong to no checkpoint.
   """
 
   def __init__(self, initial_state_fn: InitialStateFn, directory: str):
     """Initializes `DiskStore`.
 
     Args:
-      initial_state_fn: Makes the state of a client that was never put.
+      initial_state_fn: Returns the initial state of a client.
       directory: Created if missing. One store at a time may use it.
     """
     super().__init__(initial_state_fn)
@@ -217,7 +217,7 @@ class DiskStore(ClientStateStore):
 
   def put(self, client_id: int, state: client_state.ClientState) -> None:
     path = os.path.join(self._directory, f'client_{client_id:06d}.npz')
-    # Only what is saved has to outlive a power failure.
+    # Only saved files have to survive a power failure.
     files.write_bytes(path, encode(state), durable=False)
     self._saved.pop(client_id, None)
     self._paths[client_id] = path
@@ -244,7 +244,7 @@ class DiskStore(ClientStateStore):
       self._paths[client_id] = target
       self._saved[client_id] = state_file
 
-    # A file that somebody has removed is an error, since nobody has it now.
+    # A removed file is an error, because no other copy of the state exists.
     _in_threads(
       move,
       [
@@ -285,10 +285,10 @@ class DiskStore(ClientStateStore):
 def population_bytes(
   initial_state_fn: InitialStateFn, num_clients: int, num_models: int
 ) -> int:
-  """Returns the bytes of the states of all clients, as they begin.
+  """Returns the size of the initial states of all clients, in bytes.
 
   Args:
-    initial_state_fn: Makes a client's first state.
+    initial_state_fn: Returns the initial state of a client.
     num_clients: M.
     num_models: Client i has the architecture i mod num_models.
   """
@@ -306,10 +306,10 @@ def encode(state: client_state.ClientState) -> bytes:
 
 
 def decode(content: bytes) -> client_state.ClientState:
-  """Returns the state that `encode` made bytes of.
+  """Returns a state from the result of `encode`.
 
   Raises:
-    OtherStateError: If it has other fields.
+    OtherStateError: If the content has other fields.
   """
   arrays = files.npz_arrays(content)
   if set(arrays) != set(client_state.ClientState._fields):
@@ -338,7 +338,7 @@ def _read_whole(directory: str, file: StateFile) -> bytes:
   """Reads a file.
 
   Raises:
-    DamagedStateError: If it is missing, or not what was written.
+    DamagedStateError: If the file is missing or has changed.
   """
   try:
     with open(os.path.join(directory, file.name), 'rb') as opened:
@@ -351,12 +351,12 @@ def _read_whole(directory: str, file: StateFile) -> bytes:
 
 
 def _one_of_each(sizes: Mapping[int, int]) -> list[int]:
-  """Returns a client of each size: states of one size have the same shapes."""
+  """Returns one client per size: states of a size have equal shapes."""
   return list({size: client_id for client_id, size in sizes.items()}.values())
 
 
 def _moved(source: str, target: str) -> bool:
-  """Moves a file; returns False if `target` is on another file system."""
+  """Moves a file. Returns False if `target` is on another file system."""
   with contextlib.suppress(OSError):
     os.replace(source, target)
     return True
@@ -364,7 +364,7 @@ def _moved(source: str, target: str) -> bool:
 
 
 def _in_threads(work: Callable[[int], None], client_ids: Iterable[int]) -> None:
-  """Calls `work` for all clients; raises the first error after all ended."""
+  """Calls `work` for all clients. Raises the first error after all ended."""
   client_ids = list(client_ids)
   if len(client_ids) < 2:
     for client_id in client_ids:

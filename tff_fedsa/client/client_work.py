@@ -29,13 +29,13 @@ ReceiveFn = Callable[[functional.FunctionalModel, Any, tf.Tensor], tf.Tensor]
 
 
 class ClientMetrics(NamedTuple):
-  """A client's share in the metrics of a round.
+  """A client's contribution to the metrics of a round.
 
   Attributes:
-    sums: Dict of float32 scalars; the round's metric is the sum over clients
-      of `sums` divided by that of `weights`.
-    weights: Dict of float32 scalars, of the same names.
-    totals: Dict of int32 scalars whose metric is the sum over clients.
+    sums: Dict of float32 scalars. The metric of the round is the sum of `sums`
+      over clients, divided by the sum of `weights`.
+    weights: Dict of float32 scalars with the same names.
+    totals: Dict of int32 scalars. The metric is the sum over clients.
   """
 
   sums: Any
@@ -48,9 +48,9 @@ class ClientOutput(NamedTuple):
 
   Attributes:
     client_state: The `ClientState` after the round.
-    update: All that the server's aggregation sees.
-    num_examples: float32 scalar, examples that it trained on in all epochs; 0
-      if it diverged. What its weights count where they are averaged.
+    update: The message to the server. Its aggregation sees nothing else.
+    num_examples: float32 scalar, training examples of all epochs, or 0 if
+      training diverged. The client's weight if weights are averaged.
     metrics: `ClientMetrics`.
   """
 
@@ -63,8 +63,8 @@ class ClientOutput(NamedTuple):
 def examples_type(input_spec: input_spec_lib.InputSpec) -> tff.Type:
   """Returns the (unplaced) TFF type of a client's stacked examples.
 
-  That is `<x=D[?, height, width, channels], y=int32[?]>`, `D` being the dtype
-  in which images are stored.
+  The type is `<x=D[?, height, width, channels], y=int32[?]>`. `D` is the dtype
+  of stored images.
   """
   return tff.types.to_type(
     collections.OrderedDict(
@@ -83,8 +83,8 @@ def check_models(
   """Returns `(num_classes, feature_dim)` that all models share.
 
   Raises:
-    ValueError: If there is no model, or models differ in one of the two or in
-      the shape of their input.
+    ValueError: If there is no model, or if models differ in classes, feature
+      dimension or shape of the input.
   """
   if not models:
     raise errors.UserError('Expected at least one model, found none.')
@@ -110,7 +110,7 @@ def check_models(
 def check_heads(
   models: Sequence[functional.FunctionalModel],
 ) -> list[tf.TensorSpec]:
-  """Returns the `head_specs` that all models share, for methods of one head.
+  """Returns the `head_specs` of all models, for methods with one head.
 
   Raises:
     ValueError: If the heads of two models differ in the shapes of weights.
@@ -128,7 +128,7 @@ def check_heads(
 
 
 def class_prototypes_update_fn(weighting: str = 'clients') -> UpdateFn:
-  """Returns the `update_fn` of clients that send their `ClassPrototypes`.
+  """Returns the `update_fn` of clients that send `ClassPrototypes`.
 
   Args:
     weighting: See `prototypes.upload_weights`.
@@ -173,25 +173,27 @@ def build_client_work(
   Its type is
   `(<round_num=int32, broadcast=B, client_state=S, examples=E> ->
   <client_state=S, update=U, num_examples=float32, metrics=M>)`, where `S` is
-  `client_state.client_state_type`, `E` is `examples_type`, `U` is what
-  `update_fn` returns and `M` a `ClientMetrics`. Every architecture is one
+  `client_state.client_state_type`, `E` is `examples_type`, `U` is the type of
+  `update_fn`'s result, and `M` is a `ClientMetrics`. Every architecture is one
   branch of a `tf.switch_case`.
 
-  A client whose training becomes non-finite keeps its state from before the
-  round, sends nothing (zeros, so its weights in any mean are zero) and is
-  counted in the metric `clients_nonfinite`.
+  If a client's training diverges, the client keeps its state from before the
+  round. It sends zeros, so its weight in any mean is zero. The metric
+  `clients_nonfinite` counts it.
 
   Args:
-    models: One per architecture, in the order of `ClientState.architecture`.
+    models: One model per architecture, in the order of
+      `ClientState.architecture`.
     objective: Objective of a client.
-    broadcast_type: Unplaced type of what the server sends.
-    update_fn: `fn(model, result) -> update`, what a client sends after
-      training, of its `LocalResult`; of the same type for all models.
-    receive_fn: `fn(model, broadcast, weights) -> weights`, the flat vector
-      with which training starts; by default the client's own.
-    companion: A shared model that is trained beside the client's.
-    measure_fn: `fn(result) -> dict` of float32 scalars, averaged over clients
-      and reported like the objective's gauges.
+    broadcast_type: Unplaced type of the server's message.
+    update_fn: `fn(model, result) -> update`, the client's message after
+      training. `result` is a `LocalResult`. The type is the same for all
+      models.
+    receive_fn: `fn(model, broadcast, weights) -> weights`, the flat vector with
+      which training starts. Default: the client's own weights.
+    companion: A shared model that clients train beside their own.
+    measure_fn: `fn(result) -> dict` of float32 scalars. They are averaged over
+      clients and reported like the gauges of the objective.
     optimizer: Updates the trainable weights.
     input_spec: Specification of the examples' images.
     config: Batches, epochs and kind of prototypes.
@@ -275,7 +277,7 @@ def build_client_work(
 
 
 def _metrics(result, gauges, finite):
-  """Returns the `ClientMetrics`; a non-finite client counts nowhere else."""
+  """Returns the `ClientMetrics`. A diverged client counts nowhere else."""
   pairs = collections.OrderedDict()
   for name in sorted(result.losses):
     pairs[name] = (result.losses[name], result.num_examples)

@@ -1,4 +1,4 @@
-"""A shared model that travels, and is trained beside each client's own.
+"""A shared model that clients receive, train beside their own, and send.
 
 Data flow: server -> `receive_fn` -> steps of both models -> `send_fn` ->
 aggregation.
@@ -23,18 +23,18 @@ class Companion(NamedTuple):
   """A model that clients train beside their own, in the same steps.
 
   Attributes:
-    model: The shared model; of Keras layers of its own.
-    receive_fn: `fn(broadcast) -> float32[model.num_weights]`, the weights that
-      the shared model begins a round with.
-    send_fn: `fn(broadcast, weights) -> structure` of tensors, what
-      `LocalResult.companion` is, of its weights after training.
+    model: The shared model, with its own Keras layers.
+    receive_fn: `fn(broadcast) -> float32[model.num_weights]`, the weights of
+      the shared model at the beginning of a round.
+    send_fn: `fn(broadcast, weights) -> structure` of tensors, which becomes
+      `LocalResult.companion`. `weights` are those after training.
     optimizer: Optimizer of the shared model, reset in every round. Default: the
-      client's.
+      client's optimizer.
     clip_norm: Largest norm of the gradient of either model, and of the private
-      tensors, in a step; None lets it be.
+      tensors, in a step. None turns clipping off.
     private_specs: Specifications of further trained tensors that stay with the
       client (`ClientState.private`).
-    initial_private_fn: `fn() -> list` of these before the first round.
+    initial_private_fn: `fn() -> list` of the initial private tensors.
   """
 
   model: functional.FunctionalModel
@@ -60,8 +60,8 @@ def choose_model(
     input_spec: Specification of the clients' images.
 
   Raises:
-    ValueError: If it is no single architecture, or does not fit the clients'
-      models.
+    ValueError: If `shared_model` names several architectures, or does not fit
+      the clients' models.
   """
   first = models[0]
   if shared_model is None:
@@ -90,7 +90,7 @@ def choose_model(
 
 
 def check_clip_norm(clip_norm: Optional[float]) -> None:
-  """Raises a ValueError if it is neither None nor a positive number."""
+  """Raises a ValueError unless the norm is None or positive."""
   if clip_norm is not None and not 0.0 < clip_norm < float('inf'):
     raise errors.UserError(
       f'Expected a clip norm > 0, or None for no clipping, found {clip_norm}.'
@@ -108,17 +108,17 @@ def build_training(
   """Returns local training of a client's model and its companion.
 
   Args:
-    model: The client's.
-    companion: Companion that is trained beside it.
-    objective: Objective of a step; see
-      `pairs.ModelPair.build_train_step` for what it finds and returns.
+    model: The client's model.
+    companion: The companion of the client's model.
+    objective: Objective of a step. `pairs.ModelPair.build_train_step` describes
+      its inputs and results.
     optimizer: Optimizer of the client's model and the private tensors.
     input_spec: Specification of the examples' images.
     config: Batches, epochs and kind of prototypes.
 
   Returns:
-    As `local_training.build_local_training` does, a function of two more
-    arguments: the server's `broadcast` and `private` float32[?], empty before
+    A function like that of `local_training.build_local_training`, with two more
+    arguments: the server's `broadcast`, and `private` float32[?], empty before
     the first round. Its result has `companion` and `private`.
   """
   check_clip_norm(companion.clip_norm)

@@ -1,4 +1,4 @@
-"""A `tff.learning` optimizer whose state is one flat float32 vector."""
+"""A `tff.learning` optimizer with its state as one flat float32 vector."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OPTIMIZER_STATES = ('reset', 'keep')
 
 
 def default_optimizer() -> LocalOptimizer:
-  """Returns that of the reference: SGD with learning rate 0.01."""
+  """Returns the optimizer of the reference: SGD with learning rate 0.01."""
   return LocalOptimizer(tff.learning.optimizers.build_sgdm(0.01))
 
 
 class LocalOptimizer:
-  """Trains a client's weights; its state travels as a flat vector.
+  """Trains a client's weights. Its state is a flat vector.
 
-  Optimizer states differ in structure from architecture to architecture;
-  flat vectors are one TFF type (see `client_state.ClientState`). Integer
-  leaves (step counters) survive the cast to float32 exactly up to 2^24.
+  The structure of optimizer states depends on the architecture, but flat
+  vectors have one TFF type (see `client_state.ClientState`). Integers (step
+  counters) survive the cast to float32 exactly up to 2^24.
   """
 
   def __init__(
@@ -41,17 +41,16 @@ class LocalOptimizer:
 
     Args:
       optimizer: Any of `tff.learning.optimizers` (sgdm, adam, yogi, ...).
-      learning_rate_fn: Maps the round, a float32 scalar tensor counted from
-        0, to the learning rate of all steps of the round (so a schedule of
-        `tf.keras.optimizers.schedules` will do). By default the optimizer's
-        own.
-      state: `reset` (reference): every round starts from a new optimizer;
-        `keep`: momentum and the like last over rounds.
+      learning_rate_fn: Returns the learning rate of a round, a float32 scalar
+        tensor counted from 0. Schedules of `tf.keras.optimizers.schedules`
+        work. Default: the optimizer's own learning rate.
+      state: `reset` (reference): every round starts with a new state. `keep`:
+        the state (e.g. momentum) stays over rounds.
 
     Raises:
       TypeError: If `optimizer` is not a `tff.learning.optimizers.Optimizer`.
-      ValueError: For an unknown `state`, or if a learning rate function is
-        given for an optimizer that has no learning rate to set.
+      ValueError: If `state` is unknown, or a learning rate function is given
+        for an optimizer without a learning rate.
     """
     if not isinstance(optimizer, tff.learning.optimizers.Optimizer):
       raise TypeError(
@@ -77,7 +76,7 @@ class LocalOptimizer:
 
   @property
   def learning_rate(self) -> Optional[float]:
-    """The optimizer's own learning rate; None if it has none."""
+    """The optimizer's own learning rate, or None."""
     probe = self._optimizer.initialize([tf.TensorSpec([1])])
     return self._optimizer.get_hparams(probe).get(_learning_rate_key())
 
@@ -90,7 +89,7 @@ class LocalOptimizer:
     """Returns the optimizer's state at the beginning of a client's round.
 
     Args:
-      vector: float32[?], as left by `to_vector`; ignored when resetting.
+      vector: float32[?], result of `to_vector`. Ignored if the state is reset.
       specs: Specifications of the trainable weights.
       round_num: int32 scalar, counted from 0.
     """
@@ -108,7 +107,7 @@ class LocalOptimizer:
       )
     if self._learning_rate_fn is not None:
       hparams = self._optimizer.get_hparams(state)
-      # A float, or `0.1 / (1 + round_num)` would be an error.
+      # A float, because `0.1 / (1 + round_num)` fails for integers.
       rate = self._learning_rate_fn(tf.cast(round_num, tf.float32))
       hparams[_learning_rate_key()] = tf.reshape(tf.cast(rate, tf.float32), [])
       state = self._optimizer.set_hparams(state, hparams)
@@ -121,7 +120,7 @@ class LocalOptimizer:
     return self._optimizer.next(state, weights, gradients)
 
   def to_vector(self, state: Any) -> tf.Tensor:
-    """Returns the kept part of a state: float32[?], empty when resetting."""
+    """Returns the kept part of a state: float32[?], empty if it is reset."""
     if not self.keeps_state:
       return tf.zeros([0], tf.float32)
     return tf.concat(
@@ -137,13 +136,14 @@ class LocalOptimizer:
     return self.to_vector(self._initial_state(specs)).numpy()
 
   def restarted(self, learning_rate: Optional[float] = None) -> LocalOptimizer:
-    """Returns an optimizer that is reset in every round.
+    """Returns a copy of the optimizer that is reset in every round.
 
     Args:
-      learning_rate: Learning rate of all rounds; by default the one given here.
+      learning_rate: Learning rate of all rounds. Default: that of this
+        optimizer.
 
     Raises:
-      ValueError: If the optimizer has no learning rate to set.
+      ValueError: If the optimizer has no learning rate.
     """
     if learning_rate is None:
       return LocalOptimizer(
@@ -163,7 +163,7 @@ class LocalOptimizer:
 class GroupedOptimizer:
   """Trains groups of weights, each with its own optimizer.
 
-  Stands for a `LocalOptimizer` in local training.
+  Local training uses it like a `LocalOptimizer`.
   """
 
   def __init__(
@@ -176,10 +176,10 @@ class GroupedOptimizer:
     """Initializes `GroupedOptimizer`.
 
     Args:
-      optimizers: One per group; only the first may keep its state.
-      group_sizes: How many weights each has, one group after the other.
-      clip_norm: Largest norm of a group's gradient in a step; longer ones are
-        scaled down to it. None lets them be.
+      optimizers: One optimizer per group. Only the first may keep its state.
+      group_sizes: Number of weights of each group, in order.
+      clip_norm: Largest norm of a group's gradient in a step. Larger gradients
+        are scaled down to it. None turns clipping off.
     """
     self._optimizers = list(optimizers)
     self._sizes = list(group_sizes)
@@ -191,7 +191,7 @@ class GroupedOptimizer:
     specs: Sequence[tf.TensorSpec],
     round_num: tf.Tensor,
   ) -> Any:
-    """As `LocalOptimizer.begin_round`; the vector is the first group's."""
+    """See `LocalOptimizer.begin_round`; `vector` is the first group's."""
     return tuple(
       optimizer.begin_round(vector, group, round_num)
       for optimizer, group in zip(self._optimizers, self._grouped(specs))
@@ -217,7 +217,7 @@ class GroupedOptimizer:
     return tuple(states), updated
 
   def to_vector(self, state: Any) -> tf.Tensor:
-    """Returns the kept state, that of the first group."""
+    """Returns the kept state of the first group."""
     return self._optimizers[0].to_vector(state[0])
 
   def _grouped(self, items: Sequence[Any]) -> list[list[Any]]:

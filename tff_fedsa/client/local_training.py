@@ -1,7 +1,7 @@
 """A client's round in pure TensorFlow: epochs of steps over stacked examples.
 
-A `tf.while_loop` over the client's arrays instead of `Dataset.reduce`, which
-takes up to three times as long for small models in TFF's runtimes.
+It is a `tf.while_loop` over the client's arrays. For small models in TFF's
+runtimes, `Dataset.reduce` takes up to three times as long.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ with epy.lazy_imports():
 REMAINDERS = ('short', 'wrap', 'drop')
 PROTOTYPE_KINDS = ('running', 'final', 'initial')
 
-# Examples of one forward pass where no gradient is needed.
+# Examples of one forward pass without gradients.
 _INFERENCE_BATCH_SIZE = 128
 
 
@@ -36,19 +36,19 @@ class LocalTrainingConfig(settings.Settings):
   """Local training: the passes of a client over its examples in a round.
 
   Attributes:
-    batch_size: Examples of one step, >= 1.
+    batch_size: Examples per step, >= 1.
     num_epochs: Passes over the client's examples, >= 1.
-    remainder: Treatment of examples that do not fill a batch. short: a last
-      smaller batch; wrap: a batch filled up from the beginning of the epoch's
-      order; drop: left out (the reference; a client with fewer examples than a
-      batch then neither trains nor sends anything).
-    shuffle: Whether each epoch has its own order, a pure function of seed,
-      client, round and epoch. The reference goes through examples in order.
-    prototypes: Local prototypes, or mean logits. running: mean over the steps,
-      each computed before the step's update in training mode (the reference);
-      final: one clean pass with the trained model; initial: one clean pass with
-      the model from before the round, over the examples that fill batches if
-      others are dropped (the reference of FedTGP).
+    remainder: Treatment of examples that do not fill a batch. short: they form
+      a smaller last batch. wrap: the first examples of the epoch fill the last
+      batch. drop: they are left out (the reference); a client with fewer
+      examples than a batch then neither trains nor sends.
+    shuffle: Draw a new order of examples for each epoch, from seed, client,
+      round and epoch. The reference does not shuffle.
+    prototypes: How local prototypes, or mean logits, are computed. running:
+      mean over the training steps, before each step's update (the reference).
+      final: one pass with the trained model, in inference mode. initial: one
+      such pass with the model from before the round, without examples that
+      `remainder` drops (the reference of FedTGP).
   """
 
   batch_size: Annotated[
@@ -70,13 +70,14 @@ class LocalResult(NamedTuple):
     optimizer: float32[?], flat; empty if the optimizer is reset.
     prototypes: float32[num_classes, feature_dim]; zeros for absent classes.
     counts: float32[num_classes], examples behind each prototype, per epoch.
-    class_logits: float32[num_classes, num_classes], as `prototypes`, of logits
-      instead of features; `()` unless the objective `averages_logits`.
+    class_logits: float32[num_classes, num_classes], mean logits by class,
+      computed like `prototypes`. `()` unless the objective `averages_logits`.
     losses: Dict of float32 scalars: each term of the objective, summed over
-      examples (mean of a batch times its size).
-    num_examples: float32 scalar, examples that losses are summed over.
-    companion: Update of a model trained beside (see `companion`).
-    private: float32[?], what stays with the client of it.
+      examples (the mean of a batch times its size).
+    num_examples: float32 scalar, number of examples in the sums of `losses`.
+    companion: Update of the companion model (see `companion`).
+    private: float32[?], private tensors of the companion; they stay at the
+      client.
   """
 
   weights: Any
@@ -91,7 +92,7 @@ class LocalResult(NamedTuple):
 
 
 class _Progress(NamedTuple):
-  """Loop variables over the steps of a round."""
+  """Loop variables of the steps of a round."""
 
   trainable: Any
   model_state: Any
@@ -112,22 +113,23 @@ def build_local_training(
   """Returns `fn(weights, optimizer, examples, context, seed, round_num)`.
 
   Args:
-    model: The client's model; its step is traced once, here.
+    model: The client's model. Its step is traced once, here.
     objective: Objective of a step.
     optimizer: Updates the trainable weights.
     input_spec: Specification of the examples' images.
     config: Batches, epochs and kind of prototypes.
 
   Returns:
-    A function to be called while tracing, of `weights` float32[?],
-    `optimizer` float32[?], `examples` (a dict of stacked images `x` and int32
-    labels `y`), `context` (what the objective needs, fixed for the round),
-    `seed` int32[2] and `round_num` int32 scalar; it returns a `LocalResult`.
+    A function that returns a `LocalResult`. Call it while tracing. Its
+    arguments are `weights` float32[?], `optimizer` float32[?], `examples` (a
+    dict of stacked images `x` and int32 labels `y`), `context` (the objective's
+    inputs, fixed for the round), `seed` int32[2] and `round_num`, an int32
+    scalar.
   """
   batch_size = config.batch_size
   step = model.build_train_step(
     objective.loss_fn,
-    # Only short batches differ in size; a static one makes faster graphs.
+    # Only short batches vary in size. A static size gives faster graphs.
     batch_size=None if config.remainder == 'short' else batch_size,
     context_specs=objective.context_specs,
     input_spec=input_spec,
@@ -292,11 +294,11 @@ def fold_over_examples(
 ) -> Any:
   """Folds `fold_fn(carry, images, labels)` over batches of all examples.
 
-  The batches are for memory only: every example is visited once, in order.
+  Batches only limit memory. Every example is visited once, in order.
 
   Args:
     examples: Dict of stacked images `x` and labels `y`.
-    fold_fn: Returns the next carry, of the structure of `initial`.
+    fold_fn: Returns the next carry, with the structure of `initial`.
     initial: Structure of tensors.
   """
   images, labels = examples['x'], examples['y']
@@ -313,7 +315,7 @@ def fold_over_examples(
 
 
 def _batch(order, index, num_available, config):
-  """Returns a batch's example indices and 0/1 weights for its prototypes."""
+  """Returns a batch's example indices, and their 0/1 weights in prototypes."""
   start = index * config.batch_size
   if config.remainder == 'short':
     end = tf.minimum(start + config.batch_size, num_available)
@@ -321,16 +323,16 @@ def _batch(order, index, num_available, config):
   positions = start + tf.range(config.batch_size)
   if config.remainder == 'drop':
     return tf.gather(order, positions), None
-  # Examples met again when wrapping around count once in the prototypes.
+  # Examples that fill the last batch count once in the prototypes.
   is_first_visit = tf.cast(positions < num_available, tf.float32)
   return tf.gather(order, positions % num_available), is_first_visit
 
 
 def _take(images, chosen):
-  """Returns `tf.gather(images, chosen)`, on GPUs for uint8, too.
+  """Returns `tf.gather(images, chosen)`, also for uint8 on GPUs.
 
-  TensorFlow gathers words there, not bytes: in each step the CPU would do it,
-  with all of the client's images sent to it.
+  TensorFlow has no GPU kernel for bytes. Without this function, each step would
+  send all images of the client to the CPU.
   """
   size = images.shape[1:].num_elements()
   if images.dtype != tf.uint8 or size is None or size % tf.int64.size:

@@ -1,4 +1,4 @@
-"""The objective of a client: the only part in which methods' steps differ."""
+"""The objective of a client. The training steps of methods differ only here."""
 
 from collections.abc import Callable, Mapping, Sequence
 import types
@@ -15,21 +15,22 @@ class ClientObjective(NamedTuple):
 
   Attributes:
     loss_fn: `fn(features, logits, labels, head_fn, context) -> dict` of scalar
-      tensors; the entry `loss` is differentiated, the others are reported.
-    loss_names: The keys of what `loss_fn` returns.
-    context_fn: `fn(broadcast, client_state, round_num) -> dict` of tensors,
-      int32 `round_num` being 0 in the first round; computed once
-      per round and fixed in all of its steps; `loss_fn` also finds there the
-      `seed` of each step, int32[2].
-    context_specs: Dict of `tf.TensorSpec`, of what `context_fn` returns.
-    gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars that
-      are averaged over clients and reported; values that are not finite are
-      left out of the average.
-    averages_logits: Whether training also leaves the mean logits of each class
-      (`LocalResult.class_logits`).
-    proximal_weight: mu >= 0 of a further term, mu/2 times the squared distance
-      of the trainable weights from those that the round began with; without
-      the weight it is reported as `proximal`, to be in `loss_names`.
+      tensors. The entry `loss` is differentiated. The others are reported.
+    loss_names: The keys of the dict of `loss_fn`.
+    context_fn: `fn(broadcast, client_state, round_num) -> dict` of tensors. The
+      int32 `round_num` is 0 in the first round. The context is computed once
+      per round and fixed in all steps. `loss_fn` also finds the `seed` of each
+      step in it, int32[2].
+    context_specs: Dict of `tf.TensorSpec` of the context.
+    gauges_fn: `fn(broadcast, client_state) -> dict` of float32 scalars. Their
+      means over clients are reported. The means leave out values that are not
+      finite.
+    averages_logits: Whether training also computes the mean logits of each
+      class (`LocalResult.class_logits`).
+    proximal_weight: Weight mu >= 0 of the proximal term: mu/2 times the squared
+      distance of the trainable weights from their values at the beginning of
+      the round. The term is reported without mu as `proximal`, which must be in
+      `loss_names`.
   """
 
   loss_fn: Callable[..., Mapping[str, tf.Tensor]]
@@ -46,7 +47,7 @@ class ClientObjective(NamedTuple):
 
 
 def cross_entropy_objective() -> ClientObjective:
-  """Returns the objective of methods that add nothing to the cross-entropy."""
+  """Returns the objective that consists of the cross-entropy alone."""
 
   def loss_fn(features, logits, labels, head_fn, context):
     del features, head_fn, context  # Unused.

@@ -18,7 +18,7 @@ with epy.lazy_imports():
 
 SCHEDULES = ('constant', 'step', 'exponential', 'cosine')
 
-# Optimizer -> its own hyper-parameters besides the learning rate.
+# Optimizer -> its hyper-parameters except the learning rate.
 _HYPERPARAMETERS: dict[str, dict[str, float]] = {
   'sgd': {},
   'momentum': {'momentum': 0.9},
@@ -41,8 +41,8 @@ _NonNegative = Annotated[Optional[float], settings.AtLeast(0.0)]
 class OptimizerConfig(settings.Settings):
   """The clients' optimizer, one of `tff.learning.optimizers`.
 
-  The defaults of hyper-parameters are those of TFF, weight decay excepted,
-  which is Keras's.
+  The defaults of hyper-parameters are those of TFF. The default of the weight
+  decay is that of Keras.
 
   Attributes:
     optimizer: Optimizer of the clients; momentum is sgd with `momentum`.
@@ -56,14 +56,15 @@ class OptimizerConfig(settings.Settings):
       adagrad: 0.0).
     momentum: Momentum coefficient (default for momentum: 0.9).
     weight_decay: Decoupled weight decay (default for adamw: 0.004).
-    optimizer_state: Whether the optimizer starts anew in every round (reset,
-      the reference), or keeps momentum and the like over rounds (keep).
-    learning_rate_schedule: Change of the learning rate from round to round.
-      step multiplies it by `learning_rate_decay_factor` every
-      `learning_rate_schedule_rounds`, exponential does so smoothly, cosine
-      falls to 0 over this many rounds.
-    learning_rate_schedule_rounds: Rounds of a step, of an exponential decay by
-      the factor, or of the whole cosine, >= 1.
+    optimizer_state: State of the optimizer between rounds. reset: each round
+      starts with a new state (the reference). keep: the state, e.g. momentum,
+      stays.
+    learning_rate_schedule: Change of the learning rate over rounds. step
+      multiplies it by `learning_rate_decay_factor` every
+      `learning_rate_schedule_rounds` rounds. exponential does so smoothly.
+      cosine lowers it to 0 within this many rounds.
+    learning_rate_schedule_rounds: Rounds of one step, of an exponential decay
+      by the factor, or of the whole cosine, >= 1.
     learning_rate_decay_factor: Factor of the schedules step and exponential,
       in [0, 1].
   """

@@ -1,4 +1,4 @@
-"""Settings of where client states live between rounds."""
+"""Settings of the storage of client states between rounds."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -12,12 +12,12 @@ class StoreConfig(settings.Settings):
   """Storage of client states between rounds.
 
   Attributes:
-    client_states: Storage of client states between rounds: in memory, or on
-      disk in the run directory, where they may exceed memory. auto: in memory
-      if the states of all clients take no more than `client_states_memory_gb`.
-      Results are the same.
-    client_states_memory_gb: With auto: gigabytes (10^9 bytes) that client
-      states may take in memory, >= 0.
+    client_states: Storage of client states between rounds. memory; disk: in the
+      run directory, so states may exceed memory; auto: memory if the states of
+      all clients take at most `client_states_memory_gb`, else disk. Results are
+      the same.
+    client_states_memory_gb: Largest size of client states in memory with
+      `client_states`=auto, in gigabytes (10^9 bytes), >= 0.
   """
 
   client_states: Annotated[
@@ -35,7 +35,7 @@ class StoreConfig(settings.Settings):
     return {'client_states_memory_gb': because}
 
   def keeps_on_disk(self, num_bytes: int) -> bool:
-    """Returns whether client states live on disk between rounds.
+    """Returns whether client states are stored on disk between rounds.
 
     Args:
       num_bytes: Size of the states of all clients.

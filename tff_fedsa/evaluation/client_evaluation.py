@@ -1,9 +1,9 @@
 """Federated evaluation: every client, on its own test data.
 
-The protocol `personal`; for the other one see `global_evaluation`.
+This is the protocol `personal`. `global_evaluation` has the other protocol.
 
-Source: `clientSA.test_metrics`, lokinko/FedSA@75bf106 (`prototype`); the other
-classifiers are ours.
+Source: `clientSA.test_metrics`, lokinko/FedSA@75bf106, for `prototype`. The
+other classifiers are ours.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ with epy.lazy_imports():
 
 CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head', 'received_head')
 
-# The same of an averaged model on the data set's own test set: other names, so
-# that results of the two protocols are never in one table.
+# Prefix of columns of an averaged model on the data set's own test set. The
+# names differ, so that no table mixes the two protocols.
 GLOBAL_PREFIX = 'global_test_'
 GLOBAL_CLASSIFIERS = tuple(GLOBAL_PREFIX + name for name in CLASSIFIERS)
 
 # Accuracy of a classifier on examples that clients hold out of training.
 VALIDATION_PREFIX = 'validation_'
 
-# The one whose accuracy stands for a method: the first that it has.
+# The first of these classifiers that a method has is its main classifier.
 _MAIN = ('prototype', 'global_head', 'head', f'{GLOBAL_PREFIX}head')
 
 
 def classifiers_of(model_type: tff.Type) -> tuple[str, ...]:
-  """Returns the classifiers that a method has, in the order of `CLASSIFIERS`.
+  """Returns the classifiers of a method, in the order of `CLASSIFIERS`.
 
   Args:
-    model_type: Unplaced type of the server's model, see `server_model`; every
-      method's clients have heads of their own.
+    model_type: Unplaced type of the server's model, see `server_model`. Clients
+      have heads in every method.
   """
   fields = {
     'prototype': 'prototypes',
@@ -68,10 +68,10 @@ def classifiers_of(model_type: tff.Type) -> tuple[str, ...]:
 
 
 def main_classifier(names: Collection[str]) -> str:
-  """Returns the classifier whose accuracy stands for a method.
+  """Returns the main classifier of a method, which stands for it in figures.
 
   Args:
-    names: The classifiers that it has; others in it do not matter.
+    names: The method's classifiers. Other names are ignored.
   """
   return next(name for name in _MAIN if name in names)
 
@@ -85,14 +85,13 @@ def build_evaluation(
 ) -> tff.Computation:
   """Returns the computation that tests clients on their own examples.
 
-  Its type is `(<M@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> {R}@CLIENTS)`, `M`
-  being the server's model, `C` a `ClientState`, `E` stacked examples and `R`
-  e.g. `<num_examples=int32, prototype=int32, anchor=int32, head=int32>`: how
-  many examples each classifier got right, of those that the method has
-  (`classifiers_of`):
+  Its type is `(<M@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> {R}@CLIENTS)`, where `M`
+  is the server's model, `C` a `ClientState`, `E` stacked examples and `R` e.g.
+  `<num_examples=int32, prototype=int32, anchor=int32, head=int32>`: the number
+  of correct examples of each classifier of the method (`classifiers_of`):
 
-  - `prototype` (the paper's): the nearest global prototype among those
-    present, by mean squared distance of features;
+  - `prototype` (the paper): the nearest present global prototype, by mean
+    squared distance of features;
   - `anchor`: the nearest anchor;
   - `head`: the largest logit of the client's own head;
   - `global_head`: that of the server's head on the client's features;
@@ -106,8 +105,8 @@ def build_evaluation(
   Args:
     models: As given to the process.
     input_spec: Specification of the clients' images.
-    model_type: `StatefulProcess.server_model_type` of the process; FedSA's by
-      default.
+    model_type: `StatefulProcess.server_model_type` of the process. Default:
+      FedSA's.
     tiers: `StatefulProcess.tiers` of a process whose clients keep models of
       their own.
 
@@ -179,7 +178,7 @@ def whole_models(
 
 
 def build_select_known(model_type: tff.Type) -> tff.Computation:
-  """Returns the computation that selects what classifiers take from a model.
+  """Returns the computation that selects the classifiers' part of a model.
 
   Args:
     model_type: Unplaced type of the server's model.
@@ -203,8 +202,8 @@ def build_count_fn(
 ) -> Callable[..., Mapping[str, tf.Tensor]]:
   """Returns `fn(known, architecture, weights, examples) -> counts`.
 
-  To be called while tracing. `known` is of `build_select_known`; counts are
-  `num_examples` and, per classifier of the method, the correct ones.
+  Call the result while tracing. `known` is a result of `build_select_known`.
+  The counts are `num_examples` and the correct examples of each classifier.
 
   Args:
     models: As given to the process.
@@ -232,7 +231,7 @@ def build_count_fn(
           global_head(list(known['head']), features)
         ),
       }
-      # Not `==`: it compares identities while TFF traces.
+      # Not `==`, which compares identities while TFF traces.
       return tuple(
         correct
         + tf.math.count_nonzero(
@@ -273,16 +272,17 @@ def evaluate_clients(
   *,
   clients_per_call: int = 100,
 ) -> list[dict[str, int]]:
-  """Evaluates clients, some at a time, so that memory stays bounded.
+  """Evaluates clients in groups, so that memory stays bounded.
 
   Args:
-    evaluate: Computation made by `build_evaluation`.
+    evaluate: Result of `build_evaluation`.
     model: The server's model.
-    clients: State and test examples of each; taken when their turn comes.
-    clients_per_call: How many are in memory at a time.
+    clients: State and test examples of each client. The iterable is read
+      lazily.
+    clients_per_call: Number of clients in memory at a time.
 
   Returns:
-    One dict per client, of how many examples each classifier got right.
+    One dict per client: the number of correct examples of each classifier.
   """
   results: list[dict[str, int]] = []
   remaining = iter(clients)
@@ -310,12 +310,12 @@ def summarize(
 ) -> collections.OrderedDict[str, float]:
   """Returns accuracies over all clients, in [0, 1].
 
-  For each classifier in them: `<classifier>_accuracy` (micro: all correct / all
-  examples, the paper's number), and over clients `_accuracy_mean`, `_std`,
-  `_min`, `_p10` (10th percentile).
+  For each classifier there is `<classifier>_accuracy` (micro average: all
+  correct / all examples, the paper's number) and, over clients,
+  `_accuracy_mean`, `_std`, `_min` and `_p10` (10th percentile).
 
   Args:
-    per_client: Result of `build_evaluation`'s computation.
+    per_client: Result of the computation of `build_evaluation`.
   """
   num_examples = np.array([int(c['num_examples']) for c in per_client])
   summary = collections.OrderedDict()

@@ -1,6 +1,6 @@
 """Evaluation of averaged models on the data set's own test set.
 
-The protocol `global`; for the other one see `evaluation`.
+This is the protocol `global`. `client_evaluation` has the other protocol.
 """
 
 import collections
@@ -17,7 +17,7 @@ from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import functional
 from tff_fedsa.runs import errors
 
-# Examples of a shard, and shards of one call, which bounds memory.
+# Examples per shard, and shards per call. Both bound memory.
 _SHARD_SIZE = 256
 _SHARDS_PER_CALL = 32
 
@@ -81,9 +81,9 @@ def evaluate_test_sets(
   """Tests the averaged model of each architecture.
 
   Args:
-    evaluate: Computation made by `build_global_evaluation`.
+    evaluate: Result of `build_global_evaluation`.
     model: The server's model.
-    test_sets: By name, e.g. of `FederatedTask.global_test`.
+    test_sets: Test sets by name, e.g. `FederatedTask.global_test`.
 
   Returns:
     A dict of how many examples each classifier got right, by what was tested:
@@ -119,7 +119,7 @@ def _evaluate(
       for begin in ends
     ]
     for name, counts in evaluate(model, shards).items():
-      # `update`, which keeps what is zero.
+      # `update` keeps zeros.
       totals.setdefault(name, collections.Counter()).update(
         {n: int(v) for n, v in counts.items()}
       )

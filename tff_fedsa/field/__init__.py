@@ -1,1 +1,1 @@
-"""The field: who is there, drops out or is late, and how long it all takes."""
+"""The field: availability, dropout and speed of clients."""

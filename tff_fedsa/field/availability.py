@@ -1,4 +1,4 @@
-"""Which clients are there in a round."""
+"""Availability of clients by round."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ AvailabilityFn = Callable[[int], np.ndarray]
 def build_availability_fn(
   config: field_config.FieldConfig, num_clients: int
 ) -> AvailabilityFn:
-  """Returns `fn(round_num) -> bool[num_clients]`: who is there.
+  """Returns `fn(round_num) -> bool[num_clients]`: the available clients.
 
   Args:
-    config: Its `availability` and what belongs to it.
+    config: Has `availability` and its settings.
     num_clients: Size of the population.
 
   Raises:
-    FieldFileError: If the availability is a file that is missing or wrong.
+    FieldFileError: If the file of the availability is missing or wrong.
   """
   if config.availability is None:
     return lambda round_num: np.ones(num_clients, bool)
@@ -33,7 +33,7 @@ def build_availability_fn(
     phases = config.time_zones * streams.generator(
       config.field_seed, streams.Purpose.TIME_ZONE
     ).random(num_clients)
-    # As large as probabilities between 0 and 1 allow.
+    # The largest amplitude that keeps probabilities in [0, 1].
     amplitude = min(config.availability_mean, 1 - config.availability_mean)
 
   def availability_fn(round_num: int) -> np.ndarray:

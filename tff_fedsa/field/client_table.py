@@ -8,7 +8,7 @@ from tff_fedsa.runs import errors
 
 
 class FieldFileError(errors.UserError):
-  """A file about clients is missing or wrong; the message says where."""
+  """A file about clients is missing or wrong. The message names the place."""
 
 
 def read(
@@ -17,19 +17,19 @@ def read(
   """Reads a CSV file that has a column `client`.
 
   Args:
-    path: The file. Its first line names its columns; others than those asked
-      for may be among them.
-    columns: Those needed besides `client`.
+    path: The file. Its first line names the columns. Further columns are
+      allowed.
+    columns: Required columns besides `client`.
     num_clients: Clients are numbered `0 .. num_clients - 1`.
-    purpose: What the file would be given for, and what else could be; ends the
-      message where there is no such file.
+    purpose: End of the message if the file does not exist: the legal values of
+      the setting.
 
   Returns:
     For each row its line number, its client and its cells by column.
 
   Raises:
-    FieldFileError: If the file can't be read, lacks a column or a row, or has a
-      client that does not exist.
+    FieldFileError: If the file cannot be read, lacks a column or a row, or has
+      an unknown client.
   """
   needed = ['client', *columns]
   rows = []
@@ -74,11 +74,11 @@ def number(
   Args:
     text: The cell.
     kind: int or float.
-    least: The number must be finite, and at least this.
-    where: Begins the message.
+    least: Smallest legal number.
+    where: Place of the cell, the beginning of the message.
 
   Raises:
-    FieldFileError: If it is none, or too small.
+    FieldFileError: If the text is not a finite number, or too small.
   """
   try:
     value = kind(text)

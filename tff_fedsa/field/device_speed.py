@@ -17,11 +17,11 @@ def build_speed_fn(
   """Returns `fn(round_num) -> float64[num_clients]`, examples per second.
 
   Args:
-    config: Its `device_speed` and what belongs to it.
+    config: Has `device_speed` and its settings.
     num_clients: Size of the population.
 
   Raises:
-    FieldFileError: If the speeds are in a file that is missing or wrong.
+    FieldFileError: If the file of the speeds is missing or wrong.
   """
   source = config.device_speed
   if source is None or source == 'constant':

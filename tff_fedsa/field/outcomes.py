@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-  """Outcome of the clients of a round; ids are ascending.
+  """Outcome of the clients of a round. Ids are ascending.
 
   Attributes:
     round_num: Counted from 1.
-    available: How many clients are there.
-    sampled: Those that are drawn: the three following together.
-    returned: Those whose update counts.
-    dropped: Those that drop out.
-    late: Those that are not done by the deadline, or before enough others.
-    num_examples: int per client in `returned`: the examples it trains on.
-    partial: Those of `returned` that train on less than all their examples.
-    seconds: Simulated seconds until the server goes on.
+    available: Number of available clients.
+    sampled: Drawn clients: the three following fields together.
+    returned: Clients whose update counts.
+    dropped: Clients that drop out.
+    late: Clients that return after the deadline, or after enough others.
+    num_examples: Training examples of each client in `returned`.
+    partial: Clients in `returned` that train on a part of their examples.
+    seconds: Simulated seconds of the round.
   """
 
   round_num: int
@@ -49,16 +49,16 @@ class Outcome(NamedTuple):
 class Field:
   """Outcomes of the clients of one population.
 
-  Nothing but seeds and the number of the round count, so a resumed run has the
-  rounds of an uninterrupted one.
+  Outcomes depend only on seeds and the round number, so a resumed run has the
+  rounds of an uninterrupted run.
 
-  A client that drops out or is late would train in the field, too. Nothing of
-  that is ever seen: its update is lost, and it begins its next round with the
-  state from before this one, as a device that was switched off. So the
-  simulation leaves its training out.
+  In the field, a client that drops out or is late would train, too. But its
+  update is lost, and it begins its next round with the state from before this
+  one, like a device that was switched off. So the simulation skips its
+  training.
 
-  A client needs (its training examples) x (local epochs) / (its speed)
-  simulated seconds for a round; sending takes none.
+  A client needs (training examples) x (local epochs) / (speed) simulated
+  seconds for a round. Sending takes no time.
   """
 
   def __init__(
@@ -82,8 +82,8 @@ class Field:
     Raises:
       FieldFileError: If a file of the settings is missing or wrong.
       UserError: If `clients_per_round` is not in `[1, number of clients]`, or
-        all clients are always late.
-      settings.SettingsError: If a setting would be ignored.
+        every client would always be late.
+      settings.SettingsError: If a setting has no effect.
     """
     config.refuse_ignored()
     self.config = config
@@ -104,7 +104,7 @@ class Field:
         f'{clients_per_round}.'
       )
     self._wanted = clients_per_round
-    # 1.1 x 10 are 11, whatever the last binary digit says.
+    # 1.1 x 10 is 11, in spite of rounding.
     size = math.ceil(round(config.over_selection * clients_per_round, 9))
     self._size = min(size, self.num_clients)
     self._availability_fn = availability.build_availability_fn(
@@ -148,7 +148,7 @@ class Field:
     elif deadline < math.inf:
       duration = deadline
     elif len(counted):
-      # Connections that break are noticed.
+      # The server notices broken connections.
       duration = seconds[counted].max()
     else:
       duration = seconds.max(initial=0.0)
@@ -168,7 +168,7 @@ class Field:
   def examples(
     self, outcome: Outcome, train_fn: Callable[[int], Mapping[str, Any]]
   ) -> list[Mapping[str, Any]]:
-    """Returns the examples that the clients of a round train on.
+    """Returns the training examples of the clients of a round.
 
     Args:
       outcome: Outcome of the round.
@@ -187,7 +187,7 @@ class Field:
     return sum(self.outcome(r).seconds for r in range(1, round_num)) + 0.0
 
   def _part(self, examples, count, round_num, client_id):
-    """Returns some of a client's examples, drawn for the round, in order."""
+    """Draws some examples of a client for the round, in their order."""
     chosen = np.sort(
       streams.generator(
         self.config.field_seed,
@@ -202,9 +202,9 @@ class Field:
 
   def _partial_work(self, examples, speeds, seconds, deadline):
     """Returns the work of clients by the deadline, and its duration."""
-    # 0.29 seconds at 100 examples per second are 29 examples, not 28.
+    # 0.29 seconds at 100 examples per second is 29 examples, not 28.
     possible = np.floor(np.round(deadline * speeds / self._num_epochs, 9))
-    # Who cannot do a single example is late.
+    # A client that cannot finish one example is late.
     cut = (seconds > deadline) & (possible > 0)
     return (
       np.where(cut, possible, examples).astype(np.int64),
@@ -249,12 +249,12 @@ def build_field(
   """Returns the outcomes of a task's clients.
 
   Args:
-    task: Its clients' training examples count.
+    task: Has the clients' training examples.
     config: Settings of the field.
     clients_per_round: How many updates a round is to have; by default all.
-    sampling_seed: Uniform draws follow from it.
+    sampling_seed: Seed of uniform draws.
     num_epochs: Passes of a client over its examples in a round.
-    selection_fn: Draws the clients instead; see `selection.wrap`.
+    selection_fn: Replaces uniform draws; see `selection.wrap`.
 
   Raises:
     UserError: See `Field`.
@@ -266,7 +266,7 @@ def build_field(
     select_fn = selection.wrap(selection_fn, task.num_clients)
   return Field(
     config,
-    # Without a field, no time is measured, and nothing is read.
+    # Without settings of the field, no time is simulated and no file is read.
     _num_examples(task) if config.is_used else [0] * task.num_clients,
     select_fn,
     clients_per_round=clients_per_round,

@@ -1,4 +1,4 @@
-"""Which clients are drawn: our sampling, TFF's, or a user's own function."""
+"""Draws the clients of a round: our sampling, TFF's, or a user's function."""
 
 from collections.abc import Callable, Sequence
 import inspect
@@ -13,10 +13,10 @@ SelectFn = Callable[[int, int, Sequence[int]], list[int]]
 
 
 def build_select_fn(sampling_seed: int) -> SelectFn:
-  """Returns uniform draws of `size` of the clients that are there.
+  """Returns a function that draws `size` available clients uniformly.
 
   Args:
-    sampling_seed: The draws follow from it and the round.
+    sampling_seed: Seed of the draws, together with the round.
   """
 
   def select_fn(
@@ -28,24 +28,24 @@ def build_select_fn(sampling_seed: int) -> SelectFn:
 
 
 def wrap(selection_fn: Callable[..., Any], num_clients: int) -> SelectFn:
-  """Returns a user's selection function with the arguments that it takes.
+  """Wraps a user's selection function, and checks its results.
 
   Args:
-    selection_fn: Takes the round number (counted from 1), then, if it takes
-      more positional arguments, how many clients to draw (see
-      `FieldConfig.over_selection`), then the ids of those that are there. It
-      returns ids. What `tff.simulation.build_uniform_sampling_fn` returns will
-      do. A resumed run equals an uninterrupted one if the ids follow from the
-      arguments alone.
+    selection_fn: Takes one to three positional arguments: the round number
+      (counted from 1), the number of clients to draw (see
+      `FieldConfig.over_selection`), and the ids of the available clients. It
+      returns ids. Results of `tff.simulation.build_uniform_sampling_fn` work. A
+      resumed run equals an uninterrupted run if the ids depend only on the
+      arguments.
     num_clients: Ids are `0 .. num_clients - 1`.
 
   Returns:
-    A function whose draws are checked when it is called: it raises `UserError`
-    if an id is unknown or occurs twice, or if there are more than asked for.
-    Clients that are not there are left out. Ids are ascending.
+    A function that checks each draw. It raises `UserError` if an id is unknown
+    or occurs twice, or if there are too many. It leaves out unavailable
+    clients. Ids are ascending.
 
   Raises:
-    TypeError: If it takes no argument, or more than three.
+    TypeError: If `selection_fn` takes no argument, or more than three.
   """
   count = _num_arguments(selection_fn)
 
@@ -89,7 +89,7 @@ def _num_arguments(selection_fn: Callable[..., Any]) -> int:
     p
     for p in parameters
     if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    # An optional argument is the function's own.
+    # Optional arguments belong to the function.
     and p.default is p.empty
   ]
   if not 1 <= len(positional) <= 3:

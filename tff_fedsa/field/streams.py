@@ -1,4 +1,4 @@
-"""Random numbers that follow from a seed, a purpose, a round and a client."""
+"""Random numbers as functions of a seed, a purpose, a round and a client."""
 
 import enum
 
@@ -21,8 +21,8 @@ def generator(
 ) -> np.random.Generator:
   """Returns the generator of a purpose.
 
-  Client c is given the number at index c of what is drawn for all clients. So
-  it follows from (seed, purpose, round, c) alone, whoever takes part.
+  Numbers are drawn for all clients, and client c uses the number at index c. So
+  it depends only on (seed, purpose, round, c), not on the participants.
 
   >>> generator(3, Purpose.DROPOUT, 7).random(2).tolist() == (
   ...   generator(3, Purpose.DROPOUT, 7).random(5)[:2].tolist()

@@ -1,4 +1,4 @@
-"""Semantic anchors: where they start, how they move, how far apart they are.
+"""Semantic anchors: initializers and the moving average.
 
 Source: Zhou et al., "FedSA", AAAI 2025 (arXiv:2501.05496); reference code
 `FedSA.__init__` and `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
@@ -41,7 +41,7 @@ def project(
   scales: tuple[Optional[tf.Tensor], Optional[tf.Tensor]] = (None, None),
   offsets: tuple[Optional[tf.Tensor], Optional[tf.Tensor]] = (None, None),
 ) -> tf.Tensor:
-  """Returns class centers projected by two linear + batch norm + ReLU layers.
+  """Projects class centers by two layers (linear, batch norm, ReLU).
 
     A = ReLU(BN(W2 ReLU(BN(W1 R + b1)) + b2))
 
@@ -66,11 +66,11 @@ def project(
 def random_projection(
   num_classes: int, feature_dim: int, seed: int
 ) -> np.ndarray:
-  """Returns the reference anchors: random centers through a random projection.
+  """Returns the reference's anchors: randomly projected random centers.
 
   R ~ N(0, 1); W, b ~ U(-1/sqrt(D), 1/sqrt(D)), PyTorch's default for a linear
-  layer. The projection is never trained and thrown away. About half of each
-  row is zero; a row's norm is about sqrt(feature_dim / 2).
+  layer. The projection is never trained, and is thrown away. About half of each
+  row is zero. The norm of a row is about sqrt(feature_dim / 2).
   """
   rng = np.random.default_rng(seed)
   bound = 1.0 / np.sqrt(feature_dim)
@@ -88,7 +88,7 @@ def random_projection(
 
 
 def gaussian(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
-  """Returns anchors ~ N(0, 1/2), of the same norm as the reference's."""
+  """Returns anchors ~ N(0, 1/2), with the mean norm of the reference's."""
   rng = np.random.default_rng(seed)
   centers = rng.standard_normal((num_classes, feature_dim)) / np.sqrt(2.0)
   return centers.astype(np.float32)
@@ -97,8 +97,8 @@ def gaussian(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
 def orthogonal(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
   """Returns maximally separated anchors: a randomly turned simplex.
 
-  All pairs are equally far apart (cosine -1 / (num_classes - 1)); every row
-  has the norm sqrt(feature_dim / 2) that the reference's have on average.
+  All pairs have the same distance (cosine -1 / (num_classes - 1)). Every row
+  has the norm sqrt(feature_dim / 2), the mean norm of the reference's anchors.
 
   Raises:
     ValueError: If `num_classes > feature_dim + 1`: no simplex fits.
@@ -140,21 +140,21 @@ def initial_anchors(
   initializer: str = 'random_projection',
   scale: float = 1.0,
 ) -> np.ndarray:
-  """Returns the anchors that the server starts from.
+  """Returns the initial anchors of the server.
 
   Args:
     num_classes: At least 2.
     feature_dim: At least 1.
-    seed: The anchors depend on it, the sizes and the initializer only.
-    initializer: One of `INITIALIZER_NAMES`; `random_projection` is the
+    seed: Seed of all draws. Anchors depend only on the arguments.
+    initializer: One of `INITIALIZER_NAMES`. `random_projection` is the
       reference.
-    scale: Anchors are multiplied by it, > 0; 1 is the reference.
+    scale: Factor of the anchors, > 0. 1 is the reference.
 
   Returns:
     float32[num_classes, feature_dim].
 
   Raises:
-    ValueError: For an unknown initializer, impossible sizes or scale.
+    ValueError: If the initializer is unknown, or sizes or scale are impossible.
   """
   if num_classes < 2 or feature_dim < 1:
     raise errors.UserError(
@@ -185,8 +185,8 @@ def moving_average(
   Args:
     anchors: float32[num_classes, feature_dim].
     prototypes: float32[num_classes, feature_dim].
-    present: bool[num_classes]; anchors of other classes stay where they are.
-    decay: In [0, 1]; the reference uses 0.9999.
+    present: bool[num_classes]. Anchors of other classes do not move.
+    decay: Decay of the moving average, in [0, 1]. The reference uses 0.9999.
 
   Returns:
     float32[num_classes, feature_dim].

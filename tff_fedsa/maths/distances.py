@@ -2,24 +2,24 @@
 
 import tensorflow as tf
 
-# Squared distances below this count as this much: the gradient of the square
-# root is infinite at zero, and the expanded square can even be negative.
+# Smallest squared distance. The gradient of the square root is infinite at
+# zero, and the expanded square can be negative.
 _SMALLEST_SQUARE = 1e-12
 
 
 def squared_distances(vectors: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
   """Returns all squared Euclidean distances `||v_b - c_k||^2`.
 
-  Expanded as `|v|^2 - 2 v.c + |c|^2`, one matrix product instead of a
-  `[batch, num_centers, feature_dim]` intermediate.
+  The square is expanded to `|v|^2 - 2 v.c + |c|^2`. This takes one matrix
+  product and no array `[batch, num_centers, feature_dim]`.
 
   Args:
     vectors: float[batch, feature_dim].
-    centers: float[num_centers, feature_dim], of the dtype of `vectors`.
+    centers: float[num_centers, feature_dim], with the dtype of `vectors`.
 
   Returns:
-    float[batch, num_centers], >= 0 up to rounding (it may be slightly
-    negative where a vector coincides with a center).
+    float[batch, num_centers], >= 0 up to rounding. It may be slightly negative
+    if a vector equals a center.
 
   Raises:
     ValueError: If `feature_dim` differs between the two.
@@ -37,10 +37,10 @@ def squared_distances(vectors: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
 def distances(vectors: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
   """Returns all Euclidean distances `||v_b - c_k||_2`.
 
-  Differs from the reference code (`torch.sqrt` of the expanded square in
-  `clientSA.cal_mcl_loss`, lokinko/FedSA@75bf106), whose gradient is NaN where
-  a vector lies on a center: here it is finite everywhere, because squares are
-  floored at 1e-12 before the square root.
+  The gradient is finite everywhere, because squares below 1e-12 are raised to
+  1e-12. The reference code differs (`torch.sqrt` of the expanded square in
+  `clientSA.cal_mcl_loss`, lokinko/FedSA@75bf106): its gradient is NaN if a
+  vector equals a center.
 
   Args:
     vectors: float[batch, feature_dim].

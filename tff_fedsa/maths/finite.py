@@ -4,13 +4,13 @@ from typing import Any
 
 import tensorflow as tf
 
-# No feature, logit or weight of a model that works comes near it. Squares of
-# larger float32 values soon overflow.
+# No feature, logit or weight of a working model comes near this value. Squares
+# of larger float32 values soon overflow.
 LARGEST = 1e8
 
 
 def all_finite(structure: Any) -> tf.Tensor:
-  """Returns whether all its floating values are finite, bool scalar."""
+  """Returns whether all floating values are finite, a bool scalar."""
   return tf.reduce_all(
     [
       tf.reduce_all(tf.math.is_finite(leaf))
@@ -21,7 +21,7 @@ def all_finite(structure: Any) -> tf.Tensor:
 
 
 def all_usable(structure: Any) -> tf.Tensor:
-  """Returns whether all floating values are finite and no larger than LARGEST.
+  """Returns whether all floating values are finite and at most LARGEST.
 
   Args:
     structure: Tensors of any shapes.
@@ -29,7 +29,7 @@ def all_usable(structure: Any) -> tf.Tensor:
   Returns:
     A bool scalar.
   """
-  # A comparison with NaN is false.
+  # Comparisons with NaN are false.
   return tf.reduce_all(
     [
       tf.reduce_all(tf.abs(leaf) <= LARGEST)
@@ -40,5 +40,5 @@ def all_usable(structure: Any) -> tf.Tensor:
 
 
 def choose(condition: tf.Tensor, if_true: Any, if_false: Any) -> Any:
-  """Returns one of two structures: `tf.where` of a scalar."""
+  """Returns one of two structures, chosen by a scalar."""
   return tf.cond(condition, lambda: if_true, lambda: if_false)

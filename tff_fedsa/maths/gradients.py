@@ -1,4 +1,4 @@
-"""Gradients that can take the place of their weights in a loop."""
+"""Gradients with the shapes of their weights, for loops."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from tff_fedsa.runs import errors
 
 
 def gradients(tape: tf.GradientTape, loss: tf.Tensor, weights: Any) -> Any:
-  """Returns the gradient of each weight: dense, and of its static shape.
+  """Returns the gradient of each weight, dense and with a static shape.
 
-  TensorFlow's are sparse for embeddings, and of unknown size where a weight is
-  used by `tf.tensordot` (Dense on rank 3 or more). There, a weight of one row
-  minus its gradient would have an unknown shape, too, which no loop takes.
+  TensorFlow's gradients are sparse for embeddings. For weights of
+  `tf.tensordot` (Dense on rank 3 or more) their size is unknown. A weight of
+  one row minus such a gradient has an unknown shape, and loops refuse it.
 
   Args:
-    tape: Has recorded `loss`.
+    tape: The tape that recorded `loss`.
     loss: float32 scalar.
-    weights: Structure of tensors that the tape watches. The gradient of one
-      without part in the loss is zero.
+    weights: Structure of tensors that the tape watches. A weight without effect
+      on the loss has the gradient zero.
 
   Raises:
     ValueError: If TensorFlow does not know the gradient of an operation.

@@ -1,15 +1,15 @@
 """Terms of client objectives, as pure functions.
 
-Those of FedSA,
+The terms of FedSA are:
 
   L = L_ce + lambda_reg * L_reg + lambda_mcl * L_mcl + lambda_cc * L_cc
 
 Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
 Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
 reference code `clientSA.train`, lokinko/FedSA@75bf106. No gradient flows into
-the anchors in any of them. And the pull to global class means that FedProto and
-its relatives add to the cross-entropy, and the distillation of two models that
-learn from each other.
+the anchors. The module also has the pull to global class means, which FedProto
+and similar methods add to the cross-entropy, and the mutual distillation of two
+models.
 """
 
 from collections.abc import Callable
@@ -69,11 +69,11 @@ def margin_contrastive(
     d_bk  = ||z_b - A_k||_2
     L_mcl = CE(-(d + onehot(y) * margin), y)
 
-  A larger margin asks for features that are closer to their own anchor than
-  to any other by that much.
+  The term asks for features that are closer to their own anchor than to any
+  other anchor, by the margin.
 
-  Differs from the reference code: finite gradients where a feature lies on an
-  anchor (see `distances.distances`).
+  The gradient is finite if a feature equals an anchor, unlike in the reference
+  code (see `distances.distances`).
 
   Args:
     features: float[batch, feature_dim].
@@ -96,7 +96,7 @@ def margin_contrastive(
 def classifier_calibration(
   head_fn: Callable[[tf.Tensor], tf.Tensor], anchors: tf.Tensor
 ) -> tf.Tensor:
-  """Returns how far the head is from classifying the anchors (L_cc).
+  """Returns the cross-entropy of the head on the anchors (L_cc).
 
     L_cc = CE(h(A), [0, 1, ..., C - 1])
 
@@ -115,20 +115,20 @@ def classifier_calibration(
 def class_mean_regularization(
   vectors: tf.Tensor, labels: tf.Tensor, means: tf.Tensor, present: tf.Tensor
 ) -> tf.Tensor:
-  """Returns the pull of features, or logits, to their class's global mean.
+  """Returns the pull of features, or logits, to the mean of their class.
 
     L_reg = mean over b and d of present[y_b] * (v[b, d] - M[y_b, d])^2
 
-  Examples whose class has no mean count 0 but stay in the average.
+  Examples of classes without a mean contribute 0 but stay in the average.
 
-  Source: `clientProto.train`, lokinko/FedSA@75bf106, where they are compared
-  with themselves.
+  Source: `clientProto.train`, lokinko/FedSA@75bf106. There, examples of classes
+  without a mean are compared with themselves.
 
   Args:
     vectors: float[batch, dim].
     labels: int[batch], in `[0, num_classes)`.
-    means: float[num_classes, dim]; no gradient flows into them.
-    present: bool[num_classes], which of them there are.
+    means: float[num_classes, dim]. No gradient flows into them.
+    present: bool[num_classes], whether a class has a mean.
 
   Returns:
     float scalar >= 0, squared units of `vectors`.
@@ -138,7 +138,7 @@ def class_mean_regularization(
   """
   vectors.shape.assert_has_rank(2)
   vectors.shape[1:].assert_is_compatible_with(means.shape[1:])
-  # Rows that are absent may hold anything.
+  # Rows of absent classes may hold anything.
   means = tf.where(present[:, tf.newaxis], means, tf.zeros_like(means))
   squares = tf.math.squared_difference(
     vectors, tf.gather(tf.stop_gradient(means), labels)
@@ -148,7 +148,7 @@ def class_mean_regularization(
 
 
 def distillation(logits: tf.Tensor, teacher_logits: tf.Tensor) -> tf.Tensor:
-  """Returns how far class probabilities are from a teacher's.
+  """Returns the divergence of class probabilities from a teacher's.
 
     L = mean over b of sum over c of q[b, c] * (log q[b, c] - log p[b, c])
 
@@ -156,7 +156,7 @@ def distillation(logits: tf.Tensor, teacher_logits: tf.Tensor) -> tf.Tensor:
 
   Args:
     logits: float[batch, num_classes].
-    teacher_logits: float[batch, num_classes]; a gradient flows into them, too.
+    teacher_logits: float[batch, num_classes]. A gradient flows into them, too.
 
   Returns:
     float scalar, nats per example, >= 0.
@@ -174,13 +174,13 @@ def mutual_distillation(
   Args:
     logits: float[batch, num_classes], of a client's model.
     shared_logits: float[batch, num_classes], of the shared model.
-    reference: Whether terms are averaged over classes, too, and each moves
-      both models, teacher and pupil, as in TsingZ0/HtFLlib@e959261. By default
-      a teacher's logits are constants, as in the papers.
+    reference: Whether terms are also averaged over classes, and each moves both
+      models, teacher and pupil, as in TsingZ0/HtFLlib@e959261. Default: a
+      teacher's logits are constants, as in the papers.
 
   Returns:
-    Two float scalars, nats >= 0: that of the client's model, and of the shared
-    one.
+    Two float scalars, nats >= 0: for the client's model and for the shared
+    model.
   """
   if reference:
     num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)

@@ -18,8 +18,8 @@ class Compressed(NamedTuple):
   """Compressed form of a flat vector.
 
   Attributes:
-    vector: float32[?], as long as before; its matrices are of lower rank.
-    num_floats: float32 scalar, numbers that it takes to send it.
+    vector: float32[?] of the same length, with matrices of lower rank.
+    num_floats: float32 scalar, how many numbers a message needs.
   """
 
   vector: Any
@@ -31,16 +31,16 @@ def truncate(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns the nearest matrices of lower rank, and the rank.
 
-  It is the smallest rank, one for all, with which the largest singular values
-  hold more than a share of the sum of all squares; never less than 1, unless
-  the matrices are zero.
+  All matrices get the same rank. It is the smallest rank at which the largest
+  singular values hold more than `energy` of the sum of squares. It is at least
+  1, unless the matrices are zero.
 
-  The reference code finds rank 0 where all singular values are needed, and
-  drops the matrix; here it stays whole.
+  If all singular values are needed, the reference code finds rank 0 and drops
+  the matrix. Here it stays whole.
 
   Args:
     matrices: float32[batch, rows, columns], finite.
-    energy: float32 scalar in (0, 1], the share.
+    energy: float32 scalar in (0, 1].
 
   Returns:
     float32[batch, rows, columns] and an int32 scalar in
@@ -59,19 +59,19 @@ def truncate(
 def build_compression(
   specs: Sequence[tf.TensorSpec], *, kernelwise: bool = False
 ) -> Callable[[tf.Tensor, tf.Tensor], Compressed]:
-  """Returns `fn(vector, energy) -> Compressed` for weights of a layout.
+  """Returns `fn(vector, energy) -> Compressed` for weights with a layout.
 
-  Kernels become matrices [inputs, outputs], those of convolutions
-  [height * width * inputs, outputs], and are truncated. A matrix of rank r is
-  sent as r singular values, each with two singular vectors, and its rank, or
-  as it is where that takes fewer numbers. All else is sent as it is: biases,
-  BatchNorm. A vector that is not finite is returned as it is.
+  Kernels become matrices [inputs, outputs], kernels of convolutions [height *
+  width * inputs, outputs], and are truncated. A message holds the rank r of a
+  matrix and r singular values, each with two singular vectors, or the whole
+  matrix if that takes fewer numbers. Biases and BatchNorm are not compressed. A
+  vector that is not finite is returned unchanged.
 
   Args:
-    specs: Specifications of the tensors that the flat vector holds.
-    kernelwise: Whether a convolution is a batch of matrices [height, width],
-      one for each input and output, as in the reference code. They are small
-      and save little.
+    specs: Specifications of the tensors in the flat vector.
+    kernelwise: Treat a convolution as a batch of matrices [height, width], one
+      per input and output, as in the reference code. They are small and save
+      little.
   """
   sizes = [spec.shape.num_elements() for spec in specs]
 
@@ -99,7 +99,7 @@ def build_compression(
   def compress(vector, energy):
     vector = tf.ensure_shape(vector, [sum(sizes)])
     finite = finite_lib.all_finite(vector)
-    # Decompositions of other values may fail.
+    # Decompositions of values that are not finite may fail.
     safe = tf.where(finite, vector, tf.zeros_like(vector))
     parts, counts = zip(
       *(

@@ -19,14 +19,14 @@ def nearest_class_distances(
 
   Args:
     centers: float[num_classes, feature_dim], one vector per class.
-    present: bool[num_classes]; rows that are False are neither measured nor
-      measured to. All are present by default.
+    present: bool[num_classes]. Absent classes are ignored. Default: all classes
+      are present.
 
   Returns:
-    float[num_classes] >= 0; +inf for a class that is absent or alone.
+    float[num_classes] >= 0, or +inf for a class that is absent or alone.
   """
-  # Distances do not change when all rows move together; rows near their mean
-  # lose fewer digits in the expanded square.
+  # Distances do not change if all rows are shifted. Rows near their mean lose
+  # fewer digits in the expanded square.
   if present is None:
     present = tf.ones(tf.shape(centers)[:1], tf.bool)
   centers = tf.where(present[:, tf.newaxis], centers, tf.zeros_like(centers))
@@ -57,7 +57,7 @@ def class_gap(
 
   Args:
     centers: float[num_classes, feature_dim].
-    present: bool[num_classes], the rows that Q consists of; all by default.
+    present: bool[num_classes], the rows of Q. Default: all.
 
   Returns:
     float scalar >= 0 in units of feature distance, or -inf if fewer than two
@@ -75,15 +75,15 @@ def class_gap(
 
 
 def local_gap(prototypes: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-  """Returns the gap of a client's own prototypes of its previous round.
+  """Returns the gap of a client's own prototypes of the previous round.
 
   Args:
     prototypes: float[num_classes, feature_dim], from the client state.
     counts: float[num_classes], zero where the client has no prototype.
 
   Returns:
-    float scalar: 0 if the client has no prototype yet (its first round), -inf
-    if it has exactly one, else their `class_gap`.
+    float scalar: 0 if the client has no prototypes (its first round), -inf if
+    it has one, else their `class_gap`.
   """
   present = counts > 0
   return tf.where(

@@ -1,4 +1,4 @@
-"""Class prototypes: one vector per class, with the weight it carries."""
+"""Class prototypes: one vector and one weight per class."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class ClassMeanConfig(settings.Settings):
   """Global prototypes: the server's average of clients' class means.
 
   Attributes:
-    weighting: Weight of a client in a class's global prototype: 1 (clients,
-      the reference), or its examples of the class (examples).
-    keep_missing: Whether a class that nobody sent in a round keeps its global
-      prototype. The reference forgets it.
+    weighting: Weight of a client in the global prototype of a class: 1
+      (clients, the reference), or its examples of the class (examples).
+    keep_missing: Keep the global prototype of a class that no client sent in a
+      round. The reference forgets it.
   """
 
   weighting: Annotated[
@@ -41,10 +41,10 @@ class ClassPrototypes(NamedTuple):
   """One prototype per class.
 
   Attributes:
-    vectors: float32[num_classes, feature_dim]. Row `c` is ignored wherever
+    vectors: float32[num_classes, feature_dim]. Row `c` is ignored if
       `weights[c] == 0`.
-    weights: float32[num_classes]. Zero for an absent class; else its weight in
-      a mean (see `upload_weights`).
+    weights: float32[num_classes], the weight of each class in a mean (see
+      `upload_weights`). Zero for an absent class.
   """
 
   vectors: Any
@@ -67,7 +67,7 @@ def class_sums(
   num_classes: int,
   example_weights: Optional[tf.Tensor] = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns per-class sums of features and how many examples are in each.
+  """Returns the sum of features and the number of examples per class.
 
   >>> features = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
   >>> sums, counts = class_sums(features, tf.constant([2, 0, 2]), 3)
@@ -80,7 +80,7 @@ def class_sums(
     features: float32[batch, feature_dim].
     labels: int[batch], in `[0, num_classes)`.
     num_classes: C.
-    example_weights: float32[batch]; an example of weight 0 is not counted.
+    example_weights: float32[batch]. An example of weight 0 does not count.
 
   Returns:
     float32[num_classes, feature_dim] and float32[num_classes].
@@ -93,20 +93,20 @@ def class_sums(
 
 
 def class_means(sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-  """Returns `sums / counts` per class; zeros where a class has no example."""
+  """Returns `sums / counts` per class; zeros for classes without examples."""
   return tf.math.divide_no_nan(sums, counts[:, tf.newaxis])
 
 
 def upload_weights(counts: tf.Tensor, weighting: str) -> tf.Tensor:
-  """Returns the weight of each of a client's prototypes in the global mean.
+  """Returns the weight of each prototype of a client in the global mean.
 
   Args:
     counts: float32[num_classes], examples behind each prototype.
-    weighting: `clients` (reference): every client that has the class counts 1;
-      `examples`: it counts its number of examples.
+    weighting: `clients` (reference): 1 for every class that the client has.
+      `examples`: the client's examples of the class.
 
   Returns:
-    float32[num_classes], zero where the client does not have the class.
+    float32[num_classes], zero for classes that the client lacks.
 
   Raises:
     ValueError: For an unknown weighting.
@@ -127,7 +127,7 @@ def check_weighting(weighting: str) -> None:
 def mean_squared_distances(
   features: tf.Tensor, centers: tf.Tensor, present: Optional[tf.Tensor] = None
 ) -> tf.Tensor:
-  """Returns the distance that nearest-prototype prediction compares.
+  """Returns the distances for the prediction by the nearest prototype.
 
   Args:
     features: float32[batch, feature_dim].
@@ -139,7 +139,7 @@ def mean_squared_distances(
     classes that are not present.
   """
   if present is not None:
-    # Absent rows may hold anything, NaN included.
+    # Rows of absent classes may hold anything, NaN included.
     centers = tf.where(present[:, tf.newaxis], centers, tf.zeros_like(centers))
   feature_dim = tf.cast(tf.shape(centers)[1], features.dtype)
   squared = distances.squared_distances(features, centers) / feature_dim
@@ -153,8 +153,8 @@ def nearest_class(
 ) -> tf.Tensor:
   """Returns the class whose center is nearest, int32[batch].
 
-  Source: reference code `clientSA.test_metrics`. The first class wins ties;
-  where no class is present at all the prediction is -1 (never correct).
+  Source: reference code `clientSA.test_metrics`. The first class wins ties. If
+  no class is present, the prediction is -1, which is never correct.
 
   Args:
     features: float32[batch, feature_dim].

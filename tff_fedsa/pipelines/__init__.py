@@ -1,6 +1,6 @@
 """FedSA in TFF's own pipelines: its training loop, programs, client data.
 
-Each module puts one thing of TFF within reach of stateful clients:
+Each module connects one tool of TFF with stateful clients:
 
   population             clients by id: examples, and states in a store
   training_process       what `tff.simulation.run_training_process` drives

@@ -1,4 +1,4 @@
-"""A `FederatedDataSource` over clients whose draws follow from a seed."""
+"""A `FederatedDataSource` that draws clients by a seed."""
 
 from collections.abc import Sequence
 import json
@@ -12,7 +12,7 @@ from tff_fedsa.runs import errors
 
 
 class SeededClientIdIterator(tff.program.FederatedDataSourceIterator):
-  """Draws client ids; how many draws were made is saved with a program."""
+  """Draws client ids. A program saves the number of draws."""
 
   def __init__(self, client_ids: Sequence[str], seed: int, draws: int = 0):
     self._client_ids = list(client_ids)
@@ -37,7 +37,7 @@ class SeededClientIdIterator(tff.program.FederatedDataSourceIterator):
     return tff.FederatedType(np.str_, tff.CLIENTS)
 
   def select(self, k: Optional[int] = None) -> list[str]:
-    """Returns the ids of the next `k` clients; of all by default.
+    """Returns the ids of the next `k` clients. Default: all.
 
     Raises:
       ValueError: If `k` is not in `[1, number of clients]`.
@@ -54,18 +54,18 @@ class SeededClientIdIterator(tff.program.FederatedDataSourceIterator):
 
 
 class SeededClientIdDataSource(tff.program.FederatedDataSource):
-  """Client ids as `tff.program.ClientIdDataSource` has them, but repeatable.
+  """Like `tff.program.ClientIdDataSource`, but with repeatable draws.
 
-  That one draws from Python's global generator. Here draw number `r` follows
-  from the seed and `r`, as in `tff-fedsa train`. So a program that resumes
-  draws the same clients as an uninterrupted program.
+  TFF's data source draws from Python's global generator. Here draw number `r`
+  depends only on the seed and `r`, as in `tff-fedsa train`. So a program that
+  resumes draws the same clients as an uninterrupted program.
   """
 
   def __init__(self, client_ids: Sequence[str], seed: int = 0):
     """Initializes `SeededClientIdDataSource`.
 
     Args:
-      client_ids: The population's.
+      client_ids: Ids of the population.
       seed: Seed of the draws.
 
     Raises:

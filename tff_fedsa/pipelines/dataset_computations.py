@@ -1,8 +1,9 @@
-"""Clients passed as ids: their data sets are built where they are used.
+"""Clients as ids: each client builds its data set where it is computed.
 
-Upstream's `tff.simulation.compose_dataset_computation_with_*` replace the one
-argument that is a sequence; a stateful process takes stacked examples, beside
-client states. These compose the same `dataset_computation` with that.
+TFF's `tff.simulation.compose_dataset_computation_with_*` replace an argument
+that is a sequence. A stateful process takes stacked examples beside client
+states. The functions below compose the same `dataset_computation` with such a
+process.
 """
 
 import tensorflow_federated as tff
@@ -14,19 +15,20 @@ from tff_fedsa.data import elements
 def compose_dataset_computation_with_computation(
   dataset_computation: tff.Computation, computation: tff.Computation
 ) -> tff.Computation:
-  """Returns a computation whose clients build their examples.
+  """Returns a computation in which clients build their examples.
 
-  From `(T -> U*)` and `(<..., {E}@CLIENTS> -> V)`, `E` being stacked examples,
-  it makes `(<..., {T}@CLIENTS> -> V)`: `evaluation.build_evaluation` or the
-  `next` of a stateful process for clients given by their ids.
+  From `(T -> U*)` and `(<..., {E}@CLIENTS> -> V)` for stacked examples `E`, it
+  makes `(<..., {T}@CLIENTS> -> V)`. The second may be the computation of
+  `client_evaluation.build_evaluation`, or the `next` of a stateful process. `T`
+  is e.g. a client id.
 
-  No data set is made in Python, so memory stays flat over rounds, and clients
-  read their data side by side.
+  Python builds no data set, so memory does not grow over rounds, and clients
+  read their data in parallel.
 
   Args:
-    dataset_computation: E.g. `ClientData.dataset_computation`; elements as
-      `elements.stack` takes them. It may also return stacked examples.
-    computation: Its last argument is the clients' examples.
+    dataset_computation: E.g. `ClientData.dataset_computation`. `elements.stack`
+      describes legal elements. It may also return stacked examples.
+    computation: A computation whose last argument holds the clients' examples.
 
   Raises:
     TypeError: If the examples do not fit; both types are shown.
@@ -76,14 +78,14 @@ def compose_dataset_computation_with_computation(
 def compose_dataset_computation_with_stateful_process(
   dataset_computation: tff.Computation, process: composer.StatefulProcess
 ) -> composer.StatefulProcess:
-  """Returns a process whose clients build their examples.
+  """Returns a process in which clients build their examples.
 
-  Its `next` takes `{T}@CLIENTS`, e.g. client ids, in place of examples; see
+  Its `next` takes `{T}@CLIENTS`, e.g. client ids, instead of examples. See
   `compose_dataset_computation_with_computation`.
 
   Args:
     dataset_computation: `(T -> U*)`.
-    process: Process made by `composer.compose_process`.
+    process: Result of `composer.compose_process`.
 
   Raises:
     TypeError: If the examples do not fit; both types are shown.

@@ -1,4 +1,4 @@
-"""Adapter to `tff.learning.programs.EvaluationManager`, with client states."""
+"""An adapter to `tff.learning.programs.EvaluationManager`."""
 
 import asyncio
 import collections
@@ -18,9 +18,9 @@ class EvaluationState(NamedTuple):
   """The state of an `EvaluationProcess`.
 
   Attributes:
-    training_state: Evaluated state, a `TrainingState`.
-    counts: int32[clients evaluated so far, number of counts], what
-      `client_evaluation.build_evaluation` returned for each.
+    training_state: The evaluated `TrainingState`.
+    counts: int32[clients evaluated so far, number of counts], results of
+      `client_evaluation.build_evaluation`, one row per client.
   """
 
   training_state: Any
@@ -28,11 +28,11 @@ class EvaluationState(NamedTuple):
 
 
 class EvaluationProcess:
-  """Personal evaluation in the shape of `build_fed_eval`'s process.
+  """Evaluation of clients with the interface of `build_fed_eval`.
 
-  Each of its rounds evaluates some clients of one training state. Its metrics
-  are those of `client_evaluation.summarize`, of the clients of this round
-  (`current_round_metrics`) and of all so far (`total_rounds_metrics`).
+  Each round evaluates some clients of one training state. The metrics are those
+  of `client_evaluation.summarize`, for the clients of this round
+  (`current_round_metrics`) and for all clients so far (`total_rounds_metrics`).
   """
 
   def __init__(
@@ -44,10 +44,11 @@ class EvaluationProcess:
     """Initializes `EvaluationProcess`.
 
     Args:
-      train_process: Whose states are evaluated.
-      evaluate: Made by `client_evaluation.build_evaluation` for these models.
-      population: The same clients with a store of their own, which takes the
-        states of the round that is evaluated while training goes on.
+      train_process: The process of the evaluated states.
+      evaluate: Result of `client_evaluation.build_evaluation` for the same
+        models.
+      population: The same clients with a separate store. It holds the states of
+        the evaluated round while training goes on.
     """
     self._train_process = train_process
     self._evaluate = evaluate
@@ -56,7 +57,7 @@ class EvaluationProcess:
     self._count_names = tff.structure.name_list(output_type)
 
   def initialize(self) -> EvaluationState:
-    """Returns a state of the right structure, before training."""
+    """Returns a state with the right structure, before training."""
     self._population.reset()
     return EvaluationState(
       training_process.TrainingState(
@@ -80,7 +81,7 @@ class EvaluationProcess:
 
     Args:
       state: State to evaluate.
-      client_ids: Who.
+      client_ids: Clients to evaluate.
 
     Returns:
       The next state and the metrics, as references.
@@ -120,7 +121,7 @@ class EvaluationProcess:
     )
 
   def _metrics(self, counts: 'asyncio.Task[Any]') -> Any:
-    """Returns references to the summary of counts that a task returns."""
+    """Returns references to the summary of a task's counts."""
 
     async def summarize(name: str) -> float:
       return self._summarize(await counts)[name]

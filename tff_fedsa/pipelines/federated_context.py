@@ -11,21 +11,21 @@ class StatefulFederatedContext(tff.program.FederatedContext):
   """A `tff.program.FederatedContext` for computations of stateful clients.
 
   `tff.program.NativeFederatedContext` refuses computations that return
-  client-placed values, and cannot take any that are structures. Here such a
-  result is one reference, whose value is the list of the clients' values in
-  the order of the arguments; everything else is as there.
+  client-placed values, and cannot take client-placed structures. Here such a
+  result is one reference. Its value is the list of the clients' values in the
+  order of the arguments. Everything else is the same.
   """
 
   def __init__(self, context: tff.framework.AsyncExecutionContext):
     """Initializes `StatefulFederatedContext`.
 
     Args:
-      context: Executes the computations, e.g. of
+      context: Executes the computations, e.g. a result of
         `in_process.contexts.create_async_in_process_context` or
         `native.create_async_native_context`.
 
     Raises:
-      TypeError: If the context is a synchronous one.
+      TypeError: If the context is synchronous.
     """
     if not isinstance(context, tff.framework.AsyncExecutionContext):
       raise TypeError(
@@ -40,7 +40,8 @@ class StatefulFederatedContext(tff.program.FederatedContext):
 
     Args:
       comp: The computation.
-      arg: Its argument; may hold references to results of others.
+      arg: The argument. It may hold references to results of other
+        computations.
 
     Returns:
       The structure of the result with a `MaterializableValueReference` for each
@@ -54,7 +55,7 @@ class StatefulFederatedContext(tff.program.FederatedContext):
 
 
 class _Reference(tff.program.MaterializableValueReference):
-  """A value that a task returns."""
+  """A reference to the result of a task."""
 
   def __init__(self, task: 'asyncio.Task[Any]', type_signature: tff.Type):
     self._task = task
@@ -106,7 +107,7 @@ def _container(
 async def _materialize(arg: Any) -> Any:
   """Returns an argument with the values of its references."""
   if isinstance(arg, tff.structure.Struct):
-    # Arguments of a computation come packed.
+    # Arguments of a computation are packed.
     elements = tff.structure.to_elements(arg)
     values = await asyncio.gather(*(_materialize(v) for _, v in elements))
     return tff.structure.Struct(

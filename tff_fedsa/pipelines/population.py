@@ -69,7 +69,8 @@ class Population:
     client_ids: In the order of the store: the client `client_ids[i]` has the
       state `store.get(i)`.
     store: The states of the latest round.
-    train_fn: `fn(client_id) -> examples`, what a process takes for a client.
+    train_fn: `fn(client_id) -> examples`, the stacked training examples of a
+      client.
     test_fn: The same for evaluation.
   """
 
@@ -130,20 +131,20 @@ class Population:
     client_ids: Sequence[str],
     states: Sequence[client_state.ClientState],
   ) -> None:
-    """Replaces the states of these clients; `client_states` is a new one."""
+    """Replaces the states of these clients. `client_states` then changes."""
     self._renew(self._states_type())
     for client_id, state in zip(client_ids, states, strict=True):
       self.store.put(self._indices[client_id], state)
 
   def client_states(self) -> ClientStates:
-    """Returns the states of now."""
+    """Returns the current states."""
     return self._current
 
   def restore(self, client_states: ClientStates) -> None:
-    """Goes back to states that were saved; does nothing if they are current.
+    """Goes back to saved states. Does nothing if they are current.
 
     Raises:
-      RuntimeError: If they are of an earlier round and were not saved.
+      RuntimeError: If the states belong to an earlier round and were not saved.
     """
     if client_states is not self._current:
       archive = client_states.to_bytes()
@@ -151,7 +152,7 @@ class Population:
       _unpack(archive, self.store)
 
   def reset(self) -> None:
-    """Forgets all states: every client is as before its first round."""
+    """Forgets all states. Every client then has its initial state."""
     self._renew(self._states_type())
     self.store.clear()
 
@@ -164,8 +165,9 @@ class Population:
 def _type_for(population: Population) -> type[ClientStates]:
   """Returns the type of the client states of a population.
 
-  Program state is loaded by the type of what `initialize` returned. So what is
-  loaded is in the population's store at once: nobody finds it empty.
+  TFF loads a program state by the type of `initialize`'s result. This type puts
+  loaded states into the population's store at once, so the store is never
+  empty.
   """
 
   class PopulationStates(ClientStates):
@@ -181,11 +183,11 @@ def _type_for(population: Population) -> type[ClientStates]:
 def from_task(
   task: tasks.FederatedTask, store: client_store.ClientStateStore
 ) -> Population:
-  """Returns the clients of a task; their ids are '0', '1', ….
+  """Returns the clients of a task. Their ids are '0', '1', ….
 
   Args:
     task: Its clients' arrays.
-    store: Store of their states.
+    store: Store of the clients' states.
   """
   return Population(
     [str(i) for i in range(task.num_clients)],

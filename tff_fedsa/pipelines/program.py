@@ -1,8 +1,8 @@
 """Program logic for stateful clients, after `tff.learning.programs`.
 
-`tff.learning.programs.train_model` cannot take client-placed results. This one
-has its arguments, behaves as it does and works with its `EvaluationManager`;
-the clients and their states come as a `population.Population`.
+`tff.learning.programs.train_model` cannot take client-placed results. This
+function has the same arguments and behaviour, and works with TFF's
+`EvaluationManager`. A `population.Population` holds clients and their states.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tff_fedsa.pipelines import population as population_lib
 from tff_fedsa.pipelines import training_process
 from tff_fedsa.runs import errors
 
-# Upstream's interval between two releases of the model.
+# TFF's interval between two releases of the model.
 _ROUNDS_PER_MODEL_RELEASE = 10
 
 
@@ -41,44 +41,44 @@ async def train_model(
   evaluation_manager: Optional[tff.learning.programs.EvaluationManager] = None,
   evaluation_periodicity: int | datetime.timedelta = 1,
 ) -> training_process.TrainingState:
-  """Trains stateful clients for some rounds, and evaluates on the way.
+  """Trains stateful clients for some rounds, and evaluates in between.
 
-  Program state, client states included, is saved on the way; started again, the
-  program resumes from the latest. With a `client_ids.SeededClientIdDataSource`
-  it then does what an uninterrupted one does.
+  The program saves its state, client states included, and resumes from the
+  latest one. With a `client_ids.SeededClientIdDataSource` the result equals
+  that of an uninterrupted program.
 
   Args:
-    train_process: Made by `composer.compose_process`, e.g. in
+    train_process: Result of `composer.compose_process`, e.g. of
       `fedsa.build_fedsa`.
-    population: The clients; `initial_train_state` and resuming replace their
+    population: The clients. `initial_train_state` and resuming replace their
       states.
-    initial_train_state: State to start from if there is no program state;
-      by default with `train_process.initialize()` and clients before their
-      first round.
+    initial_train_state: Initial state if there is no program state. Default:
+      `train_process.initialize()` and the initial states of clients.
     train_data_source: Selects client ids of the population.
     train_per_round_clients: Clients in a round.
     train_total_rounds: Rounds of the whole run.
-    should_discard_round: Gets the output of `train_process.next` (state,
-      client states, measurements); where it returns True the round leaves no
-      trace and is tried again, with the next selection of clients (with the
-      same, it would end the same).
-    max_discarded_rounds: How many in a row are taken for bad luck.
+    should_discard_round: Receives the output of `train_process.next` (state,
+      client states, measurements). If it returns True, the round is undone and
+      repeated with the next selection of clients. (The same clients would give
+      the same result.)
+    max_discarded_rounds: Largest number of discarded rounds in a row.
     program_state_manager: Saves `tff.learning.programs.ProgramState`s.
-    rounds_per_saving_program_state: How often; it costs a copy of the states of
-      all clients that have trained so far.
-    model_output_manager: Gets `TrainingState`s whose client states are bytes
-      (`ClientStates.from_bytes`), every 10 rounds and after the last one.
-    train_metrics_manager: Gets `training_process.round_metrics` of each round.
-    evaluation_manager: Makes `evaluation_process.EvaluationProcess`es.
-    evaluation_periodicity: An evaluation starts every so many rounds, or after
-      this time; and after the last round.
+    rounds_per_saving_program_state: Rounds from one saved state to the next.
+      Saving copies the states of all clients that have trained.
+    model_output_manager: Receives `TrainingState`s with client states as bytes
+      (`ClientStates.from_bytes`), every 10 rounds and after the last round.
+    train_metrics_manager: Receives `training_process.round_metrics` of each
+      round.
+    evaluation_manager: Creates `evaluation_process.EvaluationProcess`es.
+    evaluation_periodicity: Number of rounds, or time, from one evaluation to
+      the next. The last round is evaluated, too.
 
   Returns:
     The state after the last round.
 
   Raises:
-    ValueError: Outside of a `tff.program.FederatedContext`, or for an
-      `evaluation_periodicity` of another type.
+    ValueError: If there is no `tff.program.FederatedContext`, or
+      `evaluation_periodicity` has another type.
     RuntimeError: If too many rounds in a row were discarded.
   """
   tff.program.check_in_federated_context()
@@ -108,7 +108,7 @@ async def train_model(
     logging.info('Resuming after round %d.', start_round)
   population.restore(state.client_states)
 
-  # Saved and released while the next round is computed.
+  # The state is saved and released while the next round is computed.
   pending: list[asyncio.Task] = []
   try:
     for round_num in range(start_round + 1, train_total_rounds + 1):
@@ -132,7 +132,7 @@ async def train_model(
       releases = is_last or round_num % _ROUNDS_PER_MODEL_RELEASE == 0
       kept = state
       if evaluates or saves or releases:
-        # The population goes on: what is kept of this round must not.
+        # The population changes, but the saved state of this round must not.
         kept = state._replace(client_states=state.client_states.frozen())
       await asyncio.gather(*pending)
       pending = []
@@ -182,7 +182,7 @@ async def _start_evaluation(
       round_num, int(finished.timestamp()), state
     )
   except tff.program.ProgramStateExistsError:
-    # The program ended before it had saved this round, and did it again.
+    # The program ended before it saved this round, and repeated it.
     logging.info('The evaluation of round %d goes on from before.', round_num)
 
 
@@ -194,7 +194,7 @@ async def _run_round(
   should_discard_round: Optional[Callable[[Any], bool]],
   max_discarded_rounds: int,
 ) -> tff.templates.MeasuredProcessOutput:
-  """Runs a round until it is accepted; its client states are put."""
+  """Runs a round until it is accepted, and stores its client states."""
   for _ in range(max_discarded_rounds + 1):
     client_ids = select_fn()
     references = process.next(
@@ -231,7 +231,7 @@ def _program_state(
   should_evaluate: '_EvaluationClock',
   iterator: tff.program.FederatedDataSourceIterator,
 ) -> tff.learning.programs.ProgramState:
-  # The iterator goes on while this is being saved.
+  # The iterator continues while this state is saved.
   frozen = type(iterator).from_bytes(iterator.to_bytes())
   return tff.learning.programs.ProgramState(
     state, round_num, should_evaluate.next_timestamp(), frozen
@@ -239,7 +239,7 @@ def _program_state(
 
 
 class _EvaluationClock:
-  """Says after which rounds an evaluation starts."""
+  """Decides after which rounds an evaluation starts."""
 
   def __init__(self, periodicity: int | datetime.timedelta, total_rounds: int):
     if not isinstance(periodicity, int | datetime.timedelta):
@@ -266,6 +266,6 @@ class _EvaluationClock:
     return int(self._next_time.timestamp()) if self._next_time else 0
 
   def resume(self, timestamp: Any) -> None:
-    """Takes over the result of `next_timestamp`."""
+    """Restores a result of `next_timestamp`."""
     if timestamp:
       self._next_time = datetime.datetime.fromtimestamp(int(timestamp))

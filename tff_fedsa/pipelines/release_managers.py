@@ -1,4 +1,4 @@
-"""Release managers for values that upstream's managers cannot keep."""
+"""Release managers for values that TFF's managers cannot keep."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import tensorflow_federated as tff
 
 
 class EvaluationCSVReleaseManager(tff.program.CSVFileReleaseManager):
-  """A CSV file with a row for each key, for any order of releases.
+  """A CSV file with one row per key, for releases in any order.
 
-  Upstream's manager takes a key below the latest for a program that starts
-  again from there, and removes the rows of later keys. Evaluations that
-  `tff.learning.programs.EvaluationManager` runs at the same time finish in any
-  order: there, the slower of two takes away the row of the other. Here a row
-  is added, or replaces that of its key.
+  TFF's manager mistakes a key below the latest for a restart, and removes the
+  rows of later keys. But evaluations of
+  `tff.learning.programs.EvaluationManager` run in parallel and finish in any
+  order, so a slower one would remove the row of a faster one. Here a row is
+  added, or replaces the row of its key.
   """
 
-  # Three steps of upstream's `release`.
+  # Three steps of TFF's `release`.
 
   async def _remove_values_greater_than_key(self, key: Any) -> None:
     pass
@@ -24,8 +24,8 @@ class EvaluationCSVReleaseManager(tff.program.CSVFileReleaseManager):
     await self._write_value(value)
 
   async def _write_value(self, value: Any) -> None:
-    # Nothing else is released meanwhile: there is no `await` between reading
-    # and writing. The new file takes the old one's place at once.
+    # No other release happens meanwhile, because there is no `await` between
+    # reading and writing. The new file replaces the old one at once.
     name = self._key_fieldname
     names, rows = self._read_values()
     names += [column for column in value if column not in names]

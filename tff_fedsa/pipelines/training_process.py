@@ -1,4 +1,4 @@
-"""Adapter to `tff.simulation.run_training_process`, with client states."""
+"""An adapter to `tff.simulation.run_training_process`, with client states."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ class TrainingState(NamedTuple):
 
   Attributes:
     server_state: A `composer.ServerState`.
-    client_states: The `population.ClientStates` that belong to it.
+    client_states: The `population.ClientStates` of the same round.
   """
 
   server_state: Any
@@ -26,11 +26,11 @@ class TrainingState(NamedTuple):
 
 
 class TrainingProcess:
-  """A stateful process in the shape of an iterative one.
+  """A stateful process with the interface of an iterative process.
 
   It has `initialize() -> state` and `next(state, client_ids) -> (state,
-  metrics)`, so `tff.simulation.run_training_process` drives it as it drives
-  FedAvg. Its `training_selection_fn` returns the ids of a round's clients.
+  metrics)`. So `tff.simulation.run_training_process` runs it like FedAvg.
+  `training_selection_fn` returns the ids of the clients of a round.
   """
 
   def __init__(
@@ -43,9 +43,10 @@ class TrainingProcess:
     """Initializes `TrainingProcess`.
 
     Args:
-      process: Made by `composer.compose_process`, e.g. in `fedsa.build_fedsa`.
-      population: Its clients.
-      server_metrics_fn: Maps a server state to further metrics, e.g.
+      process: Result of `composer.compose_process`, e.g. of
+        `fedsa.build_fedsa`.
+      population: The clients.
+      server_metrics_fn: Returns further metrics for a server state, e.g.
         `server_model.build_server_metrics_fn(process.initialize().model)`.
     """
     self._process = process
@@ -53,7 +54,7 @@ class TrainingProcess:
     self._server_metrics_fn = server_metrics_fn
 
   def initialize(self) -> TrainingState:
-    """Returns the state before training; states in the store are forgotten."""
+    """Returns the state before training. The store forgets all states."""
     self._population.reset()
     return TrainingState(
       self._process.initialize(), self._population.client_states()
@@ -65,15 +66,15 @@ class TrainingProcess:
     """Runs one round of the given clients.
 
     Args:
-      state: The latest one, or one that was loaded.
-      client_ids: Who takes part.
+      state: The latest state, or a loaded state.
+      client_ids: The clients of the round.
 
     Returns:
       The next state, and the round's metrics: see `round_metrics`.
 
     Raises:
       ValueError: If an id is unknown or occurs twice.
-      RuntimeError: If the client states of `state` are gone.
+      RuntimeError: If the store no longer has the client states of `state`.
     """
     self._population.restore(state.client_states)
     output = self._process.next(
@@ -101,14 +102,15 @@ def build_evaluation_fn(
 ]:
   """Returns the `evaluation_fn` of `tff.simulation.run_training_process`.
 
-  Its `evaluation_selection_fn` returns ids; its metrics are those of
+  `evaluation_selection_fn` returns ids. The metrics are those of
   `client_evaluation.summarize`.
 
   Args:
-    evaluate: Made by `client_evaluation.build_evaluation`, for the same models.
-    population: That of the training process.
-    clients_per_call: Clients evaluated in one call; bounds memory when states
-      live on disk.
+    evaluate: Result of `client_evaluation.build_evaluation` for the same
+      models.
+    population: The population of the training process.
+    clients_per_call: Clients evaluated in one call. It bounds memory if states
+      are on disk.
   """
 
   def evaluation_fn(
@@ -150,14 +152,14 @@ def evaluate_by_id(
 def build_selection_fn(
   client_ids: Sequence[str], clients_per_round: int, seed: int = 0
 ) -> Callable[[int], list[str]]:
-  """Returns a `training_selection_fn`: the draws of `tff-fedsa train`, as ids.
+  """Returns a `training_selection_fn` with the draws of `tff-fedsa train`.
 
-  `tff.simulation.build_uniform_sampling_fn` will do as well; like that, the
-  clients of a round follow from its number, so a resumed run draws the same.
+  `tff.simulation.build_uniform_sampling_fn` works, too. In both, the draw
+  depends on the round number, so a resumed run draws the same clients.
 
   Args:
-    client_ids: The population's.
-    clients_per_round: How many to draw; all of them for an evaluation.
+    client_ids: Ids of the population.
+    clients_per_round: Number of clients to draw.
     seed: Seed of the draws.
 
   Raises:
@@ -170,11 +172,11 @@ def build_selection_fn(
 def round_metrics(
   measurements: Mapping[str, Any],
 ) -> 'collections.OrderedDict[str, Any]':
-  """Returns a round's metrics as release managers take them.
+  """Returns the metrics of a round for release managers.
 
-  What clients measured are the columns of `metrics.csv`
-  (`metrics.training_columns`); what the other parts measured, if anything, is
-  under the name of the part (`distributor`, `aggregator`, …).
+  Measurements of clients have the names of the columns of `metrics.csv`
+  (`metrics.training_columns`). Measurements of other parts are under the name
+  of the part (`distributor`, `aggregator`, …).
   """
   found = collections.OrderedDict(metrics.training_columns(measurements))
   for part in measurements:

@@ -35,7 +35,7 @@ def figures(
     )
   drawn['communication.png'] = (
     comparison_figures.communication(groups),
-    'Accuracy by what was sent',
+    'Accuracy by bytes sent',
   )
   return drawn
 
@@ -109,7 +109,11 @@ def texts(
     else:
       table = documents.significance_table(tested)
       note = documents.significance_note(
-        tested, reference or DEFAULT_REFERENCE, statistic, test
+        tested,
+        reference or DEFAULT_REFERENCE,
+        statistic,
+        test,
+        same_partition=_have_one_partition(groups),
       )
       differences = f'{documents.to_markdown(table)}\n\n{note}'
       written['significance.csv'] = tested.to_csv(index=False)
@@ -129,6 +133,10 @@ def texts(
     pictures or {},
   )
   return written
+
+
+def _have_one_partition(groups: Sequence[groups_lib.Group]) -> bool:
+  return len({run.partition for g in groups for run in g.finished}) <= 1
 
 
 def _tested(

@@ -1,6 +1,6 @@
 """A comparison as text: Markdown and LaTeX."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import math
 import os
 from typing import Any, Optional
@@ -57,19 +57,28 @@ def setting(groups: Sequence[groups_lib.Group]) -> str:
   elif partition == 'pathological':
     partition += f' {one["classes_per_client"]}'
   seeds = {run.seed for group in groups for run in group.runs}
-  ordered = sorted(seeds, key=lambda seed: (len(seed), seed))
+  ordered = _by_number(seeds)
   limit = f', {one["max_examples"]} examples' if 'max_examples' in one else ''
   drawn = (
     f', {one["clients_per_round"]} in each round'
     if 'clients_per_round' in one
     else ''
   )
+  partition_seeds = _by_number(
+    {run.flags['partition_seed'] for group in groups for run in group.finished}
+  )
+  drawn_by = f'partition seed{"s" if len(partition_seeds) > 1 else ""} '
+  drawn_by += ', '.join(partition_seeds)
   return (
-    f'{one["dataset"]}{limit}, {partition} (partition seed '
-    f'{one["partition_seed"]}), {one["num_clients"]} clients{drawn}, '
+    f'{one["dataset"]}{limit}, {partition} ({drawn_by}), '
+    f'{one["num_clients"]} clients{drawn}, '
     f'{one["total_rounds"]} rounds, test set: {one["test_set"]}, protocol: '
     f'{one.get("protocol", "personal")}; seeds {", ".join(ordered)}.'
   )
+
+
+def _by_number(seeds: Collection[str]) -> list[str]:
+  return sorted(seeds, key=lambda seed: (len(seed), seed))
 
 
 def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -190,7 +199,12 @@ def comparison_note() -> str:
 
 
 def significance_note(
-  table: pandas.DataFrame, reference: str, statistic: str, test: str
+  table: pandas.DataFrame,
+  reference: str,
+  statistic: str,
+  test: str,
+  *,
+  same_partition: bool = True,
 ) -> str:
   """Returns a description of the test and of its power.
 
@@ -199,6 +213,7 @@ def significance_note(
     reference: As given to it.
     statistic: As given to it.
     test: As given to it.
+    same_partition: Whether all seeds have the same partition.
   """
   counts = sorted(set(table['n']))
   pairs = ' or '.join(map(str, counts))
@@ -212,8 +227,13 @@ def significance_note(
     f'{title[0].upper()}{title[1:]} of the difference to {within} in the '
     f'accuracy *{_STATISTIC_TITLES[statistic]}*, paired over seeds, n = '
     f'{pairs}; *p (Holm)* is corrected for all tests of this table, '
-    f'{int(table["p"].notna().sum())}. Seeds repeat training, not the data: '
-    'this says nothing of other partitions.'
+    f'{int(table["p"].notna().sum())}. '
+  )
+  text += (
+    'Seeds repeat the training on the same partition: the test says nothing '
+    'about other partitions.'
+    if same_partition
+    else 'Each seed has its own partition.'
   )
   if (table['p'].isna() & (table['n'] > 1)).any():
     text += (

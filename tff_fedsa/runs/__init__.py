@@ -1,1 +1,1 @@
-"""Files of a run: checkpoints, metrics, exported models."""
+"""Everything that a run reads and writes."""

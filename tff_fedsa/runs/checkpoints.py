@@ -6,13 +6,13 @@
                  manifest.json   checksums of both, and the file of each client
     clients/client_000003-1f0c….npz
 
-Client states are in files that several checkpoints share: a name follows from
-the content, and no file changes once it is there. So a checkpoint costs what
-changed since the one before. It is written under another name and renamed when
-it is complete; whatever happens in between, the older ones stay valid.
+Checkpoints share the files of client states: the name of a file follows from
+its content, and files never change. So a checkpoint writes only what changed
+since the previous one. It is written under another name and renamed when it is
+complete. Older checkpoints stay valid at any time.
 
-Version 1 of the format had the states of clients in a directory of each round,
-and arrays of the server's state by position. It can still be read.
+Version 1 of the format had client states in the directory of each round, and
+arrays of the server's state by position. It can still be read.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _CHECKSUM = 'checksum'
 _VERSION = 2
 _MOST_NAMED = 5
 
-# Exceptions that reading a damaged file may raise.
+# Exceptions of reading a damaged file.
 _DAMAGES = (
   client_store.DamagedStateError,
   FileNotFoundError,
@@ -58,19 +58,19 @@ _DAMAGES = (
 
 
 class CheckpointError(errors.UserError):
-  """A checkpoint could not be written or read; the message says why."""
+  """A checkpoint cannot be written or read. The message gives the reason."""
 
 
 class StructureError(CheckpointError):
-  """A checkpoint is whole, but of another server state or other models."""
+  """A checkpoint is whole, but belongs to other models or another server."""
 
 
 class Checkpoint(NamedTuple):
-  """Content of a checkpoint beside the client states.
+  """Content of a checkpoint, without the client states.
 
   Attributes:
     round_num: Rounds done.
-    server_state: Server state, in the structure given to `restore`.
+    server_state: Server state, with the structure given to `restore`.
     history: The rows recorded so far.
   """
 
@@ -87,7 +87,7 @@ class CheckpointManager:
 
     Args:
       directory: Created if missing.
-      keep: How many of the latest checkpoints stay, >= 1.
+      keep: Number of latest checkpoints that stay, >= 1.
     """
     if keep < 1:
       raise errors.UserError(f'Expected keep >= 1, found {keep}.')
@@ -97,7 +97,7 @@ class CheckpointManager:
     os.makedirs(directory, exist_ok=True)
 
   def rounds(self) -> list[int]:
-    """Returns the rounds of the checkpoints that are there, ascending."""
+    """Returns the rounds of all checkpoints, ascending."""
     try:
       names = os.listdir(self._directory)
     except FileNotFoundError:
@@ -112,18 +112,18 @@ class CheckpointManager:
     store: client_store.ClientStateStore,
     history: list[dict[str, Any]],
   ) -> None:
-    """Writes a checkpoint, then removes those beyond `keep`.
+    """Writes a checkpoint, then removes older ones beyond `keep`.
 
-    Checkpoints of later rounds are removed, too: a run that is saved at this
-    round went back to an earlier one, because they are damaged.
+    Checkpoints of later rounds are removed, too. They exist only if they are
+    damaged and the run went back to an earlier round.
 
     Raises:
-      CheckpointError: If it can't be written (disk full, no permission); older
-        checkpoints stay as they are.
+      CheckpointError: If it cannot be written (disk full, no permission). Older
+        checkpoints do not change.
     """
     temporary = os.path.join(self._directory, f'{_TEMPORARY}{round_num:06d}')
     try:
-      # Not its parents: who removed them wants no run here.
+      # Not its parents: a user who removed them wants no run here.
       with contextlib.suppress(FileExistsError):
         os.mkdir(self._clients)
       self._remove_incomplete()
@@ -156,7 +156,7 @@ class CheckpointManager:
         f'{self._directory!r}: {error}. Free some space or fix the permissions '
         f'and start again: checkpoints of rounds {self.rounds()} are intact.'
       ) from error
-    # A file that can't be removed now will be removed the next time.
+    # A file that cannot be removed now is removed the next time.
     with contextlib.suppress(OSError):
       self._tidy(round_num)
 
@@ -168,23 +168,23 @@ class CheckpointManager:
   ) -> Optional[Checkpoint]:
     """Restores a checkpoint, client states included.
 
-    By default the latest one that is whole: a damaged one is reported (a
-    warning that names file and reason) and the one before it is taken.
+    By default this is the latest whole checkpoint. A damaged checkpoint is
+    skipped, with a warning that names file and reason.
 
     Args:
-      structure: A server state of the structure to restore, e.g. the result
+      structure: A server state with the structure to restore, e.g. the result
         of `process.initialize()`.
-      store: Gets the client states of the checkpoint.
-      round_num: Only this one will do.
+      store: Receives the client states of the checkpoint.
+      round_num: Round of the checkpoint. Default: the latest.
 
     Returns:
       The checkpoint, or None if there is none.
 
     Raises:
-      CheckpointError: If there are checkpoints, but none is whole, or not the
-        one that was asked for.
-      StructureError: If the checkpoint is of another structure, or its client
-        states are of other models. Both are named.
+      CheckpointError: If no checkpoint is whole, or the requested one is
+        missing or damaged.
+      StructureError: If the checkpoint has another structure, or its client
+        states belong to other models. The message names both.
     """
     rounds = self.rounds()
     if round_num is not None:
@@ -262,7 +262,7 @@ class CheckpointManager:
         shutil.rmtree(os.path.join(self._directory, name))
 
   def _tidy(self, round_num: int) -> None:
-    """Removes other checkpoints than the latest, and clients' files of none."""
+    """Removes old checkpoints, and client files that no checkpoint needs."""
     rounds = self.rounds()
     for later in [one for one in rounds if one > round_num]:
       self._remove(later)
@@ -273,7 +273,7 @@ class CheckpointManager:
       try:
         manifest = _read_manifest(self._path(kept))
       except (CheckpointError, *_DAMAGES):
-        # Which files it needs is unknown.
+        # Its needed files are unknown.
         return
       used.update(file.name for file in _state_files(manifest).values())
     for name in os.listdir(self._clients):
@@ -285,7 +285,7 @@ def _named_arrays(structure: Any) -> dict[str, np.ndarray]:
   """Returns the leaves of a structure by their paths.
 
   Raises:
-    CheckpointError: If a leaf is no array of numbers.
+    CheckpointError: If a leaf is not an array of numbers.
   """
   arrays = {}
   for path, leaf in tree.flatten_with_path(structure):
@@ -308,7 +308,7 @@ def _fill(structure: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
   """Returns the structure with the arrays of its paths as leaves.
 
   Raises:
-    StructureError: If paths, shapes or dtypes differ. All are named.
+    StructureError: If paths, shapes or dtypes differ. The message names all.
   """
   expected = _named_arrays(structure)
   different = []
@@ -334,7 +334,7 @@ def _fill(structure: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
 def _name_by_position(
   arrays: Mapping[str, np.ndarray], structure: Any, path: str
 ) -> dict[str, np.ndarray]:
-  """Returns arrays `leaf_0`, `leaf_1`, … of version 1 by their paths."""
+  """Returns the arrays `leaf_0`, `leaf_1`, … of version 1 by their paths."""
   names = list(_named_arrays(structure))
   if len(arrays) != len(names):
     raise StructureError(
@@ -353,7 +353,7 @@ def _read_manifest(path: str) -> dict[str, Any]:
   """Reads the manifest of a checkpoint.
 
   Raises:
-    CheckpointError: If it is damaged, or of a version that is not known.
+    CheckpointError: If it is damaged, or has an unknown version.
   """
   manifest = files.read_json(os.path.join(path, _MANIFEST))
   version = manifest['version']

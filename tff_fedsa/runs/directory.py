@@ -1,7 +1,7 @@
 """The directory of a run: its name, files, flags, owner and status.
 
-Everything that reads or writes such a directory asks this module: launchers,
-sweeps, reports and `tff_fedsa.load_run`. It imports no TensorFlow.
+Launchers, sweeps, reports and `tff_fedsa.load_run` read and write run
+directories through this module. It imports no TensorFlow.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -20,9 +20,9 @@ from tff_fedsa import files
 from tff_fedsa import settings
 from tff_fedsa.runs import errors
 
-# Where the parts of a run are. `run`: {root}/{name}/checkpoints, …;
-# `by_kind`: {root}/checkpoints/{name}, {root}/results/{name},
-# {root}/logdir/{name}, as in google-research/federated.
+# Places of the parts of a run. `run`: {root}/{name}/checkpoints, …; `by_kind`:
+# {root}/checkpoints/{name}, {root}/results/{name}, {root}/logdir/{name}, as in
+# google-research/federated.
 LAYOUTS = ('run', 'by_kind')
 
 NOT_STARTED = 'not started'
@@ -35,22 +35,22 @@ INTERRUPTED = 'interrupted'
 _LAYOUT = 'directory_layout'
 _SECONDS_TO_WAIT = 0.5
 _MOST_DETAIL = 500
-# File systems take 255, with what is added to names for a while.
+# File systems allow 255 bytes. Temporary names are longer than final ones.
 _LONGEST_NAME = 200
 
 
 class RunDirectoryError(errors.UserError):
-  """A run's directory can't be used; the message says why and what to do."""
+  """A run's directory cannot be used. The message gives reason and remedy."""
 
 
 def name_trouble(name: str) -> str:
-  """Returns why a run can't have a name, or ''.
+  """Returns the reason why a run cannot have a name, or ''.
 
-  A name is that of a directory, on any file system, and part of messages and
-  tables.
+  The name becomes the name of a directory, on any file system, and a part of
+  messages and tables.
 
   Args:
-    name: Without the root.
+    name: Name of the run, without the root.
   """
   if not name or name in (os.curdir, os.pardir) or set(name) & {'/', '\\'}:
     return 'it must be the name of a directory, without a separator'
@@ -65,14 +65,15 @@ class RunDirectory:
   """Paths of the parts of a run.
 
   Attributes:
-    path: The run's directory; with the layout `by_kind`, that of its results.
+    path: The run's directory. With the layout `by_kind`, the directory of its
+      results.
   """
 
   def __init__(self, path: str, layout: str = 'run'):
     """Initializes `RunDirectory`.
 
     Args:
-      path: See above.
+      path: See `RunDirectory`.
       layout: One of `LAYOUTS`.
     """
     self.path = path
@@ -107,13 +108,14 @@ class RunConfig(settings.Settings):
   """Directory and display of a run.
 
   Attributes:
-    experiment_name: Name of the run: its directory under `root_output_dir`. A
-      run of that name is resumed. Default: the name of the algorithm.
+    experiment_name: Name of the run, and of its directory under
+      `root_output_dir`. An existing run of this name is resumed. Default: the
+      name of the algorithm.
     root_output_dir: Directory of all runs.
-    directory_layout: Layout of the directory. run: everything in
-      {root_output_dir}/{experiment_name}; by_kind: as in
-      google-research/federated, in {root_output_dir}/checkpoints, /results and
-      /logdir, each with a directory {experiment_name}.
+    directory_layout: Layout of the directory. run: all files in
+      {root_output_dir}/{experiment_name}. by_kind:
+      {root_output_dir}/checkpoints, /results and /logdir, each with a directory
+      {experiment_name}, as in google-research/federated.
     progress: Whether to show a progress bar.
   """
 
@@ -135,7 +137,7 @@ class RunConfig(settings.Settings):
     """Returns the run's directory.
 
     Args:
-      algorithm: Names the run where nothing else does.
+      algorithm: Name of the run if `experiment_name` is not set.
     """
     name = self.experiment_name or algorithm
     path = os.path.join(self.root_output_dir, name)
@@ -145,14 +147,14 @@ class RunConfig(settings.Settings):
 
 
 def names_of(path: str, layout: str = 'run') -> dict[str, str]:
-  """Returns the fields of a `RunConfig` whose run has a given path.
+  """Returns the fields of a `RunConfig` for a run with a given path.
 
   Args:
     path: See `RunDirectory`.
     layout: See `RunDirectory`.
 
   Raises:
-    RunDirectoryError: If the layout has no such path.
+    RunDirectoryError: If the path does not fit the layout.
   """
   path = os.path.normpath(path)
   if os.path.basename(path) in (os.curdir, os.pardir):
@@ -178,10 +180,10 @@ class Status(NamedTuple):
   Attributes:
     state: `NOT_STARTED`, `RUNNING`, `FINISHED`, `STOPPED_EARLY`, `FAILED` or
       `INTERRUPTED`.
-    round_num: Rounds done when the state was recorded.
-    total_rounds: Rounds that the run was to have; None if that is unknown.
-    patience: Rounds without a new best accuracy after which it was to stop.
-    detail: Who trains it, or why it failed.
+    round_num: Rounds done when the status was recorded.
+    total_rounds: Planned rounds, or None if unknown.
+    patience: Rounds without a new best accuracy after which the run stops.
+    detail: The process that trains the run, or the reason of a failure.
   """
 
   state: str
@@ -192,16 +194,16 @@ class Status(NamedTuple):
 
   @property
   def is_over(self) -> bool:
-    """True if the run did everything that it was started for."""
+    """True if the run has finished or stopped early."""
     return self.state in (FINISHED, STOPPED_EARLY)
 
   def fulfils(self, total_rounds: int, patience: Optional[int]) -> bool:
-    """Returns whether the run has nothing left to do for this request.
+    """Returns whether the run has reached a goal.
 
     Args:
       total_rounds: Rounds that are wanted.
-      patience: Rounds without a new best accuracy after which it may stop. A
-        run that stopped early goes on if this is more than it had.
+      patience: Rounds without a new best accuracy after which the run may stop.
+        A run that stopped early continues if this is larger than before.
     """
     if not self.is_over:
       return False
@@ -217,14 +219,14 @@ class Status(NamedTuple):
 
 
 class Owner:
-  """The one program that may write to a run's directory; see `owned`."""
+  """The only program that may write to a run's directory; see `owned`."""
 
   def __init__(self, run: RunDirectory):
     self.run = run
     self._status = _recorded_status(run)
 
   def start(self, total_rounds: int, patience: Optional[int] = None) -> None:
-    """Records that rounds are being trained, if any are left to train.
+    """Records the start of training, if any rounds are left.
 
     Args:
       total_rounds: Rounds that are wanted.
@@ -239,16 +241,17 @@ class Owner:
 
     Args:
       round_num: Rounds done.
-      stopped_early: Whether patience ended it.
+      stopped_early: Whether patience ended the run.
     """
     state = STOPPED_EARLY if stopped_early else FINISHED
     self._set(self._status._replace(state=state, round_num=round_num))
 
   def fail(self, error: BaseException) -> None:
-    """Records how training was ended, if it was started.
+    """Records how training ended, if it had started.
 
     Args:
-      error: Exception that ended it; a Ctrl-C or a signal interrupts a run.
+      error: The exception that ended it. Ctrl-C and signals count as
+        interruptions.
     """
     if self._status.state != RUNNING:
       return
@@ -256,8 +259,8 @@ class Owner:
     if isinstance(error, Exception):
       detail = f'{type(error).__name__}: {error}'[:_MOST_DETAIL]
       status = status._replace(state=FAILED, detail=detail)
-    # A full disk is perhaps why it failed; without a record, it counts as
-    # interrupted.
+    # A full disk may be the reason of the failure. Without a record, the run
+    # counts as interrupted.
     with contextlib.suppress(OSError):
       self._set(status)
 
@@ -270,23 +273,23 @@ class Owner:
 def owned(run: RunDirectory) -> Iterator[Owner]:
   """Owns a run's directory within a `with` statement.
 
-  A lock of the operating system ends with the program that holds it, however
-  that ends. Readers need no lock.
+  The operating system's lock ends with the program, however the program ends.
+  Readers need no lock.
 
   Args:
     run: Its directory is created if missing.
 
   Raises:
-    RunDirectoryError: If another program owns it, which the message names, or
-      it can't be written.
+    RunDirectoryError: If another program owns the directory (the message names
+      it), or the directory cannot be written.
   """
   with _reported(run.path):
     os.makedirs(run.path, exist_ok=True)
-    # Not truncated: it may hold the name of another owner.
+    # Do not truncate the file: it may hold the name of another owner.
     lock = open(run.lock, 'a+', encoding='utf-8')
   with lock:
     deadline = time.monotonic() + _SECONDS_TO_WAIT
-    # A reader that looks for an owner holds it for a moment.
+    # A reader that looks for an owner holds the lock for a moment.
     while not _try_lock(lock, fcntl.LOCK_EX):
       if time.monotonic() > deadline:
         raise RunDirectoryError(_said_of_owner(run))
@@ -311,20 +314,20 @@ def owned(run: RunDirectory) -> Iterator[Owner]:
 
 
 def refuse_owned(run: RunDirectory) -> None:
-  """Checks that no program owns a run's directory now.
+  """Refuses a run's directory that a program owns now.
 
   Raises:
-    RunDirectoryError: If one does; the message names it.
+    RunDirectoryError: If a program owns it. The message names the program.
   """
   if _is_owned(run):
     raise RunDirectoryError(_said_of_owner(run))
 
 
 def read_status(run: RunDirectory) -> Status:
-  """Returns how far a run is.
+  """Returns the status of a run.
 
-  `RUNNING` is believed only while a program owns the directory. A run from
-  before there were records is judged by its summary.
+  A recorded `RUNNING` counts only while a program owns the directory. A run of
+  an old version, without a record, is judged by its summary.
   """
   status = _recorded_status(run)
   if _is_owned(run):
@@ -335,10 +338,10 @@ def read_status(run: RunDirectory) -> Status:
 
 
 def open_existing(path: str) -> RunDirectory:
-  """Opens the directory of a run that was started before.
+  """Opens the directory of an existing run.
 
   Raises:
-    RunDirectoryError: If there is none.
+    RunDirectoryError: If there is no run.
   """
   run = RunDirectory(path)
   if not os.path.exists(run.flags_file):
@@ -356,18 +359,18 @@ def keep_flags(
   defaults: Mapping[str, Any],
   free: Collection[str],
 ) -> None:
-  """Records the flags of a run, and makes its directories.
+  """Records the flags of a run, and creates its directories.
 
   Args:
-    run: Its directory exists.
-    values: Flags by name. If the directory holds a run already, they must be
-      the ones it was started with (see `differing`).
+    run: The run. Its directory exists.
+    values: Flags by name. If the directory already holds a run, they must equal
+      the recorded flags (see `differing`).
     defaults: See `differing`.
     free: See `differing`.
 
   Raises:
-    RunDirectoryError: If the directory can't be written, or holds a run with
-      other flags; they are named.
+    RunDirectoryError: If the directory cannot be written, or holds a run with
+      other flags. The message names them.
   """
   with _reported(run.path):
     os.makedirs(run.figures, exist_ok=True)
@@ -410,9 +413,9 @@ def differing(
   Args:
     recorded: Result of `read_flags`.
     values: Flags by name.
-    defaults: Flags by name. A flag that is not recorded may have its default:
-      the run is older than the flag.
-    free: Flags that may be different: they do not change rounds.
+    defaults: Default values by flag. A flag without a record may have its
+      default, because the run may be older than the flag.
+    free: Flags that may differ, because rounds do not depend on them.
   """
   lines = []
   for name, value in values.items():
@@ -427,7 +430,7 @@ def differing(
 
 
 def read_summary(run: RunDirectory) -> dict[str, Any]:
-  """Returns a run's summary, empty if there is none yet."""
+  """Returns a run's summary, or an empty dict if there is none."""
   try:
     return files.read_json(run.summary_json)
   except FileNotFoundError:
@@ -435,7 +438,7 @@ def read_summary(run: RunDirectory) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-  """Returns the value of a flag as run directories have it."""
+  """Returns the value of a flag as text, as in run directories."""
   if isinstance(value, list):
     return ','.join(value)
   return str(value).lower() if isinstance(value, bool) else str(value)
@@ -454,7 +457,7 @@ def _write_hparams(path: str, values: Mapping[str, Any]) -> None:
 
 
 def _recorded_status(run: RunDirectory) -> Status:
-  """Returns the status on record; that of an older run from its files."""
+  """Returns the recorded status, or that of an older run from its files."""
   if not os.path.exists(run.flags_file):
     return Status(NOT_STARTED)
   if os.path.exists(run.status_json):
@@ -508,7 +511,7 @@ def _owner(run: RunDirectory) -> str:
     owner = files.read_json(run.lock)
     return f'process {owner["pid"]} on {owner["host"]} since {owner["since"]}'
   except (OSError, ValueError, KeyError):
-    return 'another program'  # It has not written its name yet.
+    return 'another program'  # The owner has not written its name yet.
 
 
 def _said_of_owner(run: RunDirectory) -> str:

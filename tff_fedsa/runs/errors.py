@@ -1,12 +1,12 @@
-"""Errors that a user can mend are told apart from the program's by type.
+"""The type of errors that a user can fix.
 
-This module imports nothing, so that every other one can import it.
+This module imports nothing, so every other module can import it.
 """
 
 
 class UserError(ValueError):
-  """Data, values or files of a user are at fault; the message says what to do.
+  """Data, values or files of a user are wrong. The message says what to do.
 
-  Launchers print its message in one line and end with status 1. An error of
-  any other type is taken for an error of the program and keeps its stack trace.
+  Launchers print the message in one line and end with status 1. Errors of other
+  types are mistakes of the program and keep their stack trace.
   """

@@ -1,4 +1,4 @@
-"""A client's trained model as an ordinary Keras model, to be used elsewhere."""
+"""Exports a client's trained model as an ordinary Keras model."""
 
 from typing import Any, Optional
 
@@ -9,7 +9,7 @@ from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import functional
 
-# Added to the score of a class without a prototype: it never wins.
+# Added to the score of a class without a prototype, so that it never wins.
 _NEVER = -1e30
 
 
@@ -24,17 +24,15 @@ def to_keras(
   """Returns a Keras model from stored images to the scores of all classifiers.
 
   Preprocessing, prototypes and anchors become layers of Keras itself.
-  `tf.keras.models.load_model` needs this project only for layers of our own in
-  the architecture: import the module that registers them (`models.pooling`,
-  `models.standardization`, `models.vit_layers`) before.
+  `tf.keras.models.load_model` needs this project only if the architecture has
+  layers of our own. Then import the module that registers them before
+  (`models.pooling`, `models.standardization`, `models.vit_layers`).
 
   Args:
     model: The client's architecture.
-    client_state: The client's state; not needed where the server averages
-      weights.
-    server_model: The server's model; what it has of the fields that
-      `server_model` names becomes a classifier, and averaged weights are the
-      model's.
+    client_state: The client's state. Not needed if the server averages weights.
+    server_model: The server's model. Its fields (see the module `server_model`)
+      become classifiers. Averaged weights become those of the model.
     input_spec: Specification of the client's images.
     weights: float32[num_weights], the model's, where the server has more than
       the averaged weights of one model, or the client's own are meant.
@@ -42,9 +40,9 @@ def to_keras(
   Returns:
     A model that maps images `[batch, *input_spec.shape]`, pixel values as
     stored, to a dict: `features` `[batch, feature_dim]`, and `[batch,
-    num_classes]` scores `head` (logits) and, where the server's model has what
-    they need, `prototype` and `anchor` (the nearer, the larger) and
-    `global_head` (logits). The predicted class is the argmax of any of them.
+    num_classes]` scores `head` (logits) and, if the server's model has their
+    fields, `prototype` and `anchor` (larger if nearer) and `global_head`
+    (logits). The argmax of each is a predicted class.
   """
   if weights is not None:
     own_weights = weights
@@ -71,7 +69,7 @@ def to_keras(
   if hasattr(server_model, 'head'):
     with_head = model.with_head(own_weights, server_model.head)
     head = model.to_keras(with_head.numpy()).head
-    # Layers of a model have names of their own; so have its outputs.
+    # Names of layers and outputs must be unique in a model.
     outputs['global_head'] = tf.keras.Model(
       head.inputs, head.outputs, name='global_head'
     )(features)

@@ -38,15 +38,15 @@ _ROUND = {'round': 'rounds done when the row was taken; 0 is before training'}
 # Columns of all methods. Training columns describe the row's own round.
 _OF_ALL = {
   'loss': 'client objective, mean over trained examples, nats',
-  'loss_cross_entropy': 'its cross-entropy term, unweighted, nats',
+  'loss_cross_entropy': 'cross-entropy term, unweighted, nats',
   'examples': 'training examples visited in the round, all epochs',
   'clients_sampled': 'clients that took part in the round',
   'clients_trained': 'of these, clients that made a step and stayed finite',
   'clients_nonfinite': 'of these, clients excluded because they diverged',
   'server_nonfinite': (
-    '1 if the aggregate of the round, or what the server trained with it, was '
-    'not finite and was left out; else 0, or empty where the server does not '
-    'train'
+    '1 if the aggregate of the round, or the model that the server trained '
+    'with it, was not finite and was left out; else 0, or empty if the server '
+    'does not train'
   ),
   'bytes_down_per_client': 'bytes that a client received in the round',
   'bytes_up_per_client': 'bytes that a client sent in the round, mean',
@@ -121,7 +121,7 @@ FIELD_COLUMNS: dict[str, str] = {
   'clients_returned': 'clients whose update counts, of `clients_sampled`',
   'clients_dropped': 'clients that dropped out, of `clients_sampled`',
   'clients_late': (
-    'clients that came after the deadline, or after enough others, of '
+    'clients that returned after the deadline, or after enough others, of '
     '`clients_sampled`'
   ),
   'clients_partial': (

@@ -1,4 +1,4 @@
-"""Presets: files of flags, found by name, in a checkout or installed."""
+"""Presets: files of flags that are found by name."""
 
 from collections.abc import Sequence
 import difflib
@@ -14,16 +14,17 @@ _FLAGFILE = re.compile(r'--?flagfile(?:=(.*))?')
 
 
 class PresetError(errors.UserError):
-  """An unknown preset; the message lists the known ones."""
+  """A preset is unknown. The message lists known presets."""
 
 
 def root() -> str:
   """Returns the folder of all presets.
 
-  Installed, it is part of this package; in a checkout, it stands beside it.
+  In a wheel the folder is part of this package. In a checkout it stands beside
+  this package.
 
   Raises:
-    PresetError: If it is missing.
+    PresetError: If the folder is missing.
   """
   package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   for parent in (os.path.join(package, 'bundled'), os.path.dirname(package)):
@@ -50,8 +51,8 @@ def find(name: str) -> str:
   """Returns the path of a file of flags.
 
   Args:
-    name: A path, with or without its ending, or the name of a preset. A path
-      in flags/ is found in other folders, too.
+    name: A path, with or without its ending, or the name of a preset. Paths
+      that begin with flags/ work in any folder.
 
   Raises:
     PresetError: If there is none.
@@ -60,7 +61,7 @@ def find(name: str) -> str:
 
 
 def find_sweep(name: str) -> str:
-  """Returns the path of a sweep file; takes names as `find` does."""
+  """Returns the path of a sweep file. Names work as in `find`."""
   return _find(
     name,
     lambda: os.path.join(root(), _SWEEPS),
@@ -70,9 +71,9 @@ def find_sweep(name: str) -> str:
 
 
 def read(name: str) -> list[str]:
-  """Returns the flags that a file has, as arguments of a command.
+  """Returns the flags of a file, as arguments of a command.
 
-  Files that it names with `--flagfile` are read in their place.
+  The flags of a nested `--flagfile` take its place.
 
   Args:
     name: See `find`.
@@ -141,7 +142,7 @@ def _find(name, folder_fn, ending, names_fn):
       return candidate
   folder = folder_fn()
   inside = os.path.normpath(name)
-  # As it is named from the root of a checkout.
+  # Names from the root of a checkout.
   for prefix in ('flags' + os.sep, _SWEEPS + os.sep):
     if folder.endswith(_SWEEPS) or prefix.startswith('flags'):
       inside = inside.removeprefix(prefix)
@@ -150,7 +151,7 @@ def _find(name, folder_fn, ending, names_fn):
     if os.path.isfile(candidate):
       return candidate
   known = names_fn()
-  # The ending is often forgotten, the folder as well.
+  # Users often forget the ending or the folder.
   wanted = inside.removesuffix(ending)
   by_base = [one for one in known if os.path.basename(one) == wanted]
   close = by_base or difflib.get_close_matches(wanted, known, 3, 0.5)

@@ -1,4 +1,4 @@
-"""A progress bar with the time that is left and the accuracies so far."""
+"""A progress bar with the remaining time and the latest accuracies."""
 
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -9,7 +9,7 @@ from tqdm import auto
 class Bar:
   """Context manager; `update` is an `on_round` callback of `simulation.run`.
 
-  It suits terminals and notebooks.
+  It works in terminals and notebooks.
 
   Attributes:
     started: True after the first `update`.
@@ -31,8 +31,8 @@ class Bar:
     """Shows that a round is done.
 
     Args:
-      round_num: Rounds done; the first call tells where a resumed run starts.
-      row: The round's metrics, None if it was not evaluated.
+      round_num: Rounds done. The first call gives the start of a resumed run.
+      row: The metrics of the round, or None without evaluation.
     """
     if not self.started:
       self.started = True
@@ -53,5 +53,5 @@ class Bar:
         ),
         refresh=False,
       )
-    # Not `refresh`: a log file would get a line for every round.
+    # Not `refresh`, which would write a line per round to a log file.
     self._bar.update(round_num - self._bar.n)

@@ -21,7 +21,7 @@ with epy.lazy_imports():
 
 Row = Mapping[str, Any]
 
-# Codes of TensorFlow's errors: what the system would have said.
+# Codes of TensorFlow's errors, and the system's errors for them.
 _ERRNO = {
   5: errno.ENOENT,  # NOT_FOUND
   7: errno.EACCES,  # PERMISSION_DENIED
@@ -30,33 +30,33 @@ _ERRNO = {
 
 
 class Recorder(Protocol):
-  """Gets the rows of a run one by one."""
+  """Receives the rows of a run one by one."""
 
   def record(self, row: Row) -> None:
     """Takes the next row."""
 
   def rewind(self, history: Sequence[Row]) -> None:
-    """Goes on as if exactly these rows had been recorded."""
+    """Resets the record to exactly these rows."""
 
   def close(self) -> None:
     """Ends recording."""
 
 
 class CsvRecorder:
-  """Keeps a CSV file of all rows, e.g. `metrics.csv`.
+  """Writes all rows to a CSV file, e.g. `metrics.csv`.
 
-  A row is appended. A row with a new column, and `rewind`, write the whole
-  file anew, atomically. So a crash can damage the last line only: `read_csv`
-  ignores it, and the `rewind` of a resumed run removes it.
+  Rows are appended. A row with a new column, and `rewind`, rewrite the whole
+  file atomically. So a crash can damage only the last line. `read_csv` ignores
+  a damaged line, and the `rewind` of a resumed run removes it.
   """
 
   def __init__(self, path: str, columns: Iterable[str]):
     """Initializes `CsvRecorder`.
 
     Args:
-      path: The file; nothing is written before the first row.
-      columns: Come first. A method's own columns follow in the order of the
-        rows.
+      path: The file. Nothing is written before the first row.
+      columns: The first columns. Columns of the method follow in the order of
+        the rows.
     """
     self._path = path
     self._columns = list(dict.fromkeys(columns))
@@ -65,7 +65,7 @@ class CsvRecorder:
   def record(self, row: Row) -> None:
     self._rows.append(row)
     new = self._add_columns([row])
-    # Appending would make a file without a header of one that was removed.
+    # If the file was removed, appending would create a file without a header.
     if new or len(self._rows) == 1 or not os.path.exists(self._path):
       self._rewrite()
     else:
@@ -80,7 +80,7 @@ class CsvRecorder:
     pass
 
   def _add_columns(self, rows: Iterable[Row]) -> bool:
-    """Returns whether there was a new one."""
+    """Returns whether the row has new columns."""
     before = len(self._columns)
     names = [name for row in rows for name in row]
     self._columns = list(dict.fromkeys([*self._columns, *names]))
@@ -93,7 +93,7 @@ class CsvRecorder:
         file.write(self._text([row]))
         file.flush()
       except OSError:
-        # Half a line is worse than none.
+        # Remove half a line.
         os.truncate(self._path, size)
         raise
 
@@ -107,13 +107,13 @@ class CsvRecorder:
     )
     if header:
       writer.writeheader()
-    # `repr` of a float is exact; so two equal runs give equal files.
+    # `repr` of a float is exact, so two equal runs give equal files.
     writer.writerows(rows)
     return text.getvalue().encode()
 
 
 class TensorBoardRecorder:
-  """Writes every number of a row as a scalar; the step is the round."""
+  """Writes every number of a row as a scalar. The step is the round."""
 
   def __init__(self, directory: str):
     self._directory = directory
@@ -129,7 +129,7 @@ class TensorBoardRecorder:
       self._writer.flush()
 
   def rewind(self, history: Sequence[Row]) -> None:
-    # TensorBoard shows the later of two events of one step.
+    # TensorBoard shows the later of two events with one step.
     pass
 
   def close(self) -> None:
@@ -138,7 +138,7 @@ class TensorBoardRecorder:
 
   @contextlib.contextmanager
   def _reported(self) -> Iterator[None]:
-    """Has TensorFlow's errors of the disk be those of the system."""
+    """Turns TensorFlow's errors of the disk into `OSError`s."""
     try:
       yield
     except tf.errors.OpError as error:
@@ -161,9 +161,9 @@ def _tensorboard_tag(column: str) -> str:
 
 
 def read_csv(path: str) -> list[dict[str, Any]]:
-  """Reads `metrics.csv`: numbers are int or float, empty cells are left out.
+  """Reads `metrics.csv`. Numbers are int or float. Empty cells are left out.
 
-  A last line that a crash has cut off is left out, too.
+  A last line that a crash cut off is ignored.
   """
   with open(path, newline='', encoding='utf-8') as file:
     lines = [line for line in file if line.endswith('\n')]

@@ -1,4 +1,4 @@
-"""Results of a run: numbers, figures, and every client's model."""
+"""The result of a run: numbers, figures, and every client's model."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _EXAMPLES_AT_A_TIME = 256
 
 
 class TrainedModel:
-  """The model of a client, or the averaged one, with its classifiers.
+  """The model of a client, or the averaged model, with its classifiers.
 
   Attributes:
     name: Name of the architecture.
     client_id: The client; None for an averaged model.
-    classifiers: Names of those that the method has, e.g. `prototype`, `head`.
+    classifiers: Names of the method's classifiers, e.g. `prototype`, `head`.
   """
 
   def __init__(
@@ -48,7 +48,7 @@ class TrainedModel:
     client_id: Optional[int] = None,
     state: Optional[client_state_lib.ClientState] = None,
   ):
-    """Initializes `TrainedModel`; `Result.client` makes one."""
+    """Initializes `TrainedModel`. Users call `Result.client`."""
     self.client_id = client_id
     self._task = experiment.task
     self._state = state
@@ -59,7 +59,7 @@ class TrainedModel:
 
   @functools.cached_property
   def keras_model(self) -> tf.keras.Model:
-    """A Keras model; `exporting.to_keras` describes its inputs and outputs."""
+    """The Keras model. `exporting.to_keras` describes inputs and outputs."""
     return exporting.to_keras(
       self._model,
       self._state,
@@ -82,7 +82,7 @@ class TrainedModel:
   def prototypes(self) -> np.ndarray:
     """The client's own prototypes, float32[num_classes, feature_dim].
 
-    Rows of classes that the client has no example of (`counts`) are zero.
+    Rows of classes without examples at the client (`counts`) are zero.
 
     Raises:
       AttributeError: For an averaged model.
@@ -104,14 +104,14 @@ class TrainedModel:
     """Returns the class of each image, int64[num_images].
 
     Args:
-      images: As the data set stores them, in shape and dtype: uint8 or
+      images: Images in the shape and dtype of the data set: uint8 or
         float32[num_images, height, width, channels].
-      classifier: One of `classifiers`; by default the method's main one (the
-        nearest prototype where there are prototypes).
+      classifier: One of `classifiers`. Default: the method's main classifier
+        (the nearest prototype if there are prototypes).
 
     Raises:
-      ValueError: If images have another shape or dtype, or there is no such
-        classifier.
+      ValueError: If images have another shape or dtype, or the classifier is
+        unknown.
     """
     if classifier is None:
       classifier = client_evaluation.main_classifier(self.classifiers)
@@ -123,17 +123,17 @@ class TrainedModel:
     return self._scores(images, classifier).argmax(axis=1)
 
   def features(self, images: np.ndarray) -> np.ndarray:
-    """Returns float32[num_images, feature_dim]; takes images as `predict`."""
+    """Returns float32[num_images, feature_dim] for images as in `predict`."""
     return self._scores(images, 'features')
 
   def save(self, path: str) -> None:
     """Writes the Keras model.
 
     Args:
-      path: A file ending in .keras, which `tf.keras.models.load_model` reads.
+      path: A file that ends in .keras. `tf.keras.models.load_model` reads it.
 
     Raises:
-      ValueError: If it ends otherwise.
+      ValueError: If the path has another ending.
     """
     if not path.endswith('.keras'):
       raise errors.UserError(
@@ -177,19 +177,20 @@ class TrainedModel:
 
 
 class Result:
-  """A run that is finished, or as far as it got.
+  """The result of a run, finished or not.
 
   Attributes:
     experiment: `Experiment` of the run.
-    directory: Path of the run's directory; None for a run in memory.
+    directory: Path of the run's directory, or None for a run in memory.
     status: `finished`, `stopped early`, `interrupted`, …
     round_num: Rounds done.
     server_state: `composer.ServerState` of the last round.
     store: The clients' states, a `client_store.ClientStateStore`.
     rows: The history, a dict for each evaluated round.
-    per_client: The last evaluation, a dict of counts for each client; empty
-      with the protocol `global`.
-    per_test_set: The last evaluation with the protocol `global`, by test set.
+    per_client: Counts of the last evaluation, one dict per client. Empty with
+      the protocol `global`.
+    per_test_set: Counts of the last evaluation with the protocol `global`, by
+      test set.
   """
 
   def __init__(
@@ -205,7 +206,7 @@ class Result:
     per_test_set: Optional[Mapping[str, Mapping[str, Any]]] = None,
     directory: Optional[str] = None,
   ):
-    """Initializes `Result`; `Experiment.run` and `load_run` make one."""
+    """Initializes `Result`. Users call `Experiment.run` or `load_run`."""
     self.experiment = experiment
     self.status = status
     self.round_num = round_num
@@ -228,12 +229,12 @@ class Result:
 
   @property
   def history(self) -> pandas.DataFrame:
-    """One row for each evaluated round; docs/metrics.md says the columns."""
+    """One row per evaluated round. docs/metrics.md describes the columns."""
     return pandas.DataFrame(self.rows).set_index('round')
 
   @property
   def warnings(self) -> list[str]:
-    """Problems that did not end the run, in a line each."""
+    """Problems that did not end the run, one line each."""
     lines = []
     for what, column, advice in (
       (
@@ -347,7 +348,7 @@ class Result:
         self.per_client, architectures
       )
     model = self.server_state.model
-    # Two points at least, or there is nothing to see.
+    # A curve needs at least two points.
     if hasattr(model, 'prototypes') and (
       feature_space.finite_classes(model.prototypes, model.present).sum() > 1
     ):

@@ -45,7 +45,7 @@ def run_in_memory(
   selection_fn: Optional[SelectionFn] = None,
   on_round: OnRound = lambda *_: None,
 ) -> results.Result:
-  """Runs an experiment; nothing is written.
+  """Runs an experiment in memory.
 
   Args:
     experiment: Experiment to run.
@@ -54,7 +54,7 @@ def run_in_memory(
     on_round: See `simulation.run`.
 
   Raises:
-    UserError: If client states were to live on disk.
+    UserError: If the settings ask for client states on disk.
   """
   if experiment.store.client_states == 'disk':
     raise errors.UserError(
@@ -78,22 +78,22 @@ def run_in_directory(
   on_round: OnRound = lambda *_: None,
   say: Callable[[str], None] = lambda _: None,
 ) -> results.Result:
-  """Runs an experiment in its directory, or resumes it there.
+  """Runs an experiment in its directory, or resumes it.
 
   The directory holds what `tff-fedsa train` describes.
 
   Args:
-    experiment: Experiment to run, with the name of its directory.
+    experiment: Experiment to run. It names the directory.
     progress: Whether to show a progress bar.
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
-    say: Gets lines of text about what is run, to be shown.
+    say: Called with each line of text about the run.
 
   Raises:
-    directory_lib.RunDirectoryError: If the directory can't be written, is owned
-      by another program, or holds a run with other settings or data.
+    directory_lib.RunDirectoryError: If the directory cannot be written, another
+      program owns it, or it holds a run with other settings or data.
   """
-  # Mistakes are found before there is a directory.
+  # Find mistakes before creating the directory.
   initial_model = experiment.process.initialize().model
   outcomes.build_field(
     experiment.task,
@@ -145,17 +145,17 @@ def load(
   """Loads a checkpoint of a run.
 
   Args:
-    experiment: The run, with the name of its directory.
-    round_num: Which checkpoint; the latest by default.
+    experiment: The experiment of the run. It names the directory.
+    round_num: Round of the checkpoint. Default: the latest.
 
   Raises:
     directory_lib.RunDirectoryError: If the run has no checkpoint.
     checkpoints.CheckpointError: If the checkpoint is damaged.
-    ValueError: If it is of other models.
+    ValueError: If the checkpoint belongs to other models.
   """
   run = experiment.run_directory
   store = client_store.MemoryStore(experiment.initial_state_fn)
-  # Made if it is missing, but for readers nothing is.
+  # The manager creates a missing directory, but readers create nothing.
   checkpoint = None
   if os.path.isdir(run.checkpoints):
     checkpoint = checkpoints.CheckpointManager(run.checkpoints).restore(
@@ -201,7 +201,7 @@ def _simulate(
       stack.callback(recorder.close)
 
     def after_round(round_num: int, row: Optional[Mapping[str, Any]]) -> None:
-      # The bar says it itself.
+      # The progress bar says so itself.
       if round_num and not bar.started and not progress:
         say(f'resuming after round {round_num}')
       bar.update(round_num, row)
@@ -255,7 +255,7 @@ def _open_store(
   run: directory_lib.RunDirectory,
   say: Callable[[str], None],
 ) -> client_store.ClientStateStore:
-  """Returns where client states live, and says how large they are."""
+  """Returns the store of client states, and says how large they are."""
   initial_state_fn = experiment.initial_state_fn
   num_bytes = client_store.population_bytes(
     initial_state_fn, experiment.task.num_clients, len(experiment.models)
@@ -273,7 +273,7 @@ def _keep_inputs(
   task: tasks.FederatedTask,
   anchors: Optional[np.ndarray],
 ) -> None:
-  """Records data and anchors, or checks data against those of the run."""
+  """Records data and anchors, or compares the data with those of the run."""
   if task.partition is not None:
     if os.path.exists(run.partition_npz):
       kept = partition_lib.load(run.partition_npz)
@@ -344,7 +344,7 @@ def _keep_selection(
 
 
 def _write(run: directory_lib.RunDirectory, result: results.Result) -> None:
-  """Writes a finished run's files, beside its rows and checkpoints."""
+  """Writes the files of a finished run, except rows and checkpoints."""
   if result.per_test_set:
     _write_counts(
       run.per_test_set_csv,
@@ -377,7 +377,7 @@ def _read_counts(
   round_num: int,
   status: directory_lib.Status,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-  """Returns counts by client and by test set, if they are of this round."""
+  """Returns counts by client and by test set, if they are from this round."""
   if not status.is_over or status.round_num != round_num:
     return [], {}
   per_client, per_test_set = [], {}

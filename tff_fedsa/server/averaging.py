@@ -57,10 +57,10 @@ class WeightAveraging(NamedTuple):
 
 
 class RoundEnds(NamedTuple):
-  """Both ends of a round with averaged weights.
+  """The first and the last step of a round with averaged weights.
 
-  `M` is the server's model of the method, `W` the same with a field `weights`,
-  `C` a `ClientState`.
+  `M` is the server's model of the method. `W` is the same model with a field
+  `weights`. `C` is a `ClientState`.
 
   Attributes:
     initial_model: `( -> W)`.
@@ -96,9 +96,9 @@ def build_weight_averaging(
     models: One per architecture.
     tiers: What clients share; by default all weights, of layers with statistics
       (BatchNorm) these as well, as FedAvg's reference implementations do.
-    model_seed: That of `FunctionalModel.initial_weights`.
-    weighting: `examples`: a client counts as much as the examples that it
-      trained on in the round; `clients`: all count the same.
+    model_seed: Seed of `FunctionalModel.initial_weights`.
+    weighting: Weight of a client: its training examples of the round
+      (`examples`), or 1 (`clients`).
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
       mean, for clients of one architecture; by default
       `tier_mean.TierMeanFactory`.
@@ -152,10 +152,10 @@ def _averaged_class(fields: tuple[str, ...]) -> Any:
 def build_round_ends(
   averaging: WeightAveraging, model: Any, client_state_type: tff.Type
 ) -> RoundEnds:
-  """Returns the steps before and after a method's own part of a round.
+  """Returns the steps before and after the method's part of a round.
 
   Args:
-    averaging: Averaging made by `build_weight_averaging`.
+    averaging: Result of `build_weight_averaging`.
     model: The method's initial server model, a NamedTuple or `()`.
     client_state_type: Unplaced type of a `ClientState`.
   """

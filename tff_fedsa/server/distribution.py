@@ -18,8 +18,8 @@ def build_distributor(
 
   Args:
     model_type: Unplaced type of the server's model, M.
-    select_fn: Maps the model, a federated value at the server, to the part of
-      it that is sent; all by default.
+    select_fn: Returns the part of the model to send, for the model as a
+      federated value at the server. Default: the whole model.
   """
   placed_type = tff.FederatedType(model_type, tff.SERVER)
   select = tff.federated_computation(lambda m: select_fn(m), placed_type)
@@ -41,10 +41,10 @@ def build_distributor(
 def build_anchor_distributor(
   num_classes: int, feature_dim: int
 ) -> tff.learning.templates.DistributionProcess:
-  """Returns the process that broadcasts the anchors and nothing else.
+  """Returns the process that broadcasts only the anchors.
 
-  See `build_distributor`; the model is a `server_model.ServerModel`. Clients
-  need no prototypes of others to train, so these stay at the server.
+  See `build_distributor`. The model is a `server_model.ServerModel`. Clients
+  need no global prototypes for training, so these stay at the server.
   """
   return build_distributor(
     server_model.server_model_type(num_classes, feature_dim),

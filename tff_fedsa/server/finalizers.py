@@ -20,14 +20,13 @@ def build_finalizer(
   update_type: tff.Type,
   finalize_fn: Callable[[Any, Any], Any],
 ) -> tff.learning.templates.FinalizerProcess:
-  """Returns the process of a finalizer without state.
+  """Returns a finalizer process without state.
 
   Its `next` has the type `(<<>@SERVER, M@SERVER, U@SERVER> -> <state=<>,
   result=M, measurements=D>@SERVER)`. If a value of the new model is not finite
-  or larger than `finite.LARGEST`, the model of before the round stays: one
-  broken client then costs a round, and not the run. D holds int32
-  `server_nonfinite`, 1 where that happened. (The references go on with it, and
-  nothing is finite from then on.)
+  or exceeds `finite.LARGEST`, the model from before the round stays. So a
+  broken client costs one round, not the run. D holds int32 `server_nonfinite`,
+  1 if that happened. (The references continue with values that are not finite.)
 
   Args:
     model_type: Unplaced type of the server's model, M.
@@ -64,20 +63,21 @@ def build_training_finalizer(
   *,
   seed: int = 0,
 ) -> tff.learning.templates.FinalizerProcess:
-  """Returns the process of a finalizer that trains at the server.
+  """Returns a finalizer process that trains at the server.
 
   Its `next` has the type `(<int32@SERVER, M@SERVER, U@SERVER> ->
-  <state=int32, result=M, measurements=D>@SERVER)`; the state counts rounds. If
-  the trained model is not finite, the one from before the round stays. (The
-  references go on with it, and nothing is finite from then on.)
+  <state=int32, result=M, measurements=D>@SERVER)`. The state counts rounds. If
+  the trained model is not finite, the model from before the round stays. (The
+  references continue with values that are not finite.)
 
   Args:
     model_type: Unplaced type of the server's model, M.
     update_type: Unplaced type of the aggregate of the round, U.
-    train_fn: `fn(model, update, seed) -> (model, measurements)`, in TensorFlow,
-      of an int32[2] that differs from round to round and a dict of scalars; D
-      holds these and int32 `server_nonfinite`, 1 where training was left out.
-    seed: Seed of everything random in training.
+    train_fn: `fn(model, update, seed) -> (model, measurements)`, in TensorFlow.
+      The seed, int32[2], differs in each round. The measurements are a dict of
+      scalars. D holds them and int32 `server_nonfinite`, 1 if training was left
+      out.
+    seed: Seed of all draws in training.
   """
 
   @tff.tensorflow.computation
@@ -127,15 +127,15 @@ def known_classes(
   present: tf.Tensor,
   keep_missing: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the classes' global vectors after a round, and their presence.
+  """Returns the global vectors of classes after a round, and their presence.
 
   Args:
     update: Aggregate of the round.
-    known: float32[num_classes, dim], the vectors before it.
-    present: bool[num_classes], which of them there were.
-    keep_missing: Whether a class that nobody sent in this round keeps its
-      last known vector. The reference forgets it (False), so that the class
-      can't be predicted in that round.
+    known: float32[num_classes, dim], the vectors before the round.
+    present: bool[num_classes], whether a class had a vector before the round.
+    keep_missing: Whether a class that no client sent keeps its last vector. The
+      reference forgets it (False), so the class cannot be predicted in that
+      round.
   """
   sent = update.weights > 0
   if not keep_missing:
@@ -149,7 +149,7 @@ def build_prototype_finalizer(
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that replaces global prototypes.
 
-  See `build_finalizer`; the model is a `server_model.PrototypeModel`.
+  See `build_finalizer`. The model is a `server_model.PrototypeModel`.
 
   Args:
     num_classes: C.
@@ -180,9 +180,9 @@ def build_anchor_finalizer(
 
   Its `next` has the type
   `(<<>@SERVER, M@SERVER, P@SERVER> -> <state=<>, result=M,
-  measurements=D>@SERVER)` of `build_finalizer`, `M` being
-  `server_model.ServerModel` and `P` `prototypes.ClassPrototypes`, the aggregate
-  of the round.
+  measurements=D>@SERVER)` of `build_finalizer`. `M` is
+  `server_model.ServerModel`, and `P` is `prototypes.ClassPrototypes`, the
+  aggregate of the round.
 
     A_c <- decay * A_c + (1 - decay) * P_c   for classes somebody sent
 
@@ -191,7 +191,7 @@ def build_anchor_finalizer(
   Args:
     num_classes: C.
     feature_dim: D.
-    decay: In [0, 1]; the reference uses 0.9999.
+    decay: Decay of the moving average, in [0, 1]. The reference uses 0.9999.
     keep_missing: See `known_classes`.
 
   Raises:

@@ -1,12 +1,11 @@
 """Server models of the methods.
 
-A method's server model is a NamedTuple of its own. Fields of these names mean
-the same in every method; evaluation, metrics, figures and export look for them
-and do with what is there:
+Each method has its own NamedTuple. The following fields mean the same in every
+method. Evaluation, metrics, figures and export use those that a model has:
 
 - `anchors`: float32[num_classes, feature_dim];
-- `prototypes`: float32[num_classes, feature_dim], the global ones, and
-  `present`: bool[num_classes], classes that have one;
+- `prototypes`: float32[num_classes, feature_dim], global prototypes, and
+  `present`: bool[num_classes], whether a class has one;
 - `head`: the weights of a classifier head for all clients, a tuple of tensors;
 - `weights`: float32[tiers.num_weights], the averaged ones with which clients of
   each architecture begin a round, one architecture after the other (see
@@ -31,7 +30,7 @@ class ServerModel(NamedTuple):
 
   Attributes:
     anchors: float32[num_classes, feature_dim], the semantic anchors.
-    prototypes: float32[num_classes, feature_dim], global prototypes; zeros
+    prototypes: float32[num_classes, feature_dim], global prototypes, or zeros
       where `present` is False.
     present: bool[num_classes], classes that have a global prototype.
   """
@@ -42,10 +41,10 @@ class ServerModel(NamedTuple):
 
 
 class PrototypeModel(NamedTuple):
-  """The knowledge of a server that has global prototypes only.
+  """The knowledge of a server with global prototypes only.
 
   Attributes:
-    prototypes: float32[num_classes, feature_dim]; zeros where `present` is
+    prototypes: float32[num_classes, feature_dim], or zeros where `present` is
       False.
     present: bool[num_classes], classes that have a global prototype.
   """
@@ -55,7 +54,7 @@ class PrototypeModel(NamedTuple):
 
 
 class HeadModel(NamedTuple):
-  """The knowledge of a server that has a classifier head for all clients.
+  """The knowledge of a server with one head for all clients.
 
   Attributes:
     head: Tuple of float32 tensors, the trainable weights of the head.
@@ -100,10 +99,10 @@ def head_model_type(head_specs: Sequence[tf.TensorSpec]) -> tff.Type:
 
 
 def initial_server_model(anchors: np.ndarray) -> ServerModel:
-  """Returns the model before the first round: anchors, no prototype.
+  """Returns the model before the first round: anchors, no prototypes.
 
   Raises:
-    ValueError: If `anchors` is not a finite float table of rank 2.
+    ValueError: If `anchors` is not a finite float array of rank 2.
   """
   anchors = np.asarray(anchors)
   if (
@@ -125,8 +124,8 @@ def initial_head_model(
   """Returns the model before the first round: an untrained head.
 
   Args:
-    model: The architecture whose head it is.
-    seed: That of `FunctionalModel.initial_weights`.
+    model: The architecture of the head.
+    seed: Seed of `FunctionalModel.initial_weights`.
   """
   head = model.head_of(tf.constant(model.initial_weights(seed)))
   return HeadModel(tuple(weight.numpy() for weight in head))
@@ -135,7 +134,7 @@ def initial_head_model(
 def initial_prototype_model(
   num_classes: int, feature_dim: int
 ) -> PrototypeModel:
-  """Returns the model before the first round: no prototype."""
+  """Returns the model before the first round: no prototypes."""
   return PrototypeModel(
     prototypes=np.zeros([num_classes, feature_dim], np.float32),
     present=np.zeros([num_classes], np.bool_),
@@ -145,12 +144,12 @@ def initial_prototype_model(
 def build_server_metrics_fn(
   initial_model: Any,
 ) -> Callable[[Any], Mapping[str, float]]:
-  """Returns a function that describes the server's model in a server state.
+  """Returns a function that describes the model of a server state.
 
-  Its result has, where the model has anchors, `anchor_separation_min` and
-  `anchor_separation_mean` (distance of an anchor to the nearest other) and
-  `anchor_drift` (mean distance of an anchor from where it started); where it
-  has class means, `classes_present`.
+  If the model has anchors, the result has `anchor_separation_min` and
+  `anchor_separation_mean` (distance of an anchor to the nearest other anchor)
+  and `anchor_drift` (mean distance of an anchor from its initial place). If the
+  model has class means, the result has `classes_present`.
 
   Args:
     initial_model: The server's model before the first round.

@@ -1,4 +1,4 @@
-"""Training at the server, on the class prototypes that clients sent."""
+"""Training at the server, on the prototypes of clients."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class ServerTrainingConfig:
-  """Passes of a server over the prototypes of a round.
+  """Training of the server in a round.
 
   Attributes:
-    num_epochs: Passes over them, each in an order of its own, >= 1.
-    batch_size: Prototypes of one step, >= 1; the last batch may be short.
+    num_epochs: Passes over the prototypes, each in a new order, >= 1.
+    batch_size: Prototypes per step, >= 1. The last batch may be short.
     learning_rate: Learning rate of plain SGD, >= 0.
   """
 
@@ -57,20 +57,21 @@ def train(
 ) -> tuple[Any, tf.Tensor]:
   """Trains weights on all prototypes of all clients.
 
-  To be called while tracing.
+  Call this while tracing.
 
   Args:
     weights: Structure of float32 tensors.
-    loss_fn: `fn(weights, vectors, labels)` returns the mean loss of a batch of
-      prototypes float32[batch, feature_dim] of classes int32[batch].
+    loss_fn: `fn(weights, vectors, labels)` returns the mean loss of a batch:
+      prototypes float32[batch, feature_dim] and their classes int32[batch].
     collected: `vectors` float32[num_clients, num_classes, feature_dim] and
-      `weights` float32[num_clients, num_classes], 0 where a client has none.
-    config: Epochs, batches, rate.
-    seed: int32[2]; the orders follow from it.
+      `weights` float32[num_clients, num_classes], 0 for classes that a client
+      lacks.
+    config: Epochs, batch size and learning rate.
+    seed: int32[2], seed of the orders.
 
   Returns:
-    The trained weights, and the mean loss over the last epoch's steps (0 if
-    there is no prototype at all), as they were made.
+    The trained weights, and the mean loss of the last epoch, measured before
+    each step's update (0 if there is no prototype).
   """
   held = collected.weights > 0
   vectors = tf.boolean_mask(collected.vectors, held)

@@ -1,4 +1,4 @@
-"""The runs of a sweep, and the file that says how they ended."""
+"""The runs of a sweep, and the file that records their results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -24,7 +24,7 @@ class Run(NamedTuple):
     seed: Its seed.
     path: Path of its directory.
     arguments: Arguments of `tff-fedsa train`.
-    status: `WAITING`, or finished, running or interrupted as in `directory`.
+    status: `WAITING`, or finished, running or interrupted, as in `directory`.
   """
 
   variant: str
@@ -39,19 +39,20 @@ class Run(NamedTuple):
 
 
 class Record:
-  """Keeps sweep.json, from which reports know which runs should be there."""
+  """Keeps sweep.json, which tells reports the planned runs."""
 
   def __init__(self, root: str, runs: Sequence[Run]):
     """Initializes `Record`, and writes the file.
 
     Args:
       root: Directory of the sweep.
-      runs: The runs of this call, perhaps not all of the sweep.
+      runs: The runs of this call, which may be a part of the sweep.
     """
     self._root = root
     known = read(root)
     keys = [self._key(run) for run in runs]
-    # Reports keep this order: that of the file, if this is all of it.
+    # Reports keep this order. It is the order of the file if these are all
+    # runs.
     order = keys if set(known) <= set(keys) else [*known, *keys]
     self._runs = {key: known.get(key, {}) for key in order}
     for run in runs:
@@ -60,7 +61,7 @@ class Record:
     self._write()
 
   def set(self, run: Run, status: str, exit_code: Optional[int] = None) -> None:
-    """Records how a run went."""
+    """Records the result of a run."""
     self._set(run, status, exit_code)
     self._write()
 
@@ -82,10 +83,10 @@ class Record:
 
 
 def read(root: str) -> dict[str, Mapping[str, Any]]:
-  """Returns the record of a directory: runs by their paths in it.
+  """Returns the record of a directory: runs by their relative paths.
 
-  Each has `variant`, `seed`, `status` and `exit_code` (None until it ended).
-  Empty for a directory without a sweep.
+  Each run has `variant`, `seed`, `status` and `exit_code` (None until it ends).
+  The record is empty for a directory without a sweep.
 
   Args:
     root: Directory of the sweep.
@@ -99,10 +100,10 @@ def alone(root: str) -> Iterator[None]:
   """Keeps a second sweep out of a directory.
 
   Args:
-    root: Directory of the sweep, which exists.
+    root: Directory of the sweep. It exists.
 
   Raises:
-    SweepError: If another sweep is running in it.
+    SweepError: If another sweep is running in the directory.
   """
   with open(os.path.join(root, _LOCK), 'w') as file:
     try:

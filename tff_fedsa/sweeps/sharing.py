@@ -13,8 +13,9 @@ class Limits(NamedTuple):
   """Share of the machine for each run of a sweep.
 
   Attributes:
-    environments: Environment variables of each of those that run at a time.
-    flags: Flags by name, which a sweep may overrule.
+    environments: Environment variables, one mapping for each run that works at
+      a time.
+    flags: Flags by name. A sweep may override them.
   """
 
   environments: Sequence[Mapping[str, str]]
@@ -25,9 +26,9 @@ def share(num_runs: int, max_parallel: Optional[int], runtime: str) -> Limits:
   """Shares this machine between runs.
 
   Args:
-    num_runs: How many runs there are.
-    max_parallel: How many run at a time; by default one per core, or per GPU if
-      there are any, with 2 GB of free memory for each.
+    num_runs: Number of runs.
+    max_parallel: Runs at a time. Default: one per core, or per GPU if there are
+      GPUs, with 2 GB of free memory for each.
     runtime: Value of --runtime.
   """
   from tff_fedsa.execution import devices  # Imports TensorFlow.
@@ -48,7 +49,8 @@ def share(num_runs: int, max_parallel: Optional[int], runtime: str) -> Limits:
   cores = max(1, found.cores // at_a_time)
   limits = {'max_concurrent_clients': cores}
   if runtime == 'in_process':
-    # The last digits depend on it: it may not depend on how many run.
+    # The last digits of results depend on the threads. So their number must not
+    # depend on the number of parallel runs.
     limits['intra_op_threads'] = 1
   threads = {
     f'{library}_NUM_THREADS': str(cores)

@@ -1,4 +1,4 @@
-"""Values of a sweep file, checked, and as they are written for programs."""
+"""Checks the values of a sweep file, and turns them into flags."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ _RESERVED = ('experiment_name', 'root_output_dir')
 
 
 class SweepError(errors.UserError):
-  """A sweep can't be run; the message says why and what to do."""
+  """A sweep cannot run. The message gives reason and remedy."""
 
 
 def table(given: Any, where: str) -> dict[str, Any]:
-  """Returns a table; arguments and errors are those of `flags_of`."""
+  """Returns a table. Arguments and errors are those of `flags_of`."""
   if not isinstance(given, dict):
     raise SweepError(f'{where}: expected a table of flags, found {given!r}.')
   return given
@@ -25,11 +25,11 @@ def flags_of(given: Any, where: str) -> dict[str, Any]:
 
   Args:
     given: Value from a sweep file.
-    where: Name of the value's place, for messages.
+    where: Place of the value, for messages.
 
   Raises:
-    SweepError: If it is none, or a value is not one of a flag, or it sets a
-      flag that the sweep sets.
+    SweepError: If the value is not a table, a value is not one of a flag, or
+      the table sets a flag that the sweep sets.
   """
   for flag, value in table(given, where).items():
     if flag in _RESERVED:
@@ -56,7 +56,7 @@ def distinct(given: Any, key: str, kind: type, kinds: str) -> tuple[Any, ...]:
     kinds: Name of the values, for messages.
 
   Raises:
-    SweepError: If it is no such list.
+    SweepError: If the value is not such a list.
   """
   if (
     not isinstance(given, list)
