@@ -78,12 +78,15 @@ class FieldConfig(settings.Settings):
   @property
   def files(self) -> Mapping[str, str]:
     """Settings that name a file: setting -> path."""
-    found = {}
-    if self.availability not in (None, *AVAILABILITIES):
-      found['availability'] = self.availability
-    if self.device_speed not in (None, *DEVICE_SPEEDS):
-      found['device_speed'] = self.device_speed
-    return found
+    given = {
+      'availability': (self.availability, AVAILABILITIES),
+      'device_speed': (self.device_speed, DEVICE_SPEEDS),
+    }
+    return {
+      name: value
+      for name, (value, names) in given.items()
+      if value is not None and value not in names
+    }
 
   def without_effect(self) -> Mapping[str, str]:
     found: dict[str, str] = {}
