@@ -23,7 +23,7 @@ _ARCHITECTURES: dict[str, BuildFn] = {}
 
 
 def register_architecture(name: str) -> Callable[[BuildFn], BuildFn]:
-  """Returns a decorator that makes an architecture known by a name.
+  """Returns a decorator that registers an architecture by name.
 
   The decorated function takes `(input_shape, num_classes, feature_dim)` and
   returns a new `KerasClientModel` each time it is called:
@@ -75,7 +75,7 @@ def build_keras(
   num_classes: int,
   feature_dim: int,
 ) -> functional.KerasClientModel:
-  """Returns a new Keras model of an architecture that is known."""
+  """Returns a new Keras model of a registered architecture."""
   base, _, head = name.partition('+')
   keras_model = _ARCHITECTURES[base](input_shape, num_classes, feature_dim)
   if head:
@@ -96,15 +96,14 @@ def build(
   """Returns the functional model of a registered architecture.
 
   Args:
-    name: One of `names()`; or with a head other than its own,
-      `resnet34+mlp256`, one of `heads.names()`.
+    name: One of `names()`, or with another head of `heads.names()`, e.g.
+      `resnet34+mlp256`.
     input_shape: (height, width, channels), `InputSpec.model_shape`.
     num_classes: C.
     feature_dim: D.
-    load_fn: Assigns weights to a feature extractor, of which training then
-      starts, e.g. with `pretrained.load`.
-    standardized: Whether features are centered and scaled, see
-      `standardization`.
+    load_fn: Assigns initial weights to a feature extractor, e.g. with
+      `pretrained.load`.
+    standardized: Whether to standardize features, see `standardization`.
 
   Raises:
     ValueError: If the name is unknown, or the architecture does not fit the

@@ -1,4 +1,4 @@
-"""The last steps of every architecture: features to feature_dim, and a head."""
+"""The last steps of every architecture: pooling to feature_dim, and a head."""
 
 from typing import Optional
 
@@ -17,14 +17,14 @@ def client_model(
   *,
   head: Optional[tf.keras.Model] = None,
 ) -> functional.KerasClientModel:
-  """Returns the model whose features are `hidden`, adaptively pooled.
+  """Returns the model with adaptively pooled `hidden` as features.
 
   Args:
     images: The Keras input.
     hidden: Output of the last layer.
     num_classes: C.
     feature_dim: D.
-    head: Maps features to logits; by default one dense layer.
+    head: Maps features to logits. Default: one dense layer.
   """
   features = pooling.adaptive_average_pooling(hidden, feature_dim)
   return functional.KerasClientModel(

@@ -1,10 +1,9 @@
 """Binds a Keras model's weights to tensors while one of its calls is traced.
 
-Keras layers read their weights from attributes. For the time of a trace those
-attributes hold tensors instead of variables, cells that accept assignments
-where layers move their own state (BatchNorm statistics), and random generators
-that draw from a seed tensor. Afterwards everything is put back, also when the
-trace failed.
+Keras layers read their weights from attributes. During a trace these attributes
+hold tensors instead of variables. For state that layers assign (BatchNorm
+statistics) they hold cells, and random generators draw from a seed tensor.
+Afterwards everything is restored, also after an error.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ import tensorflow as tf
 
 from tff_fedsa.runs import errors
 
-# Lists of all weights that Keras keeps; calls do not read them.
+# Keras's lists of all weights. Calls do not read them.
 _KERAS_BOOKKEEPING = frozenset(
   (
     '_non_trainable_weights',
@@ -31,12 +30,12 @@ _KERAS_BOOKKEEPING = frozenset(
 )
 
 
-# Own layers' calls are rewritten by AutoGraph, with all that they call.
+# AutoGraph rewrites the calls of own layers, and everything that they call.
 _as_written = tf.autograph.experimental.do_not_convert
 
 
 class _Slot(NamedTuple):
-  """An attribute that holds something to bind.
+  """An attribute with a value to bind.
 
   Attributes:
     holder: A layer, model, tf.Module or node of a functional model.
@@ -50,9 +49,9 @@ class _Slot(NamedTuple):
 
 
 class Cell:
-  """Stands in for a variable that a layer assigns to, while tracing.
+  """Replaces a variable that a layer assigns, during a trace.
 
-  Converts to the tensor that was assigned last, which is its `value()`.
+  It converts to the last assigned tensor, its `value()`.
   """
 
   trainable = False
@@ -78,14 +77,14 @@ class Cell:
   @_as_written
   def assign(self, value: Any, **unused_options: Any) -> tf.Tensor:
     if tf.compat.v1.get_default_graph() is not self._graph:
-      # Not a UserError, which AutoGraph would replace by an error of its own.
+      # Not a UserError, which AutoGraph would replace by its own error.
       raise ValueError(
         f'The weight {self.name!r} is assigned inside of a loop, a condition '
         'or a tf.function of its layer, which is not supported. Assign it in '
         'the body of `call`.'
       )
     value = tf.convert_to_tensor(value, self._value.dtype)
-    # No gradient flows through a variable's assignment.
+    # No gradient flows through an assignment.
     value = tf.stop_gradient(value)
     self._value = tf.ensure_shape(value, self._value.shape)
     return self._value
@@ -111,11 +110,11 @@ for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {'__eq__', '__ne__'}:
 
 
 class StatelessGenerator:
-  """The part of `tf.random.Generator` that layers use, without a state.
+  """The methods of `tf.random.Generator` that layers use, without state.
 
-  Every call draws from a seed of its own: a function of the given seed, the
-  generator's index and the number of calls traced so far. (So the rounds of a
-  loop inside of one layer draw the same numbers.)
+  Every call has its own seed: a function of the given seed, the index of the
+  generator and the number of traced calls. (So all iterations of a loop in one
+  layer draw the same numbers.)
   """
 
   def __init__(self, seed: tf.Tensor, index: int):
@@ -185,18 +184,18 @@ class StatelessGenerator:
 
 
 class Binding:
-  """The places where Keras models keep weights and random generators."""
+  """The attributes of Keras models with weights and random generators."""
 
   def __init__(
     self,
     keras_models: Sequence[tf.keras.Model],
     variables: Sequence[tf.Variable],
   ):
-    """Finds the places.
+    """Finds the attributes.
 
     Args:
       keras_models: Built models.
-      variables: Their weights.
+      variables: The weights of the models.
 
     Raises:
       ValueError: If no attribute holds one of the variables.
@@ -207,8 +206,8 @@ class Binding:
     self._functions = []
     self._keras_generators = {}
     for node in _nodes(keras_models):
-      # Constants and weights among the arguments of a functional model's
-      # operations (`x + 3.0`), which are no layer's attributes.
+      # Operations of a functional model (`x + 3.0`) have constants and weights
+      # as arguments. These are not attributes of a layer.
       if self._is_bindable(node._flat_arguments):
         self._slots.append(_Slot(node, '_flat_arguments', node._flat_arguments))
     for holder in _holders(keras_models):
@@ -217,7 +216,7 @@ class Binding:
           self._keras_generators[id(value)] = value
         elif name not in _KERAS_BOOKKEEPING and self._is_bindable(value):
           self._slots.append(_Slot(holder, name, value))
-      # A tf.function keeps its traces, and with them what it was bound to.
+      # A tf.function keeps its traces, with the bound values.
       call = getattr(type(holder), 'call', None)
       if isinstance(call, tf.types.experimental.GenericFunction):
         self._functions.append((holder, call.python_function))
@@ -225,11 +224,11 @@ class Binding:
 
   @contextlib.contextmanager
   def bind(self, values: Sequence[Any], seed: tf.Tensor) -> Iterator[None]:
-    """Binds weights and random generators for the time of a `with` block.
+    """Binds weights and random generators within a `with` block.
 
     Args:
-      values: A tensor or `Cell` for each of the variables.
-      seed: int32[2]; all random numbers follow from it.
+      values: A tensor or `Cell` for each variable.
+      seed: int32[2], seed of all random numbers.
     """
     by_id = {id(v): value for v, value in zip(self._variables, values)}
     num_generators = 0
@@ -251,12 +250,12 @@ class Binding:
     with contextlib.ExitStack() as stack:
       for holder, name, value in self._slots:
         stack.callback(vars(holder).__setitem__, name, value)
-        # Past Keras's `__setattr__`, which would track or refuse the value.
+        # Bypasses Keras's `__setattr__`, which would track or refuse the value.
         vars(holder)[name] = _map_leaves(replacement, value)
       for generator in self._keras_generators.values():
         stack.callback(_restore, vars(generator), dict(vars(generator)))
         vars(generator).update(
-          # The type that draws from `_generator`.
+          # The class whose objects draw from `_generator`.
           _rng_type=generator.RNG_STATEFUL,
           _built=True,
           _generator=next_generator(),
@@ -269,7 +268,7 @@ class Binding:
       yield
 
   def _is_bindable(self, value: Any) -> bool:
-    """Returns whether an attribute is or contains what `bind` replaces."""
+    """Returns whether an attribute has a value that `bind` replaces."""
     found = []
 
     def look(leaf):
@@ -301,13 +300,13 @@ def _holders(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
     for holder in model._flatten_modules():  # pylint: disable=protected-access
       holders[id(holder)] = holder
       if not isinstance(holder, tf.keras.layers.Layer):
-        # Keras looks into its layers only.
+        # Keras searches only its layers.
         holders.update((id(inner), inner) for inner in holder.submodules)
   return list(holders.values())
 
 
 def _nodes(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
-  """Returns the calls of which functional models consist, inner ones too."""
+  """Returns the layer calls of functional models, and of inner models."""
   return [
     node
     for model in keras_models
@@ -320,7 +319,7 @@ def _nodes(keras_models: Sequence[tf.keras.Model]) -> list[Any]:
 def _is_constant(value: Any) -> bool:
   """Returns whether `value` is an eager tensor of numbers.
 
-  A trace would take a large one as an input from outside.
+  A trace would capture a large one as an outside value.
   """
   return isinstance(value, tf.__internal__.EagerTensor) and value.dtype not in (
     tf.resource,
@@ -329,10 +328,10 @@ def _is_constant(value: Any) -> bool:
 
 
 def _map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
-  """Maps an attribute's value, inside of containers and partials."""
+  """Maps the leaves of an attribute's value, in containers and partials."""
   map_fn = functools.partial(_map_leaves, fn)
   if isinstance(value, functools.partial):
-    # `kernel_regularizer` & co. are kept as partials of their variable.
+    # `kernel_regularizer` and similar attributes are partials of a variable.
     return functools.partial(
       value.func,
       *map(map_fn, value.args),
@@ -342,7 +341,7 @@ def _map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
     return {key: map_fn(item) for key, item in value.items()}
   if isinstance(value, tuple):
     items = tuple(map(map_fn, value))
-    # Not `type(value)`, which is a wrapper where Keras tracks the tuple.
+    # Not `type(value)`, which is a wrapper if Keras tracks the tuple.
     return value.__class__(*items) if hasattr(value, '_fields') else items
   if isinstance(value, list):
     return list(map(map_fn, value))

@@ -1,4 +1,4 @@
-"""Building the halves of a client's model, and copying them."""
+"""Builds and copies the halves of a client's model."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -14,15 +14,15 @@ def build_half(
   what: str,
   input_shape: Optional[tuple[Optional[int], ...]],
 ) -> tuple[Optional[int], ...]:
-  """Makes sure that a Keras model has its weights; returns its output shape.
+  """Builds the weights of a Keras model, and returns its output shape.
 
   Args:
     half: A feature extractor or a head.
-    what: The one that it is, for error messages.
-    input_shape: Shape of one example; used only if the model does not know it.
+    what: Name of the half, for error messages.
+    input_shape: Shape of one example. Used only if the model does not know it.
 
   Raises:
-    ValueError: If no shape is known, or if there are several inputs or outputs.
+    ValueError: If no shape is known, or there are several inputs or outputs.
   """
   if not _has_shapes(half):
     called_with = half.save_spec()
@@ -71,7 +71,7 @@ def copy_half(
     ) from error
   for layer in copy._flatten_layers():  # pylint: disable=protected-access
     if hasattr(layer, 'finalize_state'):
-      # Normalization computes what it uses from its weights.
+      # Normalization computes its constants from its weights.
       layer.finalize_state()
   return copy
 

@@ -105,7 +105,7 @@ def check_layers(extractor: tf.keras.Model, head: tf.keras.Model) -> None:
 
 
 def check_dtypes(variables: Sequence[tf.Variable]) -> None:
-  """Raises a ValueError if one of the weights is not float32."""
+  """Raises a ValueError if a weight is not float32."""
   for variable in variables:
     if variable.dtype != tf.float32:
       raise errors.UserError(
@@ -118,12 +118,12 @@ def check_logits(logits: tf.Tensor, head: tf.keras.Model) -> None:
   """Raises a ValueError if the head ends with a softmax or sigmoid.
 
   Args:
-    logits: Result of the head while it was traced.
-    head: Names its layers.
+    logits: Result of the head in its trace.
+    head: The head, to name its layers.
 
   Raises:
-    ValueError: If these are probabilities. Objectives take the softmax of
-      logits, so training would take it twice, and go on without a word.
+    ValueError: If these are probabilities. Objectives apply the softmax
+      themselves, so training would silently apply it twice.
   """
   operation = logits.op
   while operation.type in _PASSING:

@@ -24,7 +24,7 @@ with epy.lazy_imports():
   from tff_fedsa.models import functional
   from tff_fedsa.models import pretrained
 
-# Importing a module registers its architectures.
+# Importing these modules registers their architectures.
 del _digits, _fedavg_cnn, _googlenet, _hcnn, _keras_applications
 del _mobilenet_v2, _resnet, _vit
 
@@ -37,7 +37,7 @@ _HTC4 = ('linear', 'mlp512', 'mlp256', 'mlp128')
 def _with_heads(
   members: Sequence[str], head_names: Sequence[str]
 ) -> tuple[str, ...]:
-  """Client i gets member i mod m and head i mod h."""
+  """Returns a family: client i has member i mod m and head i mod h."""
   count = math.lcm(len(members), len(head_names))
   return tuple(
     f'{members[i % len(members)]}+{head_names[i % len(head_names)]}'
@@ -45,7 +45,7 @@ def _with_heads(
   )
 
 
-# Names as in the reference (HtFLlib, lokinko/FedSA), and three of our own.
+# The names of the reference (HtFLlib, lokinko/FedSA), and three own names.
 _FAMILIES: dict[str, tuple[str, ...]] = {
   'digits3': ('digits_mlp', 'digits_cnn', 'digits_cnn_bn'),
   'reference_mlp2': ('mlp_64_64_128', 'mlp_64_128_64'),
@@ -100,7 +100,7 @@ def members(family: str | Sequence[str]) -> tuple[str, ...]:
       sequence of architectures.
 
   Raises:
-    ValueError: If a name is unknown; the known ones are listed.
+    ValueError: If a name is unknown. The message lists the known names.
   """
   if isinstance(family, str):
     by_lower_case = {name.lower(): name for name in _FAMILIES}
@@ -134,13 +134,12 @@ def build_family(
     input_shape: (height, width, channels), `InputSpec.model_shape`.
     num_classes: C.
     feature_dim: D, the same for all members.
-    pretrained_weights: Architecture -> file from which its feature extractor
-      starts, see `pretrained.load`.
+    pretrained_weights: Architecture -> file with initial weights of its feature
+      extractor, see `pretrained.load`.
     standardized: See `architectures.build`.
 
   Raises:
-    ValueError: If a name is unknown, an architecture does not fit, or a file
-      does not.
+    ValueError: If a name is unknown, or an architecture or a file does not fit.
   """
   files = dict(pretrained_weights or {})
   names_of_members = members(family)

@@ -1,11 +1,11 @@
 """Keras client models as pure functions over one flat float32 vector.
 
-A client's weights are a value that travels between server loop, store and
-TFF computations, not variables of a Python object. Here a Keras model is built
-once, eagerly; while one of its functions is traced, its weights are tensors and
-its random numbers follow from a seed (see `binding`). The traced graphs hold no
-variable, no captured value and no Keras, so they are small and can be called
-inside any `tff.tensorflow.computation`.
+A client's weights are a value that moves between round loop, store and TFF
+computations. They are not variables of a Python object. A Keras model is built
+once, eagerly. While one of its functions is traced, its weights are tensors,
+and its random numbers follow from a seed (see `binding`). The traced graphs
+contain no variables and no captured values. So they are small, and any
+`tff.tensorflow.computation` can call them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,15 +42,15 @@ class KerasClientModel(NamedTuple):
 class FunctionalModel:
   """A Keras client model as pure functions of its weights.
 
-  The flat vector holds the trainable weights (extractor, then head, each in
-  the order of Keras) and then the state, i.e. the non-trainable ones
-  (BatchNorm statistics, weights of frozen layers), each flattened in row-major
-  order. Bookkeeping of Keras layers that is not float32 (the example count of
-  `Normalization`) stays as it is built.
+  The flat vector holds first the trainable weights (extractor, then head, each
+  in Keras's order) and then the state: non-trainable weights such as BatchNorm
+  statistics and weights of frozen layers. Each is flattened in row-major order.
+  Values of Keras layers that are not float32 (the example count of
+  `Normalization`) do not change.
 
-  What a Keras optimizer or `fit` would do besides steps is either done here
-  (penalties such as `kernel_regularizer` are part of the loss) or refused
-  (`kernel_constraint`, mixed precision).
+  Penalties such as `kernel_regularizer` are part of the loss. Other features of
+  Keras's `fit` and optimizers are refused (`kernel_constraint`, mixed
+  precision).
 
   Attributes:
     name: Appears in error messages.
@@ -59,7 +59,7 @@ class FunctionalModel:
     num_classes: C.
     trainable_specs: A `tf.TensorSpec` for each trainable weight.
     state_specs: A `tf.TensorSpec` for each non-trainable weight.
-    head_specs: The last of `trainable_specs`, those of the head.
+    head_specs: The part of `trainable_specs` that belongs to the head.
     head_state_specs: The last of `state_specs`, those of the head.
     num_weights: Length of the flat vector.
     num_trainable: Length of its trainable part.
@@ -75,20 +75,19 @@ class FunctionalModel:
     """Builds the model and checks that it can be made functional.
 
     Args:
-      build_fn: Returns a new Keras model each time it is called, with new
-        layers and initializers: an initializer object that is used again
-        would give the same weights for every seed.
+      build_fn: Returns a new Keras model at each call, with new layers and
+        initializers. A reused initializer would give the same weights for every
+        seed.
       name: Appears in error messages.
-      input_shape: (height, width, channels). Needed only by models that do not
-        know it: subclassed ones that were not called yet, or Sequential ones
-        without an Input.
+      input_shape: (height, width, channels). Needed only for models that do not
+        know it: subclassed models before their first call, and Sequential
+        models without an Input.
 
     Raises:
       TypeError: If `build_fn` does not return a pair of Keras models.
-      ValueError: If the model is unsuitable; the message names the layer or
-        weight, what was expected and what to do.
-      versions.VersionError: If Keras or TensorFlow are not those that this was
-        written for.
+      ValueError: If the model is unsuitable. The message names the layer or
+        weight, the expected value and a remedy.
+      versions.VersionError: If Keras or TensorFlow have an unsupported version.
     """
     versions.require('models')
     self.name = name
@@ -120,10 +119,10 @@ class FunctionalModel:
   def from_keras(
     cls, keras_model: KerasClientModel, *, name: str = 'model'
   ) -> 'FunctionalModel':
-    """Makes a built Keras model functional, keeping its present weights.
+    """Makes a built Keras model functional, with its present weights.
 
-    `initial_weights` of the result returns those weights for every seed. The
-    given model is copied, never changed.
+    `initial_weights` of the result returns these weights for every seed. The
+    given model is copied and does not change.
 
     Raises:
       ValueError: If the model cannot be copied (a subclassed one without
@@ -145,16 +144,16 @@ class FunctionalModel:
 
   @property
   def halves(self) -> tuple[tf.keras.Model, tf.keras.Model]:
-    """The Keras models that are traced; no client's weights are theirs."""
+    """The traced Keras models. Their weights belong to no client."""
     return tuple(self._keras_model)
 
   # Weights.
 
   def initial_weights(self, seed: int) -> np.ndarray:
-    """Returns where training starts, float32[num_weights].
+    """Returns the initial weights, float32[num_weights].
 
-    A function of the architecture and the seed only; the global random state
-    of the caller (Python, NumPy, TensorFlow) is left as it was.
+    They depend only on the architecture and the seed. The global random state
+    of the caller (Python, NumPy, TensorFlow) does not change.
 
     Args:
       seed: Any integer.
@@ -193,7 +192,7 @@ class FunctionalModel:
       weights: float32[num_weights].
 
     Raises:
-      ValueError: If `weights` is of another size.
+      ValueError: If `weights` has another size.
     """
     weights = np.asarray(weights, np.float32)
     if weights.shape != (self.num_weights,):
@@ -256,28 +255,28 @@ class FunctionalModel:
   ) -> Callable[..., steps.StepOutput]:
     """Traces one training step up to the gradients.
 
-    Penalties that Keras layers add (`kernel_regularizer`,
-    `activity_regularizer`, `add_loss`) are part of the differentiated loss, as
-    in Keras's `fit`; those of the head as it is called on features.
+    Penalties of Keras layers (`kernel_regularizer`, `activity_regularizer`,
+    `add_loss`) are part of the differentiated loss, as in Keras's `fit`.
+    Penalties of the head come from its call on features.
 
     Args:
       objective_fn: `fn(features, logits, labels, head_fn, context)` returns a
-        dict of scalars, of which `loss` is differentiated; `head_fn` is the
+        dict of scalars. Its entry `loss` is differentiated. `head_fn` is the
         head as a function of features. `context` also has the step's `seed`,
-        int32[2], for what the objective draws at random.
+        int32[2], for random draws of the objective.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
-      input_spec: Specification of the images that the step gets.
+      input_spec: Specification of the step's images.
 
     Returns:
       A pure function `step(trainable, state, images, labels, context, seed)`
-      of lists of weights, stored images, int32 labels, context, and an
-      int32[2] seed (dropout and the like); it returns a `StepOutput`.
+      of lists of weights, stored images, int32 labels, context, and an int32[2]
+      seed (e.g. for dropout). It returns a `StepOutput`.
 
     Raises:
       ValueError: If the images do not fit, the head returns probabilities, or
-        the graph is not pure: a layer reads a value that is not one of the
-        weights, or draws random numbers on its own.
+        the graph is not pure: a layer reads a value that is not a weight, or
+        draws random numbers without the seed.
     """
     self.check_images(input_spec)
 
@@ -325,16 +324,16 @@ class FunctionalModel:
     images: tf.Tensor,
     seed: tf.Tensor,
   ) -> Iterator[steps.TrainingCall]:
-    """Calls the model in training mode, while a step is traced.
+    """Calls the model in training mode, during the trace of a step.
 
     Args:
-      trainable: As `split` returns it.
-      state: As `split` returns it.
+      trainable: Trainable weights, as in the result of `split`.
+      state: Other weights, as in the result of `split`.
       images: float32[batch, height, width, channels], preprocessed.
-      seed: int32[2], of dropout and the like.
+      seed: int32[2], e.g. for dropout.
 
     Yields:
-      A `TrainingCall`, of use inside of the `with` block.
+      A `TrainingCall`, valid within the `with` block.
     """
     with self._bound(trainable, state, seed) as cells:
       extractor, head = self._keras_model
@@ -343,7 +342,7 @@ class FunctionalModel:
         features,
         steps.call_head(head, features, training=True),
         lambda inputs: steps.call(head, inputs, training=True),
-        # Keras forgets them when the objective calls the head again.
+        # Keras forgets the penalties when the objective calls the head again.
         [*extractor.losses, *head.losses],
         lambda: [tf.convert_to_tensor(cell) for cell in cells],
       )
@@ -354,7 +353,7 @@ class FunctionalModel:
     """Traces the model in inference mode.
 
     Args:
-      input_spec: Specification of the images that the function gets.
+      input_spec: Specification of the function's images.
 
     Returns:
       A pure function `forward(trainable, state, images) -> (features, logits)`.
@@ -383,12 +382,12 @@ class FunctionalModel:
     """Traces the head alone, in inference mode.
 
     Returns:
-      A pure function `head(weights, features) -> logits`, `weights` being as
-      `head_of` returns them, to be differentiated with respect to both.
+      A pure function `head(weights, features) -> logits`, differentiable with
+      respect to both arguments. `weights` is a result of `head_of`.
 
     Raises:
-      ValueError: If the head has weights that are not trainable (those of
-        BatchNorm), which no one but the client has.
+      ValueError: If the head has weights that are not trainable (e.g. of
+        BatchNorm), because only the client has them.
     """
     fixed = [v.name for v in self._keras_model.head.non_trainable_weights]
     if fixed:
@@ -402,7 +401,7 @@ class FunctionalModel:
     ]
 
     def head(weights, features):
-      # The extractor's weights have no part in the result.
+      # The extractor's weights do not affect the result.
       unused, state = (
         [tf.zeros(spec.shape) for spec in specs]
         for specs in (extractor, self.state_specs)
@@ -425,7 +424,7 @@ class FunctionalModel:
     state: Sequence[tf.Tensor],
     seed: tf.Tensor,
   ) -> Iterator[list[Any]]:
-    """Binds layers to weights and a seed; yields the cells of the state."""
+    """Binds layers to weights and a seed. Yields the cells of the state."""
     cells = [
       # Weights of frozen layers are never assigned.
       value if variable.trainable else binding.Cell(value, variable.name)
@@ -446,7 +445,7 @@ class FunctionalModel:
       )
 
   def _new_keras_model(self, seed: int) -> KerasClientModel:
-    """Returns a new model with all weights; the caller's seeds stay."""
+    """Returns a new model with all weights. The caller's seeds stay."""
     with seeding.seeded(seed), checks.naming_model(self.name):
       keras_model = self._build_fn()
       if len(keras_model) != 2 or not all(

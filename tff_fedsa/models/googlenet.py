@@ -1,9 +1,9 @@
 """GoogLeNet as torchvision defines it, without auxiliary heads.
 
-Among its peculiarities: the branch that should be 5x5 is 3x3, pooling rounds
-sizes up, BatchNorm's epsilon is 0.001, and dropout 0.2 is in front of the head.
-Kernels are drawn from N(0, 0.01): torchvision truncates at +-2, which is 200
-standard deviations.
+It has some peculiarities. The 5x5 branch is 3x3. Pooling rounds sizes up.
+BatchNorm's epsilon is 0.001. Dropout 0.2 is in front of the head. Kernels are
+drawn from N(0, 0.01). (Torchvision truncates at +-2, which is 200 standard
+deviations.)
 
 Source: `torchvision/models/googlenet.py`, pytorch/vision.
 """
@@ -26,7 +26,7 @@ with epy.lazy_imports():
 _STDDEV = 0.01
 _MIN_SIZE = 15
 
-# Filters of each branch: 1x1; 3x3 and what reduces to it; "5x5" likewise; pool.
+# Filters of each branch: 1x1; reduction and 3x3; reduction and "5x5"; pool.
 _INCEPTIONS = {
   '3a': (64, 96, 128, 16, 32, 32),
   '3b': (128, 128, 192, 32, 96, 64),

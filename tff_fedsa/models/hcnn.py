@@ -1,7 +1,7 @@
 """The eight CNNs of HCNNs8, for small images of one channel.
 
-One or two blocks of a 5x5 convolution (32, then 64 filters) - ReLU - pooling,
-dense layers with ReLU, and a last one of 512 with ReLU.
+Each has one or two blocks (5x5 convolution with 32, then 64 filters - ReLU -
+pooling), dense layers with ReLU, and a last dense layer of 512 with ReLU.
 
 Source: `CNN` in `flcore/trainmodel/models.py`, TsingZ0/HtFLlib.
 """

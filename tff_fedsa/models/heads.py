@@ -1,4 +1,4 @@
-"""Classifier heads by name, for architectures of other heads than their own."""
+"""Classifier heads by name, for architectures with other heads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class _Layout(NamedTuple):
 
   Attributes:
     widths: Widths of hidden dense layers.
-    activation: Follows each of them.
-    logits_activation: Follows the last layer.
+    activation: Activation after each hidden layer.
+    logits_activation: Activation after the last layer.
   """
 
   widths: Sequence[int] = ()
@@ -29,8 +29,8 @@ class _Layout(NamedTuple):
   logits_activation: Optional[str] = None
 
 
-# HtC4's four, and the same with the reference's mistake: its heads end with a
-# ReLU, so that no logit is negative.
+# The four heads of HtC4, and the same with the reference's mistake: a final
+# ReLU, so no logit is negative.
 _LAYOUTS = {
   'linear': _Layout(),
   'mlp512': _Layout([512]),

@@ -1,8 +1,8 @@
-"""Feature extractors of keras.applications, for their ImageNet weights.
+"""Feature extractors of keras.applications, with ImageNet weights.
 
-They are not torchvision's models of the same name: ResNets stride on the first
-convolution of a bottleneck and have biases, MobileNetV2 pads one side, and
-statistics of BatchNorm move by 0.01. Weights of one do not fit the other.
+They differ from torchvision's models of the same name. ResNets have biases and
+stride on the first convolution of a bottleneck. MobileNetV2 pads one side.
+BatchNorm moves its statistics by 0.01. So weights of one do not fit the other.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ with epy.lazy_imports():
 
   from tff_fedsa.models import assembly
 
-# The nested model, which is the application.
+# The nested model is the application.
 NAME = 'application'
 
 _MIN_SIZE = 32
-# Means of ImageNet's channels, blue first, as the ResNets were trained with.
+# Means of ImageNet's channels, blue first, from the training of the ResNets.
 _BGR_MEANS = (103.939, 116.779, 123.68)
 
 
 def _to_caffe(images: tf.Tensor) -> tf.Tensor:
-  """Images in [-1, 1] as the ResNets take them: BGR, centered, not scaled."""
+  """Turns images in [-1, 1] into the ResNets' input: BGR, centered."""
   return tf.keras.layers.Rescaling(
     127.5, [127.5 - mean for mean in _BGR_MEANS]
   )(images[..., ::-1])
@@ -55,7 +55,7 @@ def _register(
     backbone = getattr(tf.keras.applications, application)(
       include_top=False, weights=None, input_shape=input_shape, pooling='avg'
     )
-    # Applications have names of their own, that of the function.
+    # An application has the name of its function.
     backbone._name = NAME  # pylint: disable=protected-access
     hidden = backbone(preprocess_fn(images))
     return assembly.client_model(images, hidden, num_classes, feature_dim)

@@ -1,4 +1,4 @@
-"""Which layer an operation of a traced graph belongs to."""
+"""Finds the layer of an operation in a traced graph."""
 
 from collections.abc import Iterable
 import re
@@ -10,14 +10,15 @@ import tensorflow as tf
 def find(
   operation_name: str, keras_models: Iterable[tf.keras.Model]
 ) -> Optional[str]:
-  """Returns the innermost layer in an operation's name, None if there is none.
+  """Returns the innermost layer in an operation's name, or None.
 
   Keras calls each layer in a name scope of its name.
 
   Args:
-    operation_name: `model/layer/operation`; of operations in a loop or a
-      condition, the function's name (`model_layer_while_body_12`) in front.
-    keras_models: Have the layers.
+    operation_name: `model/layer/operation`. For operations in a loop or a
+      condition, the name of the function is in front
+      (`model_layer_while_body_12`).
+    keras_models: Models with the layers.
   """
   known = {
     layer.name
@@ -25,7 +26,7 @@ def find(
     for layer in model._flatten_layers()  # pylint: disable=protected-access
   }
   for scope in reversed(operation_name.split('/')[:-1]):
-    # A layer's second call has a number.
+    # The name of a layer's second call has a number.
     for name in (scope, re.sub(r'_\d+$', '', scope)):
       if name in known:
         return name

@@ -1,9 +1,9 @@
 """MobileNetV2 as torchvision defines it.
 
-Inverted residuals of widths for ImageNet at any image size, He normal kernels
-by fan out (of all channels in depthwise convolutions), BatchNorm momentum 0.9
-and epsilon 1e-5, dropout 0.2 in front of the head, whose kernel is drawn from
-N(0, 0.01).
+The inverted residuals have ImageNet's widths at any image size. Kernels are He
+normal by fan out (of all channels in depthwise convolutions). BatchNorm has
+momentum 0.9 and epsilon 1e-5. Dropout 0.2 is in front of the head. The kernel
+of the head is drawn from N(0, 0.01).
 
 Source: `torchvision/models/mobilenetv2.py`, pytorch/vision.
 """

@@ -23,7 +23,8 @@ CLIENT_INITS = ('shared', 'independent')
 _MAX_FEATURE_DIM = 1 << 20
 # Largest constant in a TensorFlow graph.
 _MAX_TABLE_BYTES = (1 << 31) - 1
-# Anchors, prototypes, the head, its gradient and momentum, and a client's own.
+# Tables in memory: anchors, prototypes, the head, its gradient and momentum,
+# and a client's own prototypes.
 _TABLES = 6
 
 
@@ -32,24 +33,23 @@ class ModelConfig(settings.Settings):
   """The clients' models and their initial weights.
 
   Attributes:
-    family: Architectures of the clients; client i gets member i mod n. A
-      family, an architecture, or several architectures separated by commas.
-      An architecture may have another head than its own: resnet34+mlp256
-      (docs/models.md).
+    family: Architectures of the clients: a family, an architecture, or several
+      architectures separated by commas. Client i gets member i mod n.
+      resnet34+mlp256 is an architecture with another head (docs/models.md).
     pretrained_weights: ARCHITECTURE=FILE, …: initial weights of feature
       extractors. FILE is a torchvision state_dict as .npz, or, for keras_*, the
       *_notop.h5 of keras.applications (docs/models.md). Default: random
       weights.
     architecture_modules: Python modules to import first. They register
       architectures of your own (tff_fedsa/models/architectures.py shows how).
-    feature_dim: D, the number of features of every client model and of entries
-      of an anchor, in [1, 1048576].
-    standardize_features: Whether each example's features get mean 0 and
-      variance 1, after the last layer of any architecture. The reference does
-      not do this.
+    feature_dim: Number D of features, the same for all clients and anchors, in
+      [1, 1048576].
+    standardize_features: Scale the features of each example to mean 0 and
+      variance 1. The reference does not do this.
     model_seed: Seed of the clients' initial weights.
-    client_init: Whether clients of one architecture start from the same
-      weights (shared, the reference) or each from its own (independent).
+    client_init: Initial weights of clients of one architecture. shared: all
+      start from the same weights (the reference); independent: each client has
+      its own.
   """
 
   family: Annotated[
@@ -72,7 +72,7 @@ class ModelConfig(settings.Settings):
     """Imports `architecture_modules` and returns the family's architectures.
 
     Raises:
-      SettingsError: If there is no such module.
+      SettingsError: If a module does not exist.
       ValueError: If a name is unknown.
     """
     for name in self.architecture_modules:
@@ -95,7 +95,7 @@ class ModelConfig(settings.Settings):
       num_classes: C.
 
     Raises:
-      SettingsError: If a table of features for all classes is too large.
+      SettingsError: If a table [num_classes, feature_dim] is too large.
       ValueError: If a name is unknown, or an architecture does not fit.
     """
     table_bytes = 4 * num_classes * self.feature_dim

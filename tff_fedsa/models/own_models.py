@@ -12,18 +12,18 @@ from tff_fedsa.runs import errors
 def to_functional(
   models: Sequence[Any], input_shape: tuple[int, int, int], num_classes: int
 ) -> list[functional.FunctionalModel]:
-  """Returns own models as functional ones.
+  """Turns own models into functional models.
 
   Args:
-    models: Each a `FunctionalModel`; a pair of Keras models (images to
-      features, features to logits); or a Keras model from images to logits,
-      whose last layer is the head. Keras models begin with the weights that
-      they have.
+    models: Each model is a `FunctionalModel`, a pair of Keras models (images to
+      features, features to logits), or a Keras model from images to logits with
+      the head as its last layer. Training starts with the present weights of
+      Keras models.
     input_shape: (height, width, channels) of the data.
     num_classes: Classes of the data.
 
   Raises:
-    TypeError: If a model is none of these.
+    TypeError: If a model is of another kind.
     ValueError: If a model does not fit the data or the others.
   """
   found = [_functional(index, model) for index, model in enumerate(models)]

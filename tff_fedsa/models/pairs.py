@@ -1,4 +1,4 @@
-"""A client's own model and a shared one, trained in the same steps."""
+"""A client's own model and a shared model, trained in the same steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
@@ -12,21 +12,21 @@ from tff_fedsa.models import steps
 
 
 class ModelPair:
-  """Two models that see the same batches, to be trained as one.
+  """Two models that are trained on the same batches, as one model.
 
-  It has what `local_training` needs of a `FunctionalModel`. Its flat vector
-  holds the own model's, the shared model's and then tensors that belong to
-  neither; features and logits are the own model's.
+  It has the methods of a `FunctionalModel` that `local_training` calls. Its
+  flat vector holds the weights of the own model, those of the shared model, and
+  further tensors. Features and logits are those of the own model.
 
   Attributes:
     own: The client's model.
-    shared: The other one.
-    feature_dim: D, of the own model.
+    shared: The shared model.
+    feature_dim: D of the own model.
     num_classes: C.
-    trainable_specs: Trainable weights of the own model, the shared one and the
-      further tensors.
-    state_specs: States of the own model, then of the shared one.
-    group_sizes: How many of `trainable_specs` each of the three has.
+    trainable_specs: Trainable weights of the own model, of the shared model,
+      and the further tensors.
+    state_specs: States of the own model, then of the shared model.
+    group_sizes: Number of `trainable_specs` of each of the three.
   """
 
   def __init__(
@@ -39,9 +39,9 @@ class ModelPair:
 
     Args:
       own: The client's model.
-      shared: Trained beside it; of Keras layers of its own, see
-        `FunctionalModel.copy`.
-      private_specs: Specifications of further tensors that are trained.
+      shared: The shared model, with its own Keras layers (see
+        `FunctionalModel.copy`).
+      private_specs: Specifications of further trained tensors.
     """
     self.own = own
     self.shared = shared
@@ -54,7 +54,7 @@ class ModelPair:
     self.group_sizes = tuple(len(group) for group in groups)
 
   def parts(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the flat vectors of the own model, the shared one, the rest."""
+    """Returns the flat vectors of the own and the shared model and the rest."""
     cuts = self.own.num_weights, self.own.num_weights + self.shared.num_weights
     return weights[: cuts[0]], weights[cuts[0] : cuts[1]], weights[cuts[1] :]
 
@@ -102,20 +102,20 @@ class ModelPair:
   ) -> Callable[..., steps.StepOutput]:
     """Traces one training step of both models up to the gradients.
 
-    As `FunctionalModel.build_train_step`, but the objective also finds in its
-    context `shared_features`, `shared_logits` and `private`, a list of the
-    further tensors; and of what it returns, `loss` and `shared` (the shared
-    model's objective) are differentiated, as their sum. An objective decides
-    with `tf.stop_gradient` which of the models learns from which term.
+    This works like `FunctionalModel.build_train_step`, with two differences.
+    The context of the objective also has `shared_features`, `shared_logits` and
+    `private`, a list of the further tensors. And the sum of the results `loss`
+    and `shared` (the shared model's objective) is differentiated. An objective
+    decides with `tf.stop_gradient` which model learns from which term.
 
     Args:
       objective_fn: See above.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
-      input_spec: Specification of the images that the step gets.
+      input_spec: Specification of the step's images.
 
     Raises:
-      ValueError: As `FunctionalModel.build_train_step` does.
+      ValueError: See `FunctionalModel.build_train_step`.
     """
     for model in (self.own, self.shared):
       model.check_images(input_spec)
@@ -179,7 +179,7 @@ class ModelPair:
   def build_forward(
     self, input_spec: input_spec_lib.InputSpec
   ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Traces the own model in inference mode, of the pair's weights.
+    """Traces the own model in inference mode, with the pair's weights.
 
     See `FunctionalModel.build_forward`.
     """

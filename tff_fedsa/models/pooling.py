@@ -1,4 +1,4 @@
-"""Adaptive average pooling: any number of features to feature_dim."""
+"""Adaptive average pooling from any number of features to feature_dim."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from tff_fedsa.runs import errors
 
 
 def _bin_weights(num_inputs: int, num_outputs: int) -> np.ndarray:
-  """Returns float32[num_inputs, num_outputs]; each column is a bin's mean."""
+  """Returns float32[num_inputs, num_outputs]. A column averages one bin."""
   weights = np.zeros([num_inputs, num_outputs], np.float32)
   for index in range(num_outputs):
     start = index * num_inputs // num_outputs

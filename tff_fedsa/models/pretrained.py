@@ -1,4 +1,4 @@
-"""Weights of feature extractors from files that others have trained."""
+"""Reads pretrained weights of feature extractors from files."""
 
 import os
 
@@ -11,7 +11,7 @@ from tff_fedsa.runs import errors
 
 
 def load(extractor: tf.keras.Model, path: str) -> None:
-  """Assigns a file's weights to a feature extractor; the head has none there.
+  """Assigns the weights of a file to a feature extractor.
 
   Args:
     extractor: Extractor of an architecture that torchvision or
@@ -21,7 +21,7 @@ def load(extractor: tf.keras.Model, path: str) -> None:
       the architectures `keras_*`.
 
   Raises:
-    ValueError: If the file is missing, of another kind, or holds the weights of
+    ValueError: If the file is missing, has another format, or holds weights of
       another architecture.
   """
   if not os.path.isfile(path):

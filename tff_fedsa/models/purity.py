@@ -1,4 +1,4 @@
-"""Checks that a traced function depends on its arguments only."""
+"""Checks that a traced function depends only on its arguments."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -37,17 +37,18 @@ _PYTHON_OPS = frozenset(('EagerPyFunc', 'PyFunc', 'PyFuncStateless'))
 
 
 def check_pure(concrete: Any, keras_models: Sequence[tf.keras.Model]) -> None:
-  """Raises `ValueError` if a traced function is more than its arguments.
+  """Raises `ValueError` if a traced function is not pure.
 
   Args:
     concrete: A `tf.types.experimental.ConcreteFunction`.
-    keras_models: That it calls, to name their layers.
+    keras_models: The models that the function calls, to name their layers.
 
   Raises:
-    ValueError: If it reads a value from outside, draws random numbers that no
-      argument controls, or calls back into Python.
+    ValueError: If it reads an outside value, draws random numbers that no
+      argument controls, or calls Python.
   """
-  # Before captures: a stateful generator is both, and this says more.
+  # Checked before captures: a stateful generator is both, and this message says
+  # more.
   for ops, problem in (
     (
       _RANDOM_OPS,
@@ -89,7 +90,7 @@ def check_pure(concrete: Any, keras_models: Sequence[tf.keras.Model]) -> None:
 
 
 def _at(what: str, operation: str, keras_models: Any) -> str:
-  """Returns `what`, with the layer that an operation belongs to, if known."""
+  """Returns `what`, with the layer of an operation, if known."""
   layer = layer_names.find(operation, keras_models)
   return what if layer is None else f'{what} in layer {layer!r}'
 
@@ -101,7 +102,7 @@ def _describe(tensor: tf.Tensor) -> str:
 
 
 def _operations(concrete: Any) -> Iterator[tuple[str, str]]:
-  """Yields (name, operation) of all nodes, those of inner functions too."""
+  """Yields (name, operation) of all nodes, also of inner functions."""
   graph_def = concrete.graph.as_graph_def()
   for node in graph_def.node:
     yield node.name, node.op

@@ -1,4 +1,4 @@
-"""ResNets as torchvision defines them, and smaller ones of the same blocks.
+"""ResNets as torchvision defines them, and smaller ResNets.
 
 7x7/2 stem and 3x3/2 max pooling at any image size, BatchNorm momentum 0.9
 (Keras's convention; torch calls it 0.1) and epsilon 1e-5, the stride of a
@@ -6,7 +6,7 @@ bottleneck on its 3x3 convolution, He normal kernels by fan out, no biases.
 Outputs and running statistics equal torchvision's.
 
 Names that end in `_gn` have GroupNorm instead of BatchNorm. `resnet10_3x3` is
-the one of the `global` protocol: a 3x3 stem without pooling, and half as wide.
+for the `global` protocol. It has a 3x3 stem without pooling and half the width.
 
 Source: `torchvision/models/resnet.py`, pytorch/vision; ResNet-4, 6, 8 and 10:
 `resnet4`, ... of `flcore/trainmodel/resnet.py`, TsingZ0/HtFLlib.
@@ -85,8 +85,8 @@ def _register_resnet(
   Args:
     name: Name of the variant with BatchNorm.
     counts: Blocks of each stage.
-    block: Makes a block.
-    stem: Makes what is in front of the blocks.
+    block: Returns a block.
+    stem: Returns the layers in front of the blocks.
     widths: Widths of the blocks of each stage.
   """
 

@@ -1,4 +1,4 @@
-"""Seeds the global random state for a while and puts back the caller's."""
+"""Seeds the global random state for a while, and restores it."""
 
 from collections.abc import Iterator
 import contextlib
@@ -14,11 +14,11 @@ _MISSING = object()
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-  """Makes Keras's initializers draw from `seed` inside of a `with` block.
+  """Makes Keras's initializers draw from `seed` in a `with` block.
 
-  The global random state of Python, NumPy, TensorFlow and Keras is as before
-  afterwards; only eager random operations that were given a seed of their own
-  (`tf.random.normal([], seed=1)`) start their sequence anew.
+  Afterwards the global random state of Python, NumPy, TensorFlow and Keras is
+  restored. One exception remains: eager random operations with their own seed
+  (`tf.random.normal([], seed=1)`) start their sequence again.
 
   Args:
     seed: Any integer.

@@ -1,4 +1,4 @@
-"""Features of mean 0 and variance 1, which no architecture can scale."""
+"""Scales features to mean 0 and variance 1."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class Standardization(tf.keras.layers.Layer):
 def standardize(
   keras_model: functional.KerasClientModel,
 ) -> functional.KerasClientModel:
-  """Returns the model with standardized features; the head gets these."""
+  """Returns the model with standardized features, also for the head."""
   extractor = keras_model.feature_extractor
   return keras_model._replace(
     feature_extractor=tf.keras.Model(

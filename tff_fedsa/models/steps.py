@@ -1,4 +1,4 @@
-"""Tracing calls of Keras models as `fit` makes them, as pure functions."""
+"""Traces the calls of Keras models as pure functions, as `fit` does."""
 
 from collections.abc import Callable, Sequence
 import re
@@ -29,13 +29,13 @@ _KERAS_MESSAGE = re.compile(
 
 
 class TrainingCall(NamedTuple):
-  """A model's call on a batch in training mode, for as long as it is traced.
+  """A model's call on a batch in training mode, during a trace.
 
   Attributes:
     features: float32[batch, feature_dim].
     logits: float32[batch, num_classes].
     head_fn: The head as a function of features.
-    penalties: List of what Keras layers add to the loss.
+    penalties: Penalties of Keras layers, parts of the loss.
     state_fn: Returns the list of non-trainable weights after the batch.
   """
 
@@ -50,13 +50,13 @@ class StepOutput(NamedTuple):
   """Result of a training step's computation.
 
   Attributes:
-    gradients: List, of the loss with respect to each trainable weight, and of
-      its static shape.
+    gradients: Gradients of the loss, one per trainable weight, with its static
+      shape.
     state: List of non-trainable weights after the batch.
     features: float32[batch, feature_dim], before the update.
     logits: float32[batch, num_classes], before the update.
-    losses: Dict of float32 scalars, the objective's terms; `loss` includes the
-      penalties of Keras layers.
+    losses: Dict of float32 scalars, the terms of the objective. `loss` includes
+      the penalties of Keras layers.
   """
 
   gradients: Any
@@ -73,10 +73,10 @@ def objective_seed(seed: tf.Tensor) -> tf.Tensor:
 
 
 def call(half: tf.keras.Model, inputs: tf.Tensor, training: bool) -> tf.Tensor:
-  """Calls Keras as `fit` does: layers' Python conditions become graph ones.
+  """Calls Keras as `fit` does: Python conditions become graph conditions.
 
   Raises:
-    ValueError: If a layer cannot be traced; it is named.
+    ValueError: If a layer cannot be traced. The message names it.
   """
   try:
     with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED):
@@ -91,7 +91,7 @@ def call_head(
   """Returns the head's logits.
 
   Raises:
-    ValueError: If they are probabilities, see `checks.check_logits`.
+    ValueError: If the head returns probabilities, see `checks.check_logits`.
   """
   logits = call(head, features, training)
   checks.check_logits(logits, head)
@@ -108,9 +108,9 @@ def trace(
 
   Args:
     name: Name of the model, for errors.
-    halves: All Keras models that it calls.
+    halves: All Keras models that `fn` calls.
     fn: Function of tensors.
-    *specs: Of its arguments.
+    *specs: Specifications of the arguments of `fn`.
 
   Raises:
     ValueError: See `FunctionalModel.build_train_step`.
@@ -119,13 +119,13 @@ def trace(
     keras_classes.restore(half)
   with checks.naming_model(name):
     try:
-      # Not inlined into the loop over batches: there, TensorFlow may miss
-      # its fast kernels of pooling's gradients.
+      # Not inlined into the loop over batches, where TensorFlow may miss its
+      # fast kernels for gradients of pooling.
       concrete = tf.function(
         fn, autograph=False, experimental_attributes={'_noinline': True}
       ).get_concrete_function(*specs)
     finally:
-      # Keras keeps the symbolic losses of a call, which are of this graph.
+      # Keras keeps the symbolic losses of a call, which belong to this graph.
       for half in halves:
         half._clear_losses()  # pylint: disable=protected-access
     purity.check_pure(concrete, halves)

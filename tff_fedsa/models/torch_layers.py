@@ -1,7 +1,7 @@
-"""Layers that pad, normalize and count as PyTorch's do.
+"""Layers that pad, normalize and count like PyTorch's.
 
-Each takes the name that torchvision gives it, so that a layer is found in a
-`state_dict` by its own name (`torch_weights`).
+Each layer takes its name in torchvision, so `torch_weights` finds it in a
+`state_dict`.
 """
 
 import math
@@ -27,7 +27,7 @@ def conv(
     inputs: float32[batch, height, width, channels].
     filters: Output channels.
     kernel_size: Height and width of the kernel.
-    stride: In both directions.
+    stride: Stride in both directions.
     name: Name of the layer.
     kernel_initializer: By default N(0, sqrt(2 / fan_out)), He normal.
   """
@@ -51,8 +51,8 @@ def depthwise_conv(
 ) -> tf.Tensor:
   """Applies a filter to each channel, He normal by torch's fan out.
 
-  Torch counts the filters of all channels, Keras those of one: the same number
-  is Keras's fan in.
+  Torch's fan out counts the filters of all channels, Keras's those of one
+  channel. Torch's number equals Keras's fan in.
   """
   inputs, padding = _padded(inputs, kernel_size, stride)
   return tf.keras.layers.DepthwiseConv2D(
@@ -83,9 +83,9 @@ def batch_norm(
 ) -> tf.Tensor:
   """Applies BatchNorm with momentum 0.9, which torch calls 0.1.
 
-  For images Keras's BatchNorm is the fused kind, which moves the running
-  variance by the unbiased variance of a batch, as torch does. (For inputs that
-  are not images, Keras takes the biased one.)
+  For images, Keras uses the fused BatchNorm. It moves the running variance by
+  the unbiased variance of a batch, as torch does. (For other inputs, Keras uses
+  the biased variance.)
   """
   return tf.keras.layers.BatchNormalization(
     momentum=0.9, epsilon=epsilon, name=name
@@ -114,15 +114,15 @@ def relu_max_pool(
 ) -> tf.Tensor:
   """Applies max pooling to values that are not negative.
 
-  Those of a ReLU: zeros then do not disturb the maximum, as torch's padding
-  with minus infinity does not.
+  The inputs come from a ReLU. So padding with zeros does not change the
+  maximum, like torch's padding with minus infinity.
 
   Args:
     inputs: float32[batch, height, width, channels], >= 0.
     size: Size of the window.
     stride: Stride of the window.
-    padding: On each side.
-    ceil_mode: Whether a last window may reach over the end, as in torch.
+    padding: Padding on each side.
+    ceil_mode: Whether the last window may exceed the input, as in torch.
   """
   pads = tuple(
     (padding, padding + _overhang(n + 2 * padding, size, stride, ceil_mode))
@@ -134,7 +134,7 @@ def relu_max_pool(
 
 
 def _overhang(n: int, size: int, stride: int, ceil_mode: bool) -> int:
-  """Returns by how much the last window reaches over the end."""
+  """Returns by how much the last window exceeds the input."""
   if not ceil_mode:
     return 0
   last_start = math.ceil((n - size) / stride) * stride

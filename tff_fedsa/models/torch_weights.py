@@ -1,4 +1,4 @@
-"""torchvision's weights into architectures of the same definition."""
+"""Assigns torchvision's weights to the same architectures."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ def _depthwise(weight: np.ndarray) -> np.ndarray:
 
 
 def _parts(layer: tf.keras.layers.Layer) -> list[str]:
-  """Names of a layer's weights in torch, in the order of Keras."""
+  """Returns torch's names of a layer's weights, in Keras's order."""
   if isinstance(layer, tf.keras.layers.BatchNormalization):
     return ['.weight', '.bias', '.running_mean', '.running_var']
   if isinstance(layer, vit_layers.SelfAttention):
@@ -48,7 +48,7 @@ def assign(
 ) -> None:
   """Assigns a torchvision `state_dict` to a feature extractor, by name.
 
-  Entries of torchvision's classifier are left out, and `num_batches_tracked`.
+  Entries of torchvision's classifier and `num_batches_tracked` are ignored.
 
   Args:
     extractor: Extractor of an architecture with torchvision's layer names:

@@ -1,4 +1,4 @@
-"""The layers of vision transformers that Keras does not have."""
+"""Layers of vision transformers that Keras lacks."""
 
 import math
 from typing import Any
@@ -43,8 +43,9 @@ class PositionEmbedding(tf.keras.layers.Layer):
 class SelfAttention(tf.keras.layers.Layer):
   """`torch.nn.MultiheadAttention` of a sequence with itself.
 
-  Not Keras's, whose projections into queries, keys and values are three: torch
-  draws them as one matrix, Glorot uniform, and the one out of it otherwise.
+  Keras's layer has three projections for queries, keys and values. Torch draws
+  them as one matrix, Glorot uniform, and the output projection from another
+  distribution.
   """
 
   def __init__(self, num_heads: int, **kwargs: Any):

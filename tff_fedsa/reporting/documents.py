@@ -22,7 +22,7 @@ _TEST_TITLES = {
   't': 'two-sided paired t-test',
   'wilcoxon': 'two-sided Wilcoxon signed-rank test (exact)',
 }
-# Columns of names; the others hold numbers.
+# Columns with names. The others hold numbers.
 _NAMES = ('method', 'classifier', 'reference', "reference's", 'reached')
 
 
@@ -82,7 +82,7 @@ def _by_number(seeds: Collection[str]) -> list[str]:
 
 
 def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
-  """Returns accuracies and costs for reading.
+  """Returns accuracies and costs as text.
 
   Args:
     table: Result of `tables.over_seeds`.
@@ -129,7 +129,7 @@ def _mean_and_std(mean: float, std: float) -> str:
 
 
 def test_set_table(table: pandas.DataFrame) -> pandas.DataFrame:
-  """Returns accuracies by test set for reading, a column for each.
+  """Returns accuracies by test set as text, one column per test set.
 
   Args:
     table: Result of `tables.per_test_set`.
@@ -151,7 +151,7 @@ def test_set_table(table: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def significance_table(table: pandas.DataFrame) -> pandas.DataFrame:
-  """Returns differences and their p-values for reading.
+  """Returns differences and their p-values as text.
 
   Args:
     table: Result of `significance.compare`.
@@ -210,9 +210,9 @@ def significance_note(
 
   Args:
     table: Result of `significance.compare`.
-    reference: As given to it.
-    statistic: As given to it.
-    test: As given to it.
+    reference: The argument of `significance.compare`.
+    statistic: The argument of `significance.compare`.
+    test: The argument of `significance.compare`.
     same_partition: Whether all seeds have the same partition.
   """
   counts = sorted(set(table['n']))
@@ -258,7 +258,7 @@ def significance_note(
 
 
 def unfinished(groups: Sequence[groups_lib.Group]) -> list[str]:
-  """Returns a line for each run that is not in the means, or diverged."""
+  """Returns one line per run that diverged or is not in the means."""
   lines = []
   for group in groups:
     for run in group.runs:
@@ -288,7 +288,7 @@ def markdown(
   """Returns the whole report.
 
   Args:
-    title: Its heading.
+    title: Heading of the report.
     setting: Setting of the measurement: data, partition, rounds.
     comparison: Result of `tables.over_seeds`.
     test_sets: Result of `tables.per_test_set`.

@@ -12,7 +12,7 @@ from tff_fedsa.reporting import projections
 from tff_fedsa.reporting import style
 from tff_fedsa.runs import errors
 
-# More names than that would cover each other.
+# More names would cover each other.
 _MOST_NAMES = 30
 
 
@@ -23,7 +23,7 @@ class _Places(NamedTuple):
     clients: Per client `(places, labels)` of its prototypes.
     features: Per client `(places, labels)` of examples.
     prototypes: `(places, labels)` of global prototypes.
-    anchors: float[num_classes, 2]; None where there are none.
+    anchors: float[num_classes, 2], or None without anchors.
   """
 
   clients: Sequence[tuple[np.ndarray, np.ndarray]]
@@ -33,11 +33,11 @@ class _Places(NamedTuple):
 
 
 def finite_classes(prototypes: np.ndarray, present: np.ndarray) -> np.ndarray:
-  """Returns which classes have a prototype that can be drawn.
+  """Returns the classes with a prototype that can be drawn.
 
   Args:
-    prototypes: float[num_classes, feature_dim]; not finite where a server's
-      training diverged.
+    prototypes: float[num_classes, feature_dim]. They are not finite if the
+      server's training diverged.
     present: bool[num_classes], which of them there are.
 
   Returns:
@@ -59,26 +59,25 @@ def draw(
 ) -> figure_lib.Figure:
   """Draws the feature space in 2-D: anchors, prototypes, features.
 
-  The projection `pca` is on the two directions in which the anchors and the
-  prototypes present vary most; the clients' prototypes, too, where there are no
-  anchors; the features, where there is none of these. `tsne` puts what is near
-  in 512 dimensions near in two, says nothing of larger distances, and places
-  all vectors together.
+  `pca` projects on the two directions in which anchors and present prototypes
+  vary most. Without anchors the directions also depend on the clients'
+  prototypes, and without any of these on the features. `tsne` keeps neighbours
+  near each other. Its larger distances mean nothing.
 
   Args:
-    anchors: float[num_classes, feature_dim]; None where there are none.
-    prototypes: float[num_classes, feature_dim], global ones.
-    present: bool[num_classes], which of them there are; those that are not
-      finite, of a server whose training diverged, are left out.
+    anchors: float[num_classes, feature_dim], or None without anchors.
+    prototypes: float[num_classes, feature_dim], global prototypes.
+    present: bool[num_classes], whether a class has a global prototype.
+      Prototypes that are not finite are left out.
     class_names: One per class.
     client_prototypes: Per client `(vectors, counts)`, drawn as small dots.
     features: Per client `(vectors, labels)` of examples, drawn as crosses.
     projection: `pca` or `tsne`.
-    title: Above the figure; says what it is by default.
+    title: Title of the figure. Default: a description.
 
   Raises:
-    ValueError: If there are no two directions to draw: fewer than two vectors,
-      or one feature only.
+    ValueError: If there are no two directions: fewer than two vectors, or only
+      one feature.
   """
   labels = np.flatnonzero(finite_classes(prototypes, present))
   held = [
@@ -126,7 +125,7 @@ def draw(
     ylabel=axis_labels[1],
     title=title or f'{what}, feature space in 2-D ({kind})',
   )
-  # Distances mean something, so both axes have one scale.
+  # Distances have a meaning, so both axes have the same scale.
   axes.set_aspect('equal', adjustable='datalim')
   style.tidy(axes)
   return figure
@@ -170,7 +169,7 @@ def _draw_large(axes: Any, places: _Places, colors: Sequence[Any]) -> None:
 def _name_classes(
   axes: Any, places: _Places, class_names: Sequence[str]
 ) -> None:
-  """Writes the name of a class beside its anchor, or its prototype."""
+  """Writes the name of each class beside its anchor or prototype."""
   named = places.prototypes
   if places.anchors is not None:
     named = places.anchors, np.arange(len(class_names))
@@ -200,7 +199,7 @@ def _add_legend(
     keys.append(('x', 4, 'feature of an example', 'grey'))
   is_named = places.anchors is not None or len(places.prototypes[1])
   if not is_named and len(class_names) <= _MOST_NAMES:
-    # Nothing in the figure says which class is which.
+    # Nothing else in the figure names the classes.
     keys += [('s', 6, n, color) for n, color in zip(class_names, colors)]
   handles = [
     lines_lib.Line2D(

@@ -1,4 +1,4 @@
-"""Runs grouped by configuration, and whether they can be compared."""
+"""Groups runs by configuration, and checks whether groups are comparable."""
 
 from collections.abc import Collection, Mapping, Sequence
 import os
@@ -10,12 +10,12 @@ _SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 
 
 class Group(NamedTuple):
-  """Runs that differ in their seed only.
+  """Runs that differ only in their seed.
 
   Attributes:
-    name: Name that tells it from the other groups.
-    algorithm: The method; empty if none of its runs has started.
-    runs: Ordered by seed.
+    name: Unique name of the group.
+    algorithm: The method, or an empty text if no run has started.
+    runs: Runs in the order of seeds.
   """
 
   name: str
@@ -46,12 +46,12 @@ def group(
       (name, value)
       for name, value in run.flags.items()
       if name not in ignored
-      # A partition of its own per seed is still a repeat.
+      # Runs with different partitions per seed are still repeats.
       and name not in (*_SEED_FLAGS, 'partition_seed')
     )
     by_flags.setdefault(key, []).append(run)
   groups = list(by_flags.values())
-  # A run that never started has no flags, but the name of a variant.
+  # A run that never started has no flags, only the name of its variant.
   for run in runs:
     if not run.flags:
       own = [
@@ -124,14 +124,14 @@ def _names(
 
 
 def check_comparable(groups: Sequence[Group], names: Collection[str]) -> None:
-  """Refuses to compare runs that were not measured in the same way.
+  """Refuses to compare runs with different measurements.
 
   Args:
     groups: Result of `group`.
     names: Flags that must be equal: those of the data and of the protocol.
 
   Raises:
-    ReportError: Naming what differs, and in which groups.
+    ReportError: If something differs. The message names it and the groups.
   """
   lines = []
   for name in sorted(names):
@@ -172,7 +172,7 @@ def _said(members: Mapping[str, Sequence[str]]) -> str:
 
 
 def missing_seeds(groups: Sequence[Group]) -> dict[str, list[str]]:
-  """Returns, by group, which seeds of the others have no finished run in it."""
+  """Returns, by group, the seeds of other groups without a finished run."""
   seeds = {run.seed for one in groups for run in one.runs}
   missing = {}
   for one in groups:
@@ -183,7 +183,7 @@ def missing_seeds(groups: Sequence[Group]) -> dict[str, list[str]]:
 
 
 def _with_anchor_seeds(runs: Sequence[runs_lib.Run]) -> list[runs_lib.Run]:
-  """Tells runs apart that differ in the seed of their anchors only."""
+  """Distinguishes runs that differ only in the seed of their anchors."""
   seeds = [run.seed for run in runs]
   return [
     run._replace(seed=f'{run.seed}/{run.flags["anchor_seed"]}')

@@ -1,4 +1,4 @@
-"""Names of configurations: the method, its setting, and its name in papers."""
+"""Names of configurations: method, setting, title in papers."""
 
 from typing import Optional
 
@@ -6,7 +6,7 @@ from tff_fedsa.algorithms import registry
 
 
 def setting(name: str, algorithm: str) -> Optional[tuple[str, ...]]:
-  """Returns the parts of a configuration's name without the method's.
+  """Returns the parts of a configuration's name, without the method.
 
   A sweep joins parts with commas: `fedsa,feature_dim=8` is FedSA in the setting
   `('feature_dim=8',)`, and `fedsa` is FedSA in `()`.
@@ -16,7 +16,7 @@ def setting(name: str, algorithm: str) -> Optional[tuple[str, ...]]:
     algorithm: Name of its method.
 
   Returns:
-    The parts; None for a name that does not say the method.
+    The parts, or None if the name does not contain the method.
   """
   parts = name.split(',')
   if algorithm not in parts:
@@ -26,7 +26,7 @@ def setting(name: str, algorithm: str) -> Optional[tuple[str, ...]]:
 
 
 def title(name: str, algorithm: str) -> str:
-  """Returns a configuration's name with the method as papers write it.
+  """Returns a configuration's name with the method's title in papers.
 
   Args:
     name: Name of the configuration.

@@ -1,4 +1,4 @@
-"""Vectors of a feature space in 2-D."""
+"""Projections of a feature space to two dimensions."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ import numpy as np
 def pca(
   parts: Sequence[np.ndarray], fitted: np.ndarray
 ) -> tuple[list[np.ndarray], tuple[str, str]]:
-  """Projects on the two directions in which some vectors vary most.
+  """Projects on the two directions of largest variance.
 
   Signs are fixed: the largest component of a direction is positive.
 
   Args:
     parts: Arrays float[?, feature_dim] of vectors to project.
-    fitted: float[num_vectors, feature_dim], which give the directions; two
-      vectors or more, of two dimensions or more.
+    fitted: float[num_vectors, feature_dim], the vectors that define the
+      directions, at least two with at least two dimensions.
 
   Returns:
     Arrays float[?, 2], and labels of the two axes.

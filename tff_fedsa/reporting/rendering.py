@@ -26,7 +26,7 @@ _LATEX = str.maketrans(
 
 
 def to_markdown(table: pandas.DataFrame, names: Collection[str]) -> str:
-  """Returns a pipe table, padded so that its source is readable, too.
+  """Returns a pipe table, padded for a readable source.
 
   Args:
     table: Cells of text.
@@ -36,7 +36,7 @@ def to_markdown(table: pandas.DataFrame, names: Collection[str]) -> str:
   escaped = table.map(lambda cell: cell.replace('|', r'\|'))
   return escaped.to_markdown(
     index=False,
-    # A text stays as it was formatted.
+    # Text keeps its format.
     disable_numparse=True,
     colalign=['left' if column in names else 'right' for column in table],
   )
@@ -45,7 +45,7 @@ def to_markdown(table: pandas.DataFrame, names: Collection[str]) -> str:
 def to_latex(
   table: pandas.DataFrame, names: Collection[str], caption: str, label: str
 ) -> str:
-  r"""Returns a table environment, which needs `\usepackage{booktabs}`.
+  r"""Returns a table environment. It needs `\usepackage{booktabs}`.
 
   Args:
     table: Cells of text.

@@ -1,8 +1,8 @@
-"""Runs found in directories, as far as they got.
+"""Finds runs in directories, finished or not.
 
 A run is a directory with `hparams.csv` (its flags), `metrics.csv`,
-`per_client.csv`, `partition.npz` and, once finished, `summary.json`. A sweep's
-`sweep.json` says which runs there should be, and how they ended.
+`per_client.csv`, `partition.npz` and, once finished, `summary.json`. The
+`sweep.json` of a sweep lists the planned runs and their results.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +23,11 @@ FINISHED = directory_lib.FINISHED
 
 
 class ReportError(errors.UserError):
-  """Runs can't be compared; the message says why and what to do."""
+  """Runs cannot be compared. The message gives reason and remedy."""
 
 
 class Run(NamedTuple):
-  """A run, as far as it got.
+  """A run, finished or not.
 
   Attributes:
     path: Path of its directory.

@@ -13,7 +13,7 @@ from tff_fedsa.reporting import summary as summary_lib
 
 STATISTICS = ('last', 'best', 'mean_of_last_10', 'worst_10_percent')
 
-# Columns of a run, the same for every classifier.
+# Columns of a run, equal for all its classifiers.
 _COSTS = (
   'bytes_up_per_client',
   'bytes_down_per_client',
@@ -35,7 +35,7 @@ _PER_TEST_SET = ('name', 'classifier', 'test_set', 'n', 'last', 'last_std')
 
 
 def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
-  """Returns a row for each classifier of each finished run.
+  """Returns one row per classifier of each finished run.
 
   Its columns are `name`, `algorithm` (the method), `seed`, `classifier`,
   `is_main`, `best_round`, those of `STATISTICS` (accuracies in [0, 1];
@@ -79,14 +79,14 @@ def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
 
 
 def _costs(run: runs_lib.Run) -> dict[str, float]:
-  """Sums over rounds; those that were not evaluated are like the others."""
+  """Returns sums over rounds. Rounds without a row count like the others."""
   rounds = run.history[-1]['round']
   table = pandas.DataFrame(run.history[1:])
   if table.empty:
     return dict.fromkeys(_COSTS, 0.0)
   up, down = table['bytes_up_per_client'], table['bytes_down_per_client']
   sampled = table['clients_sampled']
-  # Clients that drop out or are late receive, but what they send is lost.
+  # Clients that drop out or are late receive a message, but theirs is lost.
   sent = table.get('clients_returned', sampled)
   return {
     'bytes_up_per_client': float(up.mean()),
@@ -109,12 +109,12 @@ def _worst_tenth(
 def over_seeds(
   groups: Sequence[groups_lib.Group], values: pandas.DataFrame
 ) -> pandas.DataFrame:
-  """Returns a row for each classifier of each group: means and deviations.
+  """Returns one row per classifier of each group: means and deviations.
 
   Its columns are `name`, `classifier`, `is_main`, `n` (finished runs), a
   `_mean` and a `_std` (of the sample; NaN for one run) of each statistic, the
   means of costs, and `failed`, `incomplete` and `diverged` (runs; diverged ones
-  are finished and count). Groups without a finished run have one row.
+  are finished and count). Groups without finished runs have one row.
 
   Args:
     groups: Result of `groups.group`.
@@ -153,12 +153,12 @@ def over_seeds(
 def per_test_set(
   groups: Sequence[groups_lib.Group], values: pandas.DataFrame
 ) -> pandas.DataFrame:
-  """Returns averaged models' accuracies on each of several test sets.
+  """Returns the accuracies of averaged models on each test set.
 
   A row for each test set (a domain) of each classifier of each group: `name`,
   `classifier`, `test_set`, `n` (finished runs), `last` (accuracy after the last
   round in [0, 1], mean over seeds) and `last_std` (of the sample; NaN for one
-  run). Empty where there is one test set, or each client has its own.
+  run). The table is empty if there is one test set, or each client has its own.
 
   Args:
     groups: Result of `groups.group`.

@@ -23,12 +23,12 @@ _COLUMNS = (
 def over_seeds(
   groups: Sequence[groups_lib.Group], values: pandas.DataFrame, target: float
 ) -> pandas.DataFrame:
-  """Returns when the runs of each group reach an accuracy for the first time.
+  """Returns the times at which the runs of each group reach an accuracy.
 
-  A row for each classifier of each group: `name`, `classifier`, `n` (finished
-  runs), `reached` (those that reach it), and over these the mean and the
-  standard deviation (of the sample; NaN for one run) of `rounds` and
-  `simulated_seconds` (NaN where no simulated time was measured).
+  There is one row per classifier of each group: `name`, `classifier`, `n`
+  (finished runs), `reached` (runs that reach the accuracy), and over these runs
+  the mean and the standard deviation (of the sample; NaN for one run) of
+  `rounds` and `simulated_seconds` (NaN without simulated time).
 
   Args:
     groups: Result of `groups.group`.
@@ -68,7 +68,7 @@ def over_seeds(
 def _first(
   history: Sequence[Mapping[str, Any]], column: str, target: float
 ) -> tuple[float, float] | None:
-  """Returns round and simulated seconds of the first row that reaches it."""
+  """Returns round and simulated seconds of the first row at the target."""
   for row in history:
     if row.get(column, -math.inf) >= target:
       return row['round'], row.get('simulated_seconds', math.nan)
