@@ -1,7 +1,7 @@
-"""TFF's stock worker, given what the in-process runtime compiles.
+"""TFF's stock worker with computations compiled as in process.
 
-Its kernels are of another build of TensorFlow than those of this process and
-round otherwise. What is compiled for either must give the same bits in one.
+The worker has another build of TensorFlow, with other rounding. With this
+context both compilations run in one build, where they must give the same bits.
 """
 
 import tensorflow_federated as tff
@@ -18,7 +18,7 @@ from tff_fedsa.execution.in_process import executor
 
 
 def create_worker_context() -> tff.framework.SyncExecutionContext:
-  """Returns a context that compiles as in process; secure sums in the clear.
+  """Returns a context that compiles as in process, with plain secure sums.
 
   Its worker ends with this process if `native.set_native_context` was called.
   """

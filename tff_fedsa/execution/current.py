@@ -8,7 +8,7 @@ from tff_fedsa.execution import native
 from tff_fedsa.execution import runtime
 from tff_fedsa.execution.in_process import contexts
 
-# The runtime that was started here last, its settings, and its context.
+# The latest runtime that was started here: its settings and its context.
 _started: Optional[tuple[runtime.RuntimeConfig, bool, Any]] = None
 
 
@@ -18,8 +18,8 @@ def start(
   """Makes the runtime of some settings TFF's default.
 
   A runtime that the user has set (`set_in_process_context`,
-  `set_native_context`, `set_remote_context`) stays, unless the settings ask for
-  another than the default; so does one that was started for equal settings.
+  `set_native_context`, `set_remote_context`) stays, unless the settings name
+  another runtime than the default. A runtime with equal settings stays, too.
 
   Args:
     config: The settings.

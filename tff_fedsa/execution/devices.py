@@ -1,4 +1,4 @@
-"""The devices that TensorFlow has here, in one line; and why not more."""
+"""TensorFlow's devices in one line, with the reasons for unused GPUs."""
 
 from collections.abc import Mapping, Sequence
 import glob
@@ -20,10 +20,10 @@ class Gpu(NamedTuple):
   """A GPU that TensorFlow can use.
 
   Attributes:
-    name: The vendor's, e.g. `NVIDIA A100-SXM4-40GB`.
-    compute_capability: (major, minor), None if the driver does not tell.
-    compiles_kernels: Whether this TensorFlow has no machine code for it, so
-      that the driver compiles each kernel when it is first used.
+    name: The vendor's name, e.g. `NVIDIA A100-SXM4-40GB`.
+    compute_capability: (major, minor), or None if unknown.
+    compiles_kernels: True if this TensorFlow has no machine code for the GPU.
+      The driver then compiles each kernel on its first use.
   """
 
   name: str
@@ -42,15 +42,14 @@ class Gpu(NamedTuple):
 
 
 class Report(NamedTuple):
-  """The devices of a machine; `str()` is one line.
+  """The devices of a machine. `str()` gives one line.
 
   Attributes:
     cores: CPU cores that this process may use.
     gpus: All GPUs that TensorFlow can use.
     tensorflow: Version of TensorFlow.
-    cuda: Version of CUDA that TensorFlow was built for, None if for none.
-    hint: Why a GPU of this machine is not used, and what to do; None if there
-      is none that is not used.
+    cuda: Version of CUDA of TensorFlow's build, or None without CUDA.
+    hint: Reason and remedy for an unused GPU of this machine, or None.
   """
 
   cores: int
@@ -73,7 +72,7 @@ class Report(NamedTuple):
 
 
 class Probe:
-  """Answers of TensorFlow and of the system; tests give their own."""
+  """Answers of TensorFlow and of the system. Tests replace them."""
 
   def __init__(self, root: str = '/'):
     """Looks for the driver's files below `root`."""
@@ -89,14 +88,14 @@ class Probe:
     return tf.sysconfig.get_build_info()
 
   def usable_gpus(self) -> list[Mapping[str, Any]]:
-    """Details of TensorFlow's GPUs; starts none of them."""
+    """Details of TensorFlow's GPUs, without starting them."""
     return [
       tf.config.experimental.get_device_details(gpu)
       for gpu in tf.config.list_physical_devices('GPU')
     ]
 
   def nvidia_gpus(self) -> list[str]:
-    """Names of the GPUs that NVIDIA's driver shows, without TensorFlow."""
+    """Names of the GPUs of NVIDIA's driver, without TensorFlow."""
     names = []
     pattern = os.path.join(self._root, 'proc/driver/nvidia/gpus/*/information')
     for path in sorted(glob.glob(pattern)):
@@ -104,7 +103,7 @@ class Probe:
         model = re.search(r'^Model:\s*(.+?)\s*$', file.read(), re.MULTILINE)
       names.append(model[1] if model else 'NVIDIA GPU')
     if not names:
-      # In containers the first may be hidden.
+      # Containers may hide the first path.
       nodes = glob.glob(os.path.join(self._root, 'dev/nvidia[0-9]*'))
       names = ['NVIDIA GPU'] * len(nodes)
     return names or _names_by_nvidia_smi()
@@ -162,13 +161,13 @@ def compiles_kernels(
 ) -> bool:
   """Returns whether the driver must compile kernels for a GPU.
 
-  Machine code runs on GPUs of its own major version and the same or a later
-  minor one; for all others there is PTX, which the driver compiles.
+  Machine code runs on GPUs with the same major version and the same or a later
+  minor version. For other GPUs the driver compiles PTX.
 
   Args:
     capability: (major, minor) of the GPU.
-    built_for: As in TensorFlow's build info: `sm_75` is machine code,
-      `compute_80` machine code and PTX.
+    built_for: Capabilities of TensorFlow's build info: `sm_75` is machine code,
+      `compute_80` is machine code and PTX.
   """
   major, minor = capability
   for name in built_for:
@@ -179,7 +178,7 @@ def compiles_kernels(
 
 
 def _hint(probe: Probe, cuda: Optional[str]) -> Optional[str]:
-  """Says why no GPU is used, if there is one."""
+  """Returns the reason why a GPU is not used, if there is one."""
   names = probe.nvidia_gpus()
   if not names:
     return None
@@ -202,10 +201,10 @@ def _hint(probe: Probe, cuda: Optional[str]) -> Optional[str]:
 
 
 def enable_memory_growth() -> None:
-  """Makes TensorFlow take GPU memory as it needs it, instead of all at once.
+  """Makes TensorFlow allocate GPU memory on demand, not all at once.
 
-  Has no effect on GPUs that TensorFlow has started already, or that have been
-  given logical devices with limits of their own.
+  This has no effect on GPUs that TensorFlow has started, or that have logical
+  devices with limits.
   """
   for gpu in tf.config.list_physical_devices('GPU'):
     try:

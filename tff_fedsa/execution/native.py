@@ -1,4 +1,4 @@
-"""TFF's stock C++ runtime, with an end to the child process that it starts."""
+"""TFF's stock C++ runtime, without child processes that outlive Python."""
 
 import atexit
 import contextlib
@@ -18,16 +18,16 @@ from tff_fedsa.execution import versions
 from tff_fedsa.execution import workers
 from tff_fedsa.runs import errors
 
-# The context that `set_native_context` has set last.
+# The latest context of `set_native_context`.
 _current: Optional[Any] = None
 
 
 def set_native_context(*, max_concurrent_clients: Optional[int] = None) -> None:
-  """Makes TFF's stock C++ runtime the default, ending its child in the end.
+  """Makes TFF's stock C++ runtime the default. Its child ends with Python.
 
   Args:
-    max_concurrent_clients: Clients computed at a time; by default the number
-      of cores this process may use.
+    max_concurrent_clients: Clients computed at a time. Default: the cores that
+      this process may use.
 
   Raises:
     ValueError: If `max_concurrent_clients` is less than 1.
@@ -41,7 +41,7 @@ def set_native_context(*, max_concurrent_clients: Optional[int] = None) -> None:
 
 
 def is_current() -> bool:
-  """Returns whether TFF's context is the one of `set_native_context`."""
+  """Returns whether TFF's context was set by `set_native_context`."""
   now = tff.framework.get_context_stack().current
   return _current is not None and _current is now
 
@@ -51,7 +51,7 @@ def create_async_native_context(
 ) -> tff.framework.AsyncExecutionContext:
   """Returns an asynchronous context of TFF's stock C++ runtime.
 
-  Its child ends with this process, as that of `set_native_context`.
+  Its child ends with this process, as with `set_native_context`.
 
   Args:
     max_concurrent_clients: See `set_native_context`.
@@ -66,12 +66,12 @@ def create_async_native_context(
 
 
 def stop_workers() -> None:
-  """Ends the workers that this process started; TFF restarts one if needed."""
+  """Ends the workers of this process. TFF restarts one if needed."""
   workers.stop()
 
 
 def worker_pids() -> list[int]:
-  """Returns the process ids of the workers that run now."""
+  """Returns the process ids of the running workers."""
   return workers.pids()
 
 
@@ -89,7 +89,7 @@ def _own_workers(max_concurrent_clients: Optional[int]) -> int:
       f'Expected max_concurrent_clients >= 1, found {max_concurrent_clients}.'
     )
   if executor_factory.subprocess.Popen is not workers.OwnedWorker:
-    # The module uses `subprocess` for nothing but starting its worker.
+    # The module uses `subprocess` only to start its worker.
     executor_factory.subprocess = types.SimpleNamespace(
       Popen=workers.OwnedWorker
     )
@@ -99,8 +99,8 @@ def _own_workers(max_concurrent_clients: Optional[int]) -> int:
 
 
 def _leave() -> None:
-  # TFF's own finalizer raises when it runs as late as at interpreter exit;
-  # without its context it runs now.
+  # TFF's own finalizer fails if it runs at interpreter exit. Without its
+  # context it runs now.
   with contextlib.suppress(Exception):
     tff.framework.get_context_stack().set_default_context(
       runtime_error_context.create_runtime_error_context()

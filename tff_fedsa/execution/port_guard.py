@@ -1,9 +1,8 @@
-"""Keeps others from a port that a program opens on all addresses.
+"""Refuses connections to a port that a program opens on all addresses.
 
-TFF's worker listens on all addresses of its machine and has no option to do
-otherwise. A connection goes to the listener with the most specific address:
-here the port is taken on every address that is not to be reached, and whoever
-connects there is turned away.
+TFF's worker always listens on all addresses of its machine. But a connection
+goes to the listener with the most specific address. So this module listens on
+every address that must stay closed, and refuses connections there.
 """
 
 from collections.abc import Collection
@@ -16,7 +15,7 @@ import psutil
 
 
 def machine_addresses() -> set[str]:
-  """Returns the IP addresses that this machine has now, loopback excluded."""
+  """Returns the current IP addresses of this machine, without loopback."""
   found = {
     address.address
     for addresses in psutil.net_if_addrs().values()
@@ -27,7 +26,7 @@ def machine_addresses() -> set[str]:
 
 
 def require_free(port: int) -> None:
-  """Raises if something listens on a port: gRPC would share it silently.
+  """Raises if a program listens on a port, which gRPC would share silently.
 
   Raises:
     OSError: If the port cannot be used.
@@ -39,13 +38,13 @@ def require_free(port: int) -> None:
 
 
 class PortGuard:
-  """Turns connections away, on all addresses but loopback and those allowed."""
+  """Refuses connections on all addresses except loopback and allowed ones."""
 
   def __init__(self, port: int, allowed: Collection[str] = ()):
-    """Takes the port, before the program does.
+    """Opens the port, before the program does.
 
     Raises:
-      OSError: If it is taken.
+      OSError: If the port is in use.
     """
     self._port = port
     self._allowed = set(allowed)
@@ -54,19 +53,19 @@ class PortGuard:
     self._update()
 
   def turn_away(self, seconds: float) -> None:
-    """Does it for some time; call it again and again.
+    """Refuses connections for some time. Call it repeatedly.
 
-    An address that the machine gets meanwhile is open for as long.
+    A new address of the machine is open until the next call.
     """
     self._update()
     for key, _ in self._selector.select(seconds):
       try:
         key.data.accept()[0].close()
       except OSError:
-        pass  # Whoever it was has gone.
+        pass  # The peer has gone.
 
   def close(self) -> None:
-    """Lets the port go."""
+    """Closes the port."""
     for address in list(self._listeners):
       self._forget(address)
     self._selector.close()
@@ -78,7 +77,7 @@ class PortGuard:
     for address in addresses - self._listeners.keys():
       family, *_, where = socket.getaddrinfo(address, self._port)[0]
       listener = socket.socket(family, socket.SOCK_STREAM)
-      # gRPC sets it, too: or only one of the two could listen.
+      # gRPC sets it, too. Otherwise only one of the two could listen.
       listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
       listener.bind(where)
       listener.listen()

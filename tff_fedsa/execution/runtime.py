@@ -23,8 +23,8 @@ class RuntimeConfig(settings.Settings):
   """The runtime that computes clients.
 
   Attributes:
-    runtime: Runtime of the clients. in_process: this process, on its GPUs if it
-      has any; native: a child process, TFF's stock C++ runtime, on CPUs only;
+    runtime: Runtime of the clients. in_process: this process, on GPUs if there
+      are any; native: TFF's stock C++ runtime in a child process, on CPUs only;
       remote: the same C++ runtime on other machines, see `workers`.
     workers: host:port of each worker, separated by commas (runtime remote
       only). `tff-fedsa worker` starts a worker on its host
@@ -65,14 +65,13 @@ class RuntimeConfig(settings.Settings):
     """Makes the runtime TFF's default.
 
     Args:
-      without_workers: Computes in this process what the runtime remote would
-        send to workers: the results are the same, and they may be gone.
-        `intra_op_threads` is not asked for: it belongs to training, and this
-        process may have started TensorFlow already.
+      without_workers: Compute in this process instead of on workers, which may
+        be gone. Results are the same. `intra_op_threads` is ignored, because it
+        belongs to training, and TensorFlow may have started.
 
     Raises:
       ValueError: If a worker's address is malformed, or `intra_op_threads` is
-        asked for after TensorFlow has started.
+        given after TensorFlow has started.
     """
     max_concurrent_clients = self.max_concurrent_clients
     if self.runtime == 'native':

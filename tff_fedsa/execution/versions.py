@@ -1,8 +1,8 @@
-"""Which versions the workarounds of other packages' internals were written for.
+"""The versions of other packages that our workarounds support.
 
-What they reach into is private: another version may have moved it, or mended
-what they work around, and would then compute something else without a word.
-Whoever uses them asks `require` first.
+Workarounds use private parts of packages. Another version may have moved or
+fixed these parts, and would then silently compute something else. So users of
+workarounds call `require` first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _KERAS = 'keras'
 _TFF = 'tensorflow_federated'
 _PYTHON = 'python'
 
-# Versions of all workarounds; a port changes these and each workaround.
+# Versions of all workarounds. A port changes these and each workaround.
 _WRITTEN_FOR: Mapping[str, str] = {
   _TENSORFLOW: '2.14',
   _KERAS: '2.14',
@@ -28,13 +28,13 @@ _WRITTEN_FOR: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Workaround:
-  """A workaround for a package's behaviour that uses its private parts.
+  """A workaround for a package's behaviour that uses private parts.
 
   Attributes:
-    user: Who asks for it, a key of `_INSTEAD`.
-    modules: Modules that contain it, below `tff_fedsa`.
-    packages: Packages whose internals it uses.
-    reason: Behaviour that it works around.
+    user: User of the workaround, a key of `_INSTEAD`.
+    modules: Modules with the workaround, below `tff_fedsa`.
+    packages: Packages with the private parts.
+    reason: The behaviour that needs the workaround.
   """
 
   user: str
@@ -44,7 +44,7 @@ class Workaround:
 
   @property
   def written_for(self) -> str:
-    """The versions: e.g. `tensorflow 2.14, python 3.11`."""
+    """The supported versions, e.g. `tensorflow 2.14, python 3.11`."""
     return ', '.join(f'{name} {_WRITTEN_FOR[name]}' for name in self.packages)
 
 
@@ -151,7 +151,7 @@ _INSTEAD = {
 
 
 class VersionError(errors.UserError):
-  """A package has another version than its workarounds were written for."""
+  """A package has a version that our workarounds do not support."""
 
 
 def installed(package: str) -> str:
@@ -162,14 +162,14 @@ def installed(package: str) -> str:
 
 
 def require(*users: str) -> None:
-  """Raises unless the workarounds of some users fit the installed versions.
+  """Checks that the workarounds of some users support the installed versions.
 
   Args:
     *users: `in_process`, `native`, `remote`, `models` or `pipelines`.
 
   Raises:
-    VersionError: The message names what was expected, what was found, and what
-      to do.
+    VersionError: If a version differs. The message names the expected and the
+      found version, and a remedy.
   """
   needed = dict.fromkeys(
     package

@@ -1,9 +1,9 @@
-"""TFF's `worker_binary` as a child that ends when this process does.
+"""TFF's `worker_binary` as a child that ends with this process.
 
-TFF starts one and leaves it behind: it survives the Python process and keeps
-its standard output open, so that `python x.py | tail` hangs forever. Here
-whoever starts a worker ends it: at exit, on an exception, on Ctrl-C, on
-SIGTERM, and (Linux) when Python itself is killed.
+A worker that TFF starts survives the Python process. It keeps the standard
+output open, so `python x.py | tail` hangs forever. Here the process that starts
+a worker ends it: at exit, on an exception, on Ctrl-C, on SIGTERM, and (on
+Linux) when Python itself is killed.
 """
 
 import atexit
@@ -22,24 +22,24 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _workers: 'weakref.WeakSet[OwnedWorker]' = weakref.WeakSet()
-# Linux kills a child with the *thread* that started it: workers are started
-# by one thread that lives as long as Python does.
+# Linux kills a child with the *thread* that started it. So one thread starts
+# all workers and lives as long as Python.
 _starter = futures.ThreadPoolExecutor(1, thread_name_prefix='worker-starter')
 
 
 class OwnedWorker(subprocess.Popen):
-  """A child that ends when this process does, and holds none of its pipes."""
+  """A child that ends with this process, and holds none of its pipes."""
 
   def __init__(
     self, args: list[str], *, log: Any = subprocess.DEVNULL, **unused: Any
   ):
-    """Starts it.
+    """Starts the worker.
 
     Args:
-      args: Its program and arguments.
-      log: Stream of its error messages, or None for ours.
-      **unused: The streams that TFF would give it: an open stdout of ours is a
-        hanging pipe.
+      args: Program and arguments.
+      log: Stream for error messages, or None for that of this process.
+      **unused: TFF's streams. They are ignored, because an open stdout of this
+        process would be a hanging pipe.
     """
     _starter.submit(
       super().__init__,
@@ -47,8 +47,8 @@ class OwnedWorker(subprocess.Popen):
       stdin=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
       stderr=log,
-      # With an arena per thread, glibc's heap grows round after round (157 MB
-      # after 50, 197 after 200); with one it is flat and no slower.
+      # With an arena per thread, glibc's heap grows over rounds (157 MB after
+      # 50, 197 MB after 200). With one arena it does not grow and is no slower.
       env={'MALLOC_ARENA_MAX': '1', **os.environ},
       # A Ctrl-C in the terminal is for Python to handle, not for the worker.
       start_new_session=True,
@@ -57,9 +57,9 @@ class OwnedWorker(subprocess.Popen):
     _workers.add(self)
 
   def has_ended(self, options: int = os.WNOHANG) -> bool:
-    """Returns whether it has ended; waits for that with `options=0`."""
-    # TFF signals the worker's pid again before it starts another one: the dead
-    # process is left for TFF to reap, or that pid might be somebody else's.
+    """Returns whether the worker has ended. `options=0` waits for the end."""
+    # TFF signals the worker's pid again before it starts another worker. So TFF
+    # must reap the dead process. Otherwise another process could have that pid.
     try:
       options |= os.WEXITED | os.WNOWAIT
       return os.waitid(os.P_PID, self.pid, options) is not None
@@ -71,9 +71,9 @@ def binary_path() -> str:
   """Returns the path of TFF's `worker_binary`.
 
   Raises:
-    FileNotFoundError: If TFF is not installed, or has none.
+    FileNotFoundError: If TFF is not installed, or has no worker.
   """
-  # Without the seconds that it takes to import TFF.
+  # Without importing TFF, which takes seconds.
   spec = importlib.util.find_spec('tensorflow_federated')
   if spec is None or spec.origin is None:
     raise FileNotFoundError('tensorflow_federated is not installed.')
@@ -84,7 +84,7 @@ def binary_path() -> str:
 
 
 def end_with_this_process() -> None:
-  """Ends all workers when this process ends, on SIGTERM, too."""
+  """Ends all workers when this process ends, also on SIGTERM."""
   atexit.register(stop)
   if (
     threading.current_thread() is threading.main_thread()
@@ -94,7 +94,7 @@ def end_with_this_process() -> None:
 
 
 def stop() -> None:
-  """Ends the workers that this process started."""
+  """Ends the workers of this process."""
   for worker in list(_workers):
     if not worker.has_ended():
       os.kill(worker.pid, signal.SIGKILL)
@@ -102,12 +102,12 @@ def stop() -> None:
 
 
 def pids() -> list[int]:
-  """Returns the process ids of the workers that run now."""
+  """Returns the process ids of the running workers."""
   return [worker.pid for worker in _workers if not worker.has_ended()]
 
 
 def die_with_parent() -> None:
-  """Has Linux kill this process when its parent dies, for `preexec_fn`."""
+  """Asks Linux to kill this process when its parent dies (a `preexec_fn`)."""
   _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

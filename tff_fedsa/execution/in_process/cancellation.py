@@ -1,4 +1,4 @@
-"""Stopping the TensorFlow functions that run in other threads."""
+"""Stops TensorFlow functions in other threads."""
 
 from collections.abc import Iterator
 import contextlib
@@ -14,7 +14,7 @@ class Cancelled(Exception):
 
 
 class Cancellation:
-  """One for each call of a computation: stops all that runs for it."""
+  """Stops all functions of one call of a computation."""
 
   def __init__(self) -> None:
     self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Cancellation:
     return self._is_cancelled
 
   def cancel(self) -> None:
-    """Stops the functions that run, each between two of its operations."""
+    """Stops the running functions, each between two operations."""
     with self._lock:
       self._is_cancelled = True
       managers = list(self._managers)
@@ -37,11 +37,11 @@ class Cancellation:
   def manager(self) -> Iterator[cancellation.CancellationManager]:
     """Yields TensorFlow's manager for one run of a function.
 
-    Not one for all: TensorFlow itself cancels the manager of a function that
-    fails, and the others could not tell whose fault it was.
+    Each run has its own manager, because TensorFlow cancels the manager of a
+    failing function. With a shared manager, the other runs would stop, too.
 
     Raises:
-      Cancelled: If the call is cancelled already.
+      Cancelled: If the call was cancelled before.
     """
     manager = cancellation.CancellationManager()
     with self._lock:
@@ -56,7 +56,7 @@ class Cancellation:
 
   @contextlib.contextmanager
   def active(self) -> Iterator[None]:
-    """Functions that this thread runs meanwhile are stopped by `cancel`."""
+    """Lets `cancel` stop the functions of this thread within `with`."""
     before = getattr(_current, 'value', None)
     _current.value = self
     try:

@@ -1,4 +1,4 @@
-"""Runs clients, a bounded number at a time on each device."""
+"""Computes clients, a bounded number at a time on each device."""
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -25,8 +25,8 @@ class ClientPool:
   """Runs a function for each client; client i on device i mod n.
 
   Attributes:
-    devices: Names of the devices; the server's work runs on the first.
-    clients_per_device: How many run at a time on each.
+    devices: Names of the devices. The server's work runs on the first.
+    clients_per_device: Clients at a time on each device.
   """
 
   def __init__(self, devices: Sequence[str], clients_per_device: int):
@@ -47,7 +47,7 @@ class ClientPool:
 
     Raises:
       Exception: The error of the first client (by number), with a note that
-        names it and its device; the other clients are stopped.
+        names it and its device. The other clients are stopped.
       cancellation.Cancelled: If the call was cancelled from outside.
     """
     call = cancellation.current()
@@ -61,7 +61,7 @@ class ClientPool:
           return fn(*arguments[client])
       except Exception as error:
         if call.is_cancelled:
-          # Stopped because of another client, or by the user.
+          # The client was stopped because of another client, or by the user.
           raise cancellation.Cancelled from error
         call.cancel()
         error.add_note(

@@ -1,4 +1,4 @@
-"""TFF execution contexts whose runtime is this process."""
+"""TFF execution contexts that compute in this process."""
 
 from collections.abc import Sequence
 import os
@@ -30,13 +30,13 @@ from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import values
 from tff_fedsa.runs import errors
 
-# One client keeps a GPU busy only while its steps are not waiting for Python's
-# or the CPU's part: a second one fills the gaps.
+# The steps of one client wait for Python and the CPU. A second client keeps the
+# GPU busy meanwhile.
 _CLIENTS_PER_GPU = 2
 
 
 class InProcessContext(tff.framework.SyncExecutionContext):
-  """A synchronous context; Ctrl-C stops its computation at once.
+  """A synchronous context. Ctrl-C stops its computation at once.
 
   Attributes:
     runtime: The `executor.Runtime`.
@@ -50,7 +50,7 @@ class InProcessContext(tff.framework.SyncExecutionContext):
     try:
       return super().invoke(comp, arg)
     except KeyboardInterrupt:
-      # TFF computes in another thread, which the interrupt does not reach.
+      # TFF computes in another thread, and the interrupt does not reach it.
       self.runtime.cancel()
       raise
 
@@ -74,28 +74,27 @@ def create_in_process_context(
   """Returns a synchronous context.
 
   Args:
-    devices: `tf.config.LogicalDevice`s or names of them, for clients in turn;
-      by default all GPUs, or else the CPU. The server's work is done on the
-      first.
-    max_concurrent_clients: Clients computed at a time on each device; by
-      default one per core on the CPU, 2 on a GPU.
+    devices: `tf.config.LogicalDevice`s or their names. Clients use them in
+      turn. The first does the server's work. Default: all GPUs, or else the
+      CPU.
+    max_concurrent_clients: Clients computed at a time on each device. Default:
+      one per core on the CPU, 2 on a GPU.
     intra_op_threads: Threads of one operation on the CPU, a setting of
-      TensorFlow for the whole process. By default the cores are divided among
-      the clients that run at a time, if TensorFlow has not started yet:
-      operations of small models gain little from a second thread, rounds gain
-      all from a second client. Results depend on it in the last digits, and on
-      nothing else here.
-    default_num_clients: Clients of a computation that takes no client's value.
-    secure_in_the_clear: Runs secure sums as plain ones, nothing being secret:
-      a simulation.
-    numpy_results: Whether results are NumPy arrays (read-only views where
-      possible), as from TFF's own contexts, or tensors.
+      TensorFlow for the whole process. Default: the cores divided by the
+      clients at a time, unless TensorFlow has started. (A second client saves
+      more time than a second thread.) The last digits of results depend on this
+      argument, but not on the others.
+    default_num_clients: Number of clients of computations without client
+      values.
+    secure_in_the_clear: Compute secure sums as plain sums, without secrecy.
+    numpy_results: Return NumPy arrays (read-only views if possible) like TFF's
+      own contexts, not tensors.
 
   Raises:
     ValueError: If a number is less than 1 or a device is unknown.
-    versions.VersionError: If Python, TensorFlow or TFF are not those that this
-      runtime was written for.
-    UserError: If `intra_op_threads` is asked for after TensorFlow has started.
+    versions.VersionError: If Python, TensorFlow or TFF have an unsupported
+      version.
+    UserError: If `intra_op_threads` is given after TensorFlow has started.
   """
   runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
   return InProcessContext(
@@ -119,7 +118,7 @@ def create_async_in_process_context(
   """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
 
   Args:
-    devices: These and all others: see `create_in_process_context`.
+    devices: See `create_in_process_context`, also for the other arguments.
     max_concurrent_clients: See there.
     intra_op_threads: See there.
     default_num_clients: See there.
@@ -224,11 +223,11 @@ def context_arguments(
   """Returns the arguments of TFF's execution contexts for a runtime.
 
   Args:
-    runtime: Runtime that executes.
+    runtime: The executing runtime.
     default_num_clients: See `create_in_process_context`.
     secure_in_the_clear: See there.
     numpy_results: See there.
-    only_cpus: Whether it is known that nothing runs on another device.
+    only_cpus: Whether all devices are CPUs.
   """
 
   def create_executor(cardinalities):
@@ -252,12 +251,12 @@ def context_arguments(
 
 
 def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
-  """TFF's `desugar_and_transform_to_native`, but for functions.
+  """TFF's `desugar_and_transform_to_native`, but with functions kept.
 
-  TFF has Grappler inline functions that are marked `_noinline`, too, as a
-  client's step is (`models.functional`): part of a loop, its gradients of
-  pooling miss oneDNN's kernels, which are ten times as fast. Nor are loops and
-  conditions lowered here, in functions that are kept: see `control_flow`.
+  TFF lets Grappler inline also functions with the mark `_noinline`, e.g. a
+  client's step (`models.functional`). As part of a loop, its gradients of
+  pooling would miss oneDNN's kernels, which are ten times as fast. Loops and
+  conditions in kept functions are not lowered here either: see `control_flow`.
   """
   block, _ = tensorflow_tree_transformations.replace_intrinsics_with_bodies(
     computation.to_building_block()
@@ -284,10 +283,10 @@ def _grappler_config(only_cpus: bool) -> tf.compat.v1.ConfigProto:
     setattr(options, name, options.AGGRESSIVE)
   options.function_optimization = options.ON
   if not only_cpus:
-    # No device is known yet: it would fuse BatchNorm with its activation as on
-    # CPUs, for which GPUs have no kernel in float32. Each device's own Grappler
-    # fuses later what it can.
+    # The device is unknown here. Grappler would fuse BatchNorm with its
+    # activation as on CPUs, and GPUs have no float32 kernel for that. Each
+    # device's own Grappler fuses later.
     options.remapping = options.OFF
-  # The only thing that it does here: `MetaOptimizer::LowerControlFlow`.
+  # Its only effect here is `MetaOptimizer::LowerControlFlow`.
   config.experimental.executor_type = 'SINGLE_THREADED_EXECUTOR'
   return config

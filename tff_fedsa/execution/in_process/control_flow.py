@@ -1,21 +1,21 @@
 """Loops and conditions that stay functional until their graph is executed.
 
-Grappler would lower them to `Enter`, `Switch`, `Merge` and so on, in functions
-that stay functions, too: the context has it leave them alone. TensorFlow lowers
-them when it prepares a graph to be executed. For that to mean the same, graphs
-are changed before Grappler in two ways.
+Grappler would lower loops and conditions to `Enter`, `Switch`, `Merge` and so
+on, also in functions that stay functions. So the context turns this off.
+TensorFlow lowers them when it prepares a graph for execution. To keep the
+meaning, graphs are changed in two ways before Grappler.
 
-Side effects: for Grappler, who waits for a condition's result may as well wait
-for the condition. A lowered one waits for what its branches say must be done
-only. If they say nothing, an assertion in a branch would be left out.
+Side effects: a lowered condition waits only for the operations that its
+branches declare as side effects. Without a declaration, an assertion in a
+branch would be skipped. So the branches declare theirs.
 
-Branches of a `tf.switch_case`: lowered, all become part of one graph. For a
-client's work, with one branch per architecture, such a graph is three times as
-large, and every import of it prepares all architectures for one that is taken.
-As a function, a branch is prepared when it is first taken. It consists of a
-call, since TensorFlow lowers loops in what is called, but not in what a case
-takes: there each step of a loop would be a call within the last one's, until
-the stack overflows.
+Branches of a `tf.switch_case`: lowered branches become part of one graph.
+Client work has one branch per architecture. Its lowered graph is three times as
+large, and every import prepares all architectures, although one is taken. A
+branch that stays a function is prepared on first use. The branch consists of
+one call, because TensorFlow lowers loops in called functions, but not in
+branches of a case. There each step of a loop would be a nested call, until the
+stack overflows.
 """
 
 from typing import Any
@@ -37,9 +37,9 @@ def prepare(block: Any, keep_cases: bool) -> Any:
 
   Args:
     block: A `building_blocks.ComputationBuildingBlock`.
-    keep_cases: Whether branches stay functions. Only for CPUs: all of a branch
-      runs on the device of the case, while in a lowered one TensorFlow finds a
-      device for what has no kernel there.
+    keep_cases: Whether branches stay functions. This is only for CPUs, because
+      the whole branch runs on the device of the case. For lowered branches,
+      TensorFlow finds another device for operations without a kernel.
   """
 
   def transform(part: Any) -> tuple[Any, bool]:
@@ -70,9 +70,9 @@ def prepare(block: Any, keep_cases: bool) -> Any:
 
 
 def _state_side_effects(function: function_pb2.FunctionDef) -> None:
-  """Makes callers of a function wait for everything that its results wait for.
+  """Makes callers of a function wait for its side effects.
 
-  Functions that were traced by `tf.function` say themselves what must be done.
+  Functions traced by `tf.function` declare their side effects themselves.
   """
   if not function.signature.is_stateful or function.control_ret:
     return
@@ -92,7 +92,7 @@ def _keep_cases(graph_def: graph_pb2.GraphDef) -> None:
 
 
 def _calling(library: function_pb2.FunctionDefLibrary, name: str) -> str:
-  """Adds a function that calls the named one; returns its name."""
+  """Adds a function that calls the named one, and returns its name."""
   functions = {
     function.signature.name: function for function in library.function
   }

@@ -1,17 +1,17 @@
-"""Reductions over data sets as while loops.
+"""Turns reductions over data sets into while loops.
 
-The kernel of `ReduceDataset` exists on CPUs only, and instantiates its function
-anew, Grappler included, each time it is executed: 0.1 s per client and round.
-A loop over an iterator is instantiated once, and its body runs on the device
-of the call. Also covers `for batch in dataset` of autograph, which is a
-reduction over a `ScanDataset` that holds the loop's variables.
+The kernel of `ReduceDataset` exists only for CPUs. It instantiates its
+function, Grappler included, in every execution, which takes 0.1 s per client
+and round. A loop over an iterator is instantiated once, and its body runs on
+the device of the call. `for batch in dataset` of autograph is a reduction over
+a `ScanDataset` with the loop's variables. It becomes a loop, too.
 """
 
 from typing import Any, Optional
 
 import tensorflow as tf
 
-# TensorFlow's own protos come with these two, under no public name.
+# These two modules give TensorFlow's protos, which have no public name.
 from tensorflow.core.framework import attr_value_pb2
 from tensorflow.core.framework import function_pb2
 from tensorflow.core.framework import graph_pb2
@@ -24,7 +24,7 @@ def replace_reductions(graph_def: graph_pb2.GraphDef) -> int:
   """Replaces all `ReduceDataset` nodes of a graph and its functions, in place.
 
   Returns:
-    How many were replaced.
+    Number of replaced nodes.
   """
   library = {f.signature.name: f for f in graph_def.library.function}
   new_functions: dict[str, function_pb2.FunctionDef] = {}
@@ -55,7 +55,7 @@ def _replace(
   library: dict[str, function_pb2.FunctionDef],
   new_functions: dict[str, function_pb2.FunctionDef],
 ) -> None:
-  """Makes a reduction a call of a loop, and adds the loop's functions."""
+  """Replaces a reduction by a call of a loop, and adds the loop's functions."""
   reducer = _Step(node, library)
   scanner = None if scan is None else _Step(scan, library)
   loop = _build_loop(reducer, scanner, node.attr['output_shapes'].list.shape)
@@ -96,7 +96,7 @@ class _Step:
     self.result_types = [argument.type for argument in signature.output_arg]
 
   def call(self, arguments: list[tf.Tensor]) -> list[tf.Tensor]:
-    # By name: the function joins this one in the rewritten graph only.
+    # By name, because the function joins this one only in the rewritten graph.
     return tf.raw_ops.StatefulPartitionedCall(
       args=arguments,
       Tout=[tf.as_dtype(t) for t in self.result_types],

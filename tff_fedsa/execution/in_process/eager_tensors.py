@@ -1,10 +1,10 @@
-"""Mends a leak: 40 bytes for each eager tensor that was ever made.
+"""Fixes a leak of 40 bytes for each eager tensor.
 
-When `object.__new__` makes an instance, CPython 3.11 allocates room for its
-attributes; TensorFlow 2.14 frees its eager tensors by a function of its own,
-which knows nothing of that. A round makes a thousand tensors, so memory would
-grow by some MB in every hundred rounds. A tensor that is allocated without that
-room gets it when an attribute is set for the first time, as few ever do.
+`object.__new__` of CPython 3.11 allocates memory for the attributes of an
+instance. TensorFlow 2.14 frees eager tensors by its own function, which does
+not free this memory. A round creates a thousand tensors, so memory would grow
+by some MB per hundred rounds. Here tensors are allocated without memory for
+attributes. Python allocates it when the first attribute is set, which is rare.
 """
 
 import ctypes
@@ -18,11 +18,11 @@ _TP_ALLOC, _TP_NEW = 304, 312
 
 
 def mend_leak() -> bool:
-  """Makes eager tensors be allocated without room for attributes.
+  """Allocates eager tensors without memory for attributes.
 
   Returns:
-    Whether that is so now: False on other versions of CPython, which are left
-    alone.
+    Whether it succeeded. On other versions of CPython it changes nothing and
+    returns False.
   """
   if (
     platform.python_implementation() != 'CPython'
@@ -32,7 +32,7 @@ def mend_leak() -> bool:
     return False
   eager_tensor = tf.__internal__.EagerTensor
   if _slot(object, _TP_ALLOC).value != _address('PyType_GenericAlloc'):
-    return False  # The layout is not the one that is known here.
+    return False  # The layout is unknown.
   new = _slot(eager_tensor, _TP_NEW)
   if new.value == _slot(object, _TP_NEW).value:
     # What `object.__new__` does, apart from the room and from checking its
@@ -42,7 +42,7 @@ def mend_leak() -> bool:
 
 
 def _slot(python_type: type, offset: int) -> ctypes.c_void_p:
-  # CPython: the identity of an object is its address.
+  # In CPython the identity of an object is its address.
   return ctypes.c_void_p.from_address(id(python_type) + offset)
 
 

@@ -25,7 +25,7 @@ _MAX_COMPUTATIONS = 200
 
 
 class Runtime:
-  """State that all executors of a context share."""
+  """The shared state of all executors of a context."""
 
   def __init__(self, pool: client_pool.Pool):
     self.pool = pool
@@ -34,7 +34,7 @@ class Runtime:
     self._changed = threading.Condition()
 
   def call(self, fn: Callable[[], Any]) -> Any:
-    """Runs a call, which `cancel` stops."""
+    """Runs a call that `cancel` can stop."""
     call = cancellation.Cancellation()
     with self._changed:
       self._calls.add(call)
@@ -47,7 +47,7 @@ class Runtime:
         self._changed.notify_all()
 
   def cancel(self, timeout_seconds: float = 10.0) -> None:
-    """Stops all calls that run now, and waits for their end."""
+    """Stops all running calls, and waits for their end."""
     with self._changed:
       for call in self._calls:
         call.cancel()
@@ -82,7 +82,7 @@ class InProcessExecutor(executor_base.Executor):
     self._interpreter = interpreter.Interpreter(
       runtime.functions, intrinsics.Intrinsics(runtime.pool, num_clients)
     )
-    # By identity: comparing protos would take longer than most computations.
+    # By identity, because comparing protos takes longer than most computations.
     self._computations: collections.OrderedDict[int, tuple[Any, Any]] = (
       collections.OrderedDict()
     )
@@ -109,7 +109,7 @@ class InProcessExecutor(executor_base.Executor):
       if isinstance(computation, computation_impl.ConcreteComputation):
         proto = computation_impl.ConcreteComputation.get_proto(computation)
       block = tff.framework.ComputationBuildingBlock.from_proto(proto)
-      # With the computation itself, or its id could become another's.
+      # Keep the computation, because another object could reuse its id.
       known = (computation, self._interpreter.build(block)({}))
       self._computations[id(computation)] = known
       if len(self._computations) > _MAX_COMPUTATIONS:
@@ -123,7 +123,7 @@ class InProcessExecutor(executor_base.Executor):
     if not isinstance(function_type, tff.FunctionType):
       raise TypeError(f'Expected a function to call, found {function_type}.')
     arguments = () if arg is None else (arg.value,)
-    # In a thread of its own: other calls go on meanwhile.
+    # In a separate thread, so that other calls go on.
     result = await asyncio.get_running_loop().run_in_executor(
       None, self._runtime.call, lambda: comp.value(*arguments)
     )

@@ -1,10 +1,10 @@
-"""No function leaves TensorFlow's registry while graphs are executed.
+"""Postpones removals from TensorFlow's registry while graphs are executed.
 
-A graph with one of Keras's LSTMs or GRUs (with whatever is `api_implements`) is
-prepared with all functions of the process in view: TensorFlow 2.14 lists their
-names, then looks each of them up, and crashes if one is gone meanwhile
-(`ReachableFunctions`, core/framework/function.cc). One goes whenever Python
-frees a `tf.function`, in whatever thread its garbage is collected.
+To prepare a graph with Keras's LSTM or GRU (anything with `api_implements`),
+TensorFlow 2.14 lists the names of all functions of the process, and then looks
+up each. It crashes if a function is gone meanwhile (`ReachableFunctions`,
+core/framework/function.cc). A function goes when Python frees a `tf.function`,
+in any thread.
 """
 
 import collections
@@ -17,11 +17,11 @@ from tensorflow.python.eager import context
 
 
 class _Removals:
-  """Stands for `remove_function` of TensorFlow's eager context."""
+  """Replaces `remove_function` of TensorFlow's eager context."""
 
   def __init__(self, remove_function: Callable[[Any], None]):
     self._remove_function = remove_function
-    # Python may free a function, and come here, with the lock held.
+    # Python may free a function, and call this, while it holds the lock.
     self._lock = threading.RLock()
     self._num_calls = 0
     self._postponed: collections.deque[Any] = collections.deque()
@@ -50,7 +50,7 @@ _installing = threading.Lock()
 
 
 def postponed() -> contextlib.AbstractContextManager[None]:
-  """Returns a context; functions freed within it leave when all such end."""
+  """Returns a context. Removals within it wait until all contexts end."""
   eager_context = context.context()
   with _installing:
     removals = eager_context.remove_function

@@ -1,4 +1,4 @@
-"""A TFF graph among the functions of this process, ready to be executed."""
+"""Imports of TFF graphs into this process."""
 
 from collections.abc import Iterable
 import itertools
@@ -21,12 +21,11 @@ _numbers = itertools.count()
 
 
 class GraphImport:
-  """One import of a graph; executions at the same time share its kernels.
+  """One import of a graph. Parallel executions share its kernels.
 
   Attributes:
-    is_reentrant: Whether it may be executed several times at once. Some of
-      oneDNN's kernels keep what belongs to one execution: others would compute
-      with it, or write where it lies no more.
+    is_reentrant: Whether parallel executions are safe. Some of oneDNN's kernels
+      keep pointers of one execution, which others would use.
   """
 
   def __init__(self, proto: computation_pb2.TensorFlow):
@@ -63,13 +62,14 @@ class GraphImport:
     graph.control_outputs = [graph.as_graph_element(name) for name in cleaning]
     self._name = f'imported_{next(_numbers)}'
     function = atomic_function.from_func_graph(self._name, graph, {})
-    # Once more: it outlives Python's graph, which nothing needs from here on.
+    # Registered again, because the function outlives Python's graph, which is
+    # no longer needed.
     self._register(function.definition)
     func_graph.dismantle_func_graph(graph)
     self._num_outputs = len(outputs)
 
   def _register(self, function: function_pb2.FunctionDef) -> None:
-    """Adds a function to TensorFlow's registry, for as long as this lives."""
+    """Adds a function to TensorFlow's registry, for the life of this object."""
     context.context().add_function_def(function)
     self._names.append(function.signature.name)
 
@@ -82,13 +82,13 @@ class GraphImport:
 
     Args:
       inputs: Eager tensors, one for each leaf of the parameter.
-      manager: Stops it.
+      manager: Can stop the execution.
 
     Raises:
       tf.errors.OpError: If an operation fails.
     """
-    # The way of `Context.call_function`, which has one cancellation manager for
-    # the whole process.
+    # Like `Context.call_function`, which has one cancellation manager for the
+    # whole process.
     eager_context = context.context()
     attributes = eager_context.function_call_options.as_attrs().items()
     return execute.execute_with_cancellation(
@@ -103,5 +103,5 @@ class GraphImport:
 
 def _remove_functions(names: Iterable[str]) -> None:
   for name in names:
-    # The context's method of that time: see `function_removals`.
+    # The context's method at that time: see `function_removals`.
     context.context().remove_function(name)

@@ -1,9 +1,8 @@
 """Rewrites TFF graphs so that an eager process can run them repeatedly.
 
-TFF's graphs are made for a `tf.compat.v1.Session` of their own: variables and
-tables are the session's, an initializer runs first, and names are nobody
-else's. Here functions share one registry, and two clients run one graph at the
-same time.
+TFF makes its graphs for separate `tf.compat.v1.Session`s. Variables and tables
+belong to the session, an initializer runs first, and names are unique. Here
+functions share one registry, and two clients run one graph at the same time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from tensorflow.core.framework import node_def_pb2
 
 from tff_fedsa.execution.in_process import dataset_loops
 
-# ResourceHandle::ANONYMOUS_NAME: each execution makes a variable of its own.
+# ResourceHandle::ANONYMOUS_NAME: each execution creates its own variable.
 _ANONYMOUS = b'cd2c89b7-88b7-44c8-ad83-06c2a9158347'
 _ANONYMOUS_TABLES = {
   'HashTableV2': 'AnonymousHashTable',
@@ -46,7 +45,7 @@ def rewrite(
   initialize_op: Optional[str] = None,
   session_token: Optional[str] = None,
 ) -> list[str]:
-  """Rewrites a graph in place; drops nodes that the outputs do not need.
+  """Rewrites a graph in place, and drops nodes without effect on outputs.
 
   Args:
     graph_def: Graph of a TFF computation.
@@ -58,11 +57,11 @@ def rewrite(
       token of the session.
 
   Returns:
-    Names of operations to be run with the outputs: they free what belongs to
-    one execution.
+    Names of operations to run with the outputs. They free the resources of one
+    execution.
   """
   dataset_loops.replace_reductions(graph_def)
-  # Unique in this process, or one computation would get another's functions.
+  # Unique in this process. Otherwise computations would share functions.
   _rename_functions(graph_def, f'_import{next(_import_numbers)}')
   for node in all_nodes(graph_def):
     if node.op == 'VarHandleOp':
@@ -95,8 +94,8 @@ def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
 def call_by_name(graph_def: graph_pb2.GraphDef) -> None:
   """Makes operations that are named after functions calls of them.
 
-  Such an operation, of `tf.compat.v1`'s `Defun`, is known with its library
-  only; a call is known anywhere.
+  Such operations come from `Defun` of `tf.compat.v1`. They work only with their
+  library, while calls work anywhere.
   """
   signatures = {
     f.signature.name: f.signature for f in graph_def.library.function
@@ -128,7 +127,7 @@ def _node_name(name: str) -> str:
 
 
 def _needed_by(graph_def: graph_pb2.GraphDef, names: Sequence[str]) -> set[str]:
-  """Returns the names of these nodes, and of all that they wait for."""
+  """Returns the names of these nodes, and of all nodes that they need."""
   nodes = {node.name: node for node in graph_def.node}
   needed: set[str] = set()
   pending = [_node_name(name) for name in names]
@@ -186,7 +185,7 @@ def _rename_functions(graph_def: graph_pb2.GraphDef, suffix: str) -> None:
 def _initialize_first(
   graph_def: graph_pb2.GraphDef, initialize_op: str
 ) -> None:
-  """Makes all that uses the initializer's resources wait for it."""
+  """Makes all users of the initializer's resources wait for it."""
   initializing = _needed_by(graph_def, [initialize_op])
   for node in graph_def.node:
     if node.name not in initializing and any(

@@ -1,4 +1,4 @@
-"""Building blocks as Python closures: built once, called every round."""
+"""Turns building blocks into Python closures, once for all rounds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ Closure = Callable[[Environment], Any]
 
 
 class Interpreter:
-  """Builds `closure(environment) -> value` of building blocks."""
+  """Builds closures `closure(environment) -> value` from building blocks."""
 
   def __init__(
     self,
@@ -28,7 +28,7 @@ class Interpreter:
     """Returns the closure of a building block.
 
     Raises:
-      NotImplementedError: For what does not run here.
+      NotImplementedError: If the block cannot run here.
     """
     for kind, build in _BUILDERS.items():
       if isinstance(block, kind):
@@ -67,7 +67,7 @@ class Interpreter:
     captured = _free_names(block)
 
     def closure(environment):
-      # Its own, since a block drops the names that it needs no more.
+      # A copy, because a block drops names that it no longer needs.
       known = {name: environment[name] for name in captured}
 
       def fn(*argument):
@@ -75,7 +75,7 @@ class Interpreter:
           return body(dict(known))
         return body({**known, parameter: argument[0]})
 
-      # For whoever would rather have it computed elsewhere.
+      # For callers that compute it elsewhere.
       fn.block = block
       return fn
 
@@ -137,7 +137,7 @@ _BUILDERS = {
 def _free_names(
   block: tff.framework.ComputationBuildingBlock,
 ) -> frozenset[str]:
-  """Returns the names that a building block takes from its surroundings."""
+  """Returns the free names of a building block."""
   if isinstance(block, tff.framework.Reference):
     return frozenset([block.name])
   if isinstance(block, tff.framework.Lambda):
@@ -151,10 +151,10 @@ def _free_names(
 
 
 def _last_uses(block: tff.framework.Block) -> list[list[str]]:
-  """Returns, per local, the block's names that nothing after it needs.
+  """Returns, per local, the names of the block without later uses.
 
-  A client's update of a round is freed when it has been aggregated, not when
-  the round is over.
+  So a client's update is freed after its aggregation, not at the end of the
+  round.
   """
   uses = [_free_names(value) for _, value in block.locals]
   uses.append(_free_names(block.result))
@@ -162,7 +162,7 @@ def _last_uses(block: tff.framework.Block) -> list[list[str]]:
   names = [name for name, _ in block.locals]
   for position, name in enumerate(names):
     last = max([position, *(i for i, used in enumerate(uses) if name in used)])
-    # A name that is bound twice stays.
+    # Names with two bindings stay.
     if last < len(names) and names.count(name) == 1:
       dropped[last].append(name)
   return dropped

@@ -1,7 +1,7 @@
 """TFF's intrinsics for values of this process.
 
-After compilation a computation consists of these and of TensorFlow. Each
-takes its argument as a value and the type of its result.
+A compiled computation consists of intrinsics and TensorFlow. Each intrinsic
+takes its argument as a value, and the type of its result.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Intrinsics:
     """Returns `fn(argument, result_type) -> result`.
 
     Raises:
-      NotImplementedError: For an intrinsic that does not run here.
+      NotImplementedError: If the intrinsic cannot run here.
     """
     if uri.startswith('federated_secure'):
       raise NotImplementedError(
@@ -100,7 +100,7 @@ class Intrinsics:
     self, argument: Any, result_type: tff.Type
   ) -> values.AtClients:
     fn, placed = argument
-    # Equal arguments, and functions of them: one client stands for all.
+    # The arguments of all clients are equal: one client is computed for all.
     results = self._pool.map(fn, [(value,) for value in placed.values[:1]])
     return values.AtClients(results * len(placed.values))
 
@@ -122,8 +122,7 @@ class Intrinsics:
     at_clients, zero, accumulate, _, report = argument
 
     def aggregate() -> Any:
-      # One after the other: the order of a sum is that of the clients, however
-      # many of them have run at a time.
+      # One after the other, so that the order of a sum is that of the clients.
       total = zero
       for value in at_clients.values:
         total = accumulate(_pair(total, value))

@@ -1,9 +1,8 @@
-"""Errors of TensorFlow's operations, as users of TFF know them.
+"""Errors of TensorFlow's operations with the types that TFF's users expect.
 
-TFF's stock runtime runs in a worker: an operation that fails ends in a
-`grpc.RpcError`, and this is what its users, and its own tests, catch. Here
-TensorFlow itself raises, e.g. `tf.errors.InvalidArgumentError`. Users get an
-error that is both.
+In TFF's stock runtime a failing operation raises a `grpc.RpcError`. TFF's users
+and tests catch this type. Here TensorFlow itself raises, e.g.
+`tf.errors.InvalidArgumentError`. Users receive an error of both types.
 """
 
 import functools
@@ -22,14 +21,14 @@ _CALLS = re.compile(r'(\n\s+\[\[[\w/]+\]\])*\s*(\[Op:[^\]]*\])?\s*$')
 
 
 def as_users_catch_it(error: tf.errors.OpError) -> tf.errors.OpError:
-  """Returns an error of an operation for users of TFF.
+  """Turns an error of an operation into one for users of TFF.
 
   Args:
-    error: TensorFlow's. Its message says how the graph was imported.
+    error: TensorFlow's error. Its message contains details of the import.
 
   Returns:
-    An error of the same type, and a `grpc.RpcError`. Its message says which
-    operation failed.
+    An error of the same type that is also a `grpc.RpcError`. Its message names
+    the failed operation.
   """
   message = _WITHIN.sub('', error.message)
   # Of a function that was made part of the graph: it, and the operation in it.
@@ -46,18 +45,18 @@ def as_users_catch_it(error: tf.errors.OpError) -> tf.errors.OpError:
 
 @functools.cache
 def _kind(kind: Any) -> Any:
-  """Returns a subtype of a type of error that is a `grpc.RpcError`, too."""
+  """Returns a subtype of an error type that is also a `grpc.RpcError`."""
 
   class Both(kind, grpc.RpcError):
-    """What TensorFlow raises, and what TFF's stock runtime raises."""
+    """An error of TensorFlow and of TFF's stock runtime."""
 
     def code(self) -> grpc.StatusCode:
-      """Returns the status, as of a `grpc.Call`."""
-      # TensorFlow's numbers are gRPC's.
+      """Returns the status, like `grpc.Call`."""
+      # TensorFlow uses gRPC's numbers.
       return _STATUS[self.error_code]
 
     def details(self) -> str:
-      """Returns the message, as of a `grpc.Call`."""
+      """Returns the message, like `grpc.Call`."""
       return self.message
 
     def __reduce__(self) -> Any:

@@ -20,12 +20,12 @@ from tff_fedsa.execution.in_process import values
 class TensorFlowFunction:
   """Callable of TFF values: `fn(argument) -> result`, or `fn() -> result`.
 
-  Can be called by several threads at once, each on the device of its
-  `tf.device`: variables, tables and iterators belong to one call.
+  Several threads can call it at once, each on the device of its `tf.device`.
+  Variables, tables and iterators belong to one call.
 
   Attributes:
-    computation: The computation, as TFF's other runtimes take it.
-    type_signature: Its type.
+    computation: The computation, for TFF's other runtimes.
+    type_signature: The type of the computation.
   """
 
   def __init__(
@@ -42,7 +42,7 @@ class TensorFlowFunction:
     )
     self._result_leaves = tff.structure.flatten(type_signature.result)
     self._pack = _packer(type_signature.result)
-    # The iterator of a data set that comes out lives on the CPU.
+    # The iterator of a resulting data set is on the CPU.
     self._on_cpu = any(
       isinstance(leaf, tff.SequenceType) for leaf in self._result_leaves
     )
@@ -58,7 +58,7 @@ class TensorFlowFunction:
       argument: Structure of tensors and data sets, of the parameter's type.
 
     Raises:
-      tf.errors.OpError: Naming the operation that failed.
+      tf.errors.OpError: If an operation fails. The message names it.
     """
     inputs = [
       _to_input(leaf, leaf_type)
@@ -74,7 +74,7 @@ class TensorFlowFunction:
 
   @contextlib.contextmanager
   def _imported(self) -> Iterator[graph_imports.GraphImport]:
-    """Yields an import, of a graph that is not reentrant to one call only."""
+    """Yields an import. If the graph is not reentrant, no other call has it."""
     if self._first.is_reentrant:
       yield self._first
       return
@@ -107,7 +107,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _packer(value_type: tff.Type) -> Callable[[Iterator[Any]], Any]:
-  """Returns a function that makes a value of its leaves."""
+  """Returns a function that builds a value from its leaves."""
   if not isinstance(value_type, tff.StructType):
     return next
   packers = [
@@ -120,7 +120,7 @@ def _packer(value_type: tff.Type) -> Callable[[Iterator[Any]], Any]:
 
 
 def _to_input(leaf: Any, leaf_type: tff.Type) -> tf.Tensor:
-  # By far the most frequent; TensorFlow's own check takes longer than the rest.
+  # The most frequent case. TensorFlow's own check takes longer than the rest.
   if type(leaf) is tf.__internal__.EagerTensor:
     return leaf
   if isinstance(leaf_type, tff.SequenceType):
@@ -137,7 +137,7 @@ def _from_output(output: tf.Tensor, leaf_type: tff.Type) -> Any:
 
 
 class FunctionCache:
-  """Imports each computation once; forgets the least recently used."""
+  """Imports each computation once, and forgets the least recently used."""
 
   def __init__(self, max_functions: int = 1000):
     self._max_functions = max_functions

@@ -1,4 +1,4 @@
-"""Values of this process: in, strictly by their type, and out again.
+"""Values of this process: strict conversion from Python, and back.
 
 A value is a tensor, a `tf.data.Dataset`, a `tff.structure.Struct` of values, a
 Python callable, or one of the two placed kinds below.
@@ -29,26 +29,25 @@ class AtServer(NamedTuple):
 
 
 class AtClients(NamedTuple):
-  """One value per client; the same object for all if the type is all-equal."""
+  """One value per client. All share one object if the type is all-equal."""
 
   values: list[Any]
 
 
 def ingest(value: Any, value_type: tff.Type, num_clients: int) -> Any:
-  """Returns the value of this process for a Python value.
+  """Converts a Python value into a value of this process.
 
-  Nothing is converted that the type does not name: a float64 array is no
-  float32 tensor.
+  The conversion is strict: a float64 array does not become a float32 tensor.
 
   Args:
-    value: NumPy arrays, tensors, data sets, containers of them; lists of such
-      for clients.
-    value_type: Any type but a function's.
+    value: NumPy arrays, tensors, data sets, containers of these, and lists of
+      these for clients.
+    value_type: Any type except functions.
     num_clients: Number of clients of the computation.
 
   Raises:
-    TypeError: If the value is not of the type: where in it, what was expected,
-      what was found.
+    TypeError: If the value does not fit. The message names the place, the
+      expected and the found type.
   """
   return _ingest(value, value_type, num_clients, '')
 
@@ -172,7 +171,7 @@ def _mismatch(path: str, expected: str, found: Any) -> TypeError:
 
 
 def release(value: Any, value_type: tff.Type) -> Any:
-  """Returns a value as TFF's contexts give it to users, tensors unchanged."""
+  """Returns a value in the form of TFF's contexts, with tensors."""
   if isinstance(value, AtServer):
     return release(value.value, value_type.member)
   if isinstance(value, AtClients):
@@ -196,10 +195,10 @@ def release(value: Any, value_type: tff.Type) -> Any:
 
 
 class _SharedMemory:
-  """Which tensor an array shares its memory with.
+  """Maps arrays to the tensors that share their memory.
 
-  Large states come back as they went, round after round: they need not be
-  copied. Holds a tensor no longer than its memory is in use.
+  Large states return unchanged in every round, so they need no copy. A tensor
+  is kept only while its memory is in use.
   """
 
   def __init__(self) -> None:
@@ -219,7 +218,7 @@ _WORTH_SHARING_BYTES = 100_000
 
 
 def to_numpy(result: Any) -> Any:
-  """Returns a result with tensors as NumPy arrays (read-only, not copied)."""
+  """Returns a result with NumPy arrays (read-only, not copied) for tensors."""
 
   def convert(value):
     if not isinstance(value, tf.Tensor):
@@ -228,14 +227,14 @@ def to_numpy(result: Any) -> Any:
       try:
         array = np.asarray(memoryview(value))
       except (TypeError, ValueError, BufferError):
-        # On a GPU, or of a type that NumPy does not know.
+        # The tensor is on a GPU, or NumPy does not know its type.
         return value.numpy()
       if array.nbytes >= _WORTH_SHARING_BYTES:
         _shared.add(array, value)
       return array
     return value.numpy()
 
-  # Not `map_structure`, which sorts the keys of dicts.
+  # Not `map_structure`, which sorts keys of dicts.
   return tree.traverse(convert, result)
 
 
@@ -247,7 +246,7 @@ def element_spec(sequence_type: tff.SequenceType) -> Any:
 def to_dataset(
   elements: Sequence[Any], sequence_type: tff.SequenceType
 ) -> tf.data.Dataset:
-  """Returns a data set of values."""
+  """Returns a data set with these values."""
   element_type = sequence_type.element
   return tensorflow_utils.make_data_set_from_elements(
     None,

@@ -1,7 +1,8 @@
 """Clients computed on other machines, by TFF's own workers.
 
-Everything but the clients' TensorFlow runs in this process, as in
-`in_process`: results do not depend on which worker computed which client.
+Workers compute only the clients' TensorFlow functions. Everything else runs in
+this process, as in `in_process`. So results do not depend on the assignment of
+clients to workers.
 
   contexts      what users set: `set_remote_context`
   client_pool   which client runs on which worker; workers that are lost

@@ -23,21 +23,21 @@ from tff_fedsa.execution.remote import parcels
 
 _POLL_SECONDS = 0.1
 _SECONDS_BETWEEN_CONNECTIONS = 1.0
-# A client that takes more workers with it would take them all.
+# After so many losses with one client, the client is the likely cause.
 _MAX_LOSSES_PER_CLIENT = 3
 
 
 class WorkersLostError(ConnectionError):
-  """No worker, or not all when all are needed, can be reached."""
+  """No worker can be reached, or, at the start, not all."""
 
 
 class Worker:
-  """A worker, which may be lost and come back.
+  """A worker, which may be lost and return.
 
   Attributes:
     address: 'host:port'.
-    clients_at_a_time: Sent to it before it has answered.
-    num_clients: How many it has computed.
+    clients_at_a_time: Number of clients sent to the worker at a time.
+    num_clients: Number of clients that it has computed.
   """
 
   def __init__(
@@ -60,14 +60,14 @@ class Worker:
 
   @property
   def state(self) -> str:
-    """Returns a description of it, for messages."""
+    """A description of the worker, for messages."""
     if self.is_open:
       return f'{self.address} (it answers)'
     self._note_loss()
     return f'{self.address} ({self._why_lost or _diagnose(self.address)})'
 
   def poll(self) -> None:
-    """Checks whether it is alive; reconnects if it is lost."""
+    """Checks whether the worker is alive. Reconnects if it is lost."""
     with self._polling:
       self.connection.poll()
       now = time.monotonic()
@@ -87,7 +87,7 @@ class Worker:
 
 
 def _diagnose(address: str) -> str:
-  """Returns why a worker that has never answered cannot be reached."""
+  """Returns the reason why a worker has never answered."""
   host, _, port = address.rpartition(':')
   try:
     socket.create_connection((host.strip('[]'), int(port)), 1.0).close()
@@ -99,12 +99,12 @@ def _diagnose(address: str) -> str:
 class RemoteClientPool:
   """Runs a function for each client, on workers.
 
-  A client goes to whichever worker has room: all give the same result. The
-  clients of a worker that is lost go to others.
+  A client goes to any free worker, because all give the same result. Clients of
+  a lost worker go to other workers.
 
   Attributes:
     devices: Devices of the server's work, in this process.
-    workers: In the order of their addresses.
+    workers: The workers, in the order of their addresses.
   """
 
   def __init__(
@@ -113,13 +113,14 @@ class RemoteClientPool:
     clients_per_worker: Optional[int],
     deadline_seconds: float,
   ):
-    """Connects.
+    """Connects to all workers.
 
     Args:
       addresses: 'host:port' of each worker.
-      clients_per_worker: Sent to each at a time; by default its cores.
-      deadline_seconds: Within it a worker that is silent is given up, and an
-        error raised if that was the last one.
+      clients_per_worker: Clients sent to each worker at a time. Default: its
+        cores.
+      deadline_seconds: Time after which a silent worker is given up. If no
+        worker is left, an error is raised.
 
     Raises:
       WorkersLostError: If a worker does not answer.
@@ -127,8 +128,8 @@ class RemoteClientPool:
     gpus = tf.config.list_logical_devices('GPU')
     self.devices = [(gpus or tf.config.list_logical_devices('CPU'))[0].name]
     self._here = client_pool.ClientPool(self.devices, os.cpu_count() or 1)
-    # Of 60 seconds: 5 between questions, 30 for an answer, 20 for any worker
-    # to come back.
+    # For 60 seconds: 5 between questions, 30 for an answer, 20 for any worker
+    # to return.
     self.seconds_without_any = deadline_seconds / 3
     self.workers = [
       Worker(address, deadline_seconds / 2, clients_per_worker or 1)
@@ -165,14 +166,14 @@ class RemoteClientPool:
     )
 
   def _count_cores(self) -> None:
-    """Lets each worker have as many clients at a time as its machine cores."""
+    """Sets the clients at a time of each worker to the cores of its machine."""
     with futures.ThreadPoolExecutor(len(self.workers)) as threads:
       counted = {
         threads.submit(_num_cores, worker): worker for worker in self.workers
       }
       while futures.wait(counted, _POLL_SECONDS).not_done:
         for worker in self.workers:
-          worker.poll()  # Ends the waiting for one that is silent.
+          worker.poll()  # Ends the waiting for a silent worker.
     for future, worker in counted.items():
       try:
         worker.clients_at_a_time = future.result()
@@ -186,10 +187,10 @@ class RemoteClientPool:
 
     Raises:
       NotImplementedError: If workers cannot compute `fn`.
-      WorkersLostError: If all workers are lost, or one client has been lost
-        with several of them.
+      WorkersLostError: If all workers are lost, or several were lost with the
+        same client.
       Exception: The error of the first client (by number), with a note that
-        names it and its worker; the other clients are stopped.
+        names it and its worker. The other clients are stopped.
       cancellation.Cancelled: If the call was cancelled from outside.
     """
     function = functions.to_send(fn)
@@ -253,7 +254,7 @@ class _Clients:
     return self._results
 
   def _send_out(self) -> None:
-    """Gives waiting clients to workers that have room."""
+    """Gives waiting clients to free workers."""
     for worker in self._pool.workers:
       worker.poll()
     if self._call.is_cancelled:
@@ -312,13 +313,13 @@ class _Clients:
       if len(lost_with) < _MAX_LOSSES_PER_CLIENT:
         self._waiting.appendleft(client)
       else:
-        # All that ran beside it have been lost as often, or soon will be.
+        # Clients on the same workers were lost as often, or soon will be.
         suspects = [
           other
           for other, losses in sorted(self._lost_with.items())
           if len(losses) >= _MAX_LOSSES_PER_CLIENT - 1
         ]
-        # Whoever ran beside the cause only knows that the connection ended.
+        # Clients on the same worker only see the end of the connection.
         reasons = dict.fromkeys(
           loss for suspect in suspects for loss in self._lost_with[suspect]
         )
@@ -348,7 +349,7 @@ def _count_cores():
 
 
 def _num_cores(worker: Worker) -> int:
-  """Asks a worker, by a computation, for the cores of its machine."""
+  """Asks a worker for the cores of its machine, by a computation."""
   function = tensorflow_functions.FunctionCache().get(
     computation_impl.ConcreteComputation.get_proto(_count_cores),
     _count_cores.type_signature,

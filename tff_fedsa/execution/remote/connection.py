@@ -1,4 +1,4 @@
-"""The requests to one worker, and whether it is alive."""
+"""Requests to one worker, and checks that it is alive."""
 
 import collections
 from collections.abc import Callable
@@ -24,10 +24,10 @@ _CANCELLATION_POLL_SECONDS = 0.1
 _CHANNEL_OPTIONS = (
   ('grpc.max_send_message_length', parcels.MAX_MESSAGE_BYTES),
   ('grpc.max_receive_message_length', parcels.MAX_MESSAGE_BYTES),
-  # Workers are on a private network or behind a tunnel, never behind the proxy
-  # that environment variables may name for the web.
+  # Workers are on a private network or behind a tunnel. The web proxy of
+  # environment variables does not apply.
   ('grpc.enable_http_proxy', 0),
-  # A worker that is started again is found soon, whatever came before.
+  # Restarted workers are found soon.
   ('grpc.use_local_subchannel_pool', 1),
   ('grpc.initial_reconnect_backoff_ms', 200),
   ('grpc.max_reconnect_backoff_ms', 1000),
@@ -39,11 +39,11 @@ class WorkerLostError(Exception):
 
 
 class Connection:
-  """A connection to a worker; when it is lost it stays so: open another.
+  """A connection to a worker. A lost connection stays lost: open another.
 
   Attributes:
     address: 'host:port' of the worker.
-    why_lost: Reason for the loss, in words; None while the connection stands.
+    why_lost: Reason for the loss, or None while the connection works.
   """
 
   def __init__(self, address: str, patience_seconds: float):
@@ -51,8 +51,8 @@ class Connection:
 
     Args:
       address: 'host:port'.
-      patience_seconds: A worker that answers nothing for so long is lost. It
-        answers while it computes: how long that takes does not matter.
+      patience_seconds: A worker that is silent for this time is lost. Workers
+        answer while they compute, so clients may take longer.
     """
     self.address = address
     self.why_lost: Optional[str] = None
@@ -60,7 +60,7 @@ class Connection:
     self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
     self._stub = executor_pb2_grpc.ExecutorGroupStub(self._channel)
     self._executor: Optional[executor_pb2.ExecutorId] = None
-    # What was sent once, and what is to be forgotten with the next request.
+    # Values that were sent once, and values to forget with the next request.
     self._kept: weakref.WeakKeyDictionary[Any, executor_pb2.ValueRef] = (
       weakref.WeakKeyDictionary()
     )
@@ -69,7 +69,7 @@ class Connection:
       collections.deque()
     )
     self._answered_at = 0.0
-    # A worker's TFF wants a number of clients; nothing here is placed.
+    # A worker's TFF needs a number of clients, although nothing is placed.
     self._question = self._stub.GetExecutor.future(
       executor_pb2.GetExecutorRequest(
         cardinalities=value_serialization.serialize_cardinalities(
@@ -89,10 +89,10 @@ class Connection:
     return self._executor is not None
 
   def poll(self) -> None:
-    """Sees whether the worker has answered, and asks again in time.
+    """Checks whether the worker has answered, and asks again in time.
 
-    gRPC's own keep-alive would not do: TFF's worker takes pings that come more
-    often than every 5 minutes for abuse.
+    gRPC's own keep-alive does not work: TFF's worker treats pings more often
+    than every 5 minutes as abuse.
     """
     if self.why_lost is not None:
       return
@@ -115,7 +115,7 @@ class Connection:
       )
 
   def close(self) -> None:
-    """Frees the worker's values of this connection."""
+    """Frees the values of this connection at the worker."""
     if self.is_open:
       try:
         self._stub.DisposeExecutor(
@@ -123,7 +123,7 @@ class Connection:
           timeout=1.0,
         )
       except grpc.RpcError:
-        pass  # It will be free when the worker ends.
+        pass  # The value is freed when the worker ends.
     self._lose('The connection was closed.')
 
   def run(
@@ -137,15 +137,15 @@ class Connection:
 
     Args:
       function: Result of `functions.to_send`.
-      argument_plan: How its argument travels; None if it has none.
-      argument: Its argument.
-      call: Stops the waiting; the worker ends what it has begun.
+      argument_plan: Plan of the argument's messages, or None without argument.
+      argument: The argument.
+      call: Stops the waiting. The worker still finishes its computation.
 
     Raises:
-      WorkerLostError: If the worker did not come to an answer.
+      WorkerLostError: If the worker was lost before it answered.
       tf.errors.OpError: If the function failed.
       ValueError: If the argument cannot be sent.
-      cancellation.Cancelled: If the call was.
+      cancellation.Cancelled: If the call was cancelled.
     """
     created: list[executor_pb2.ValueRef] = []
     request = executor_pb2.CreateCallRequest(executor=self._executor)
@@ -199,7 +199,8 @@ class Connection:
         ref = self._keep(
           plan, lambda: self._send(once, plan.shared, sent, call)
         )
-        # All but the value itself, which stays as long as the plan.
+        # Frees everything except the value itself, which stays as long as the
+        # plan.
         sent = sent[:-1]
         return ref
       finally:
@@ -261,13 +262,13 @@ class Connection:
       except IndexError:
         break  # Another thread was faster.
     if self.is_open and request.value_ref:
-      # Nobody waits for the answer.
+      # No caller waits for the answer.
       self._stub.Dispose.future(request, timeout=self._patience)
 
   def _ask(
     self, method: Any, request: Any, call: cancellation.Cancellation
   ) -> Any:
-    """Waits for an answer, however long the worker takes, while it lives."""
+    """Waits for an answer, as long as the worker is alive."""
     try:
       future = method.future(request)
     except ValueError as error:  # The channel has been closed.
@@ -301,14 +302,13 @@ class Connection:
     return True
 
   def _probe(self) -> executor_pb2.CreateStructRequest:
-    # Of all requests that need our executor, which a worker that was started
-    # again does not have, the smallest.
+    # The smallest request that needs our executor. A restarted worker lacks it.
     return executor_pb2.CreateStructRequest(executor=self._executor)
 
   def _lose(self, why: Any) -> None:
     if self.why_lost is None:
       self.why_lost = why if isinstance(why, str) else _reason(why)
-      # Ends all requests that wait.
+      # Ends all waiting requests.
       self._channel.close()
 
 

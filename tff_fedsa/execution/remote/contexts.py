@@ -1,4 +1,4 @@
-"""TFF execution contexts whose clients are computed by workers elsewhere."""
+"""TFF execution contexts with clients on remote workers."""
 
 from collections.abc import Sequence
 import re
@@ -33,19 +33,20 @@ def create_remote_context(
   secure_in_the_clear: bool = False,
   numpy_results: bool = True,
 ) -> contexts.InProcessContext:
-  """Returns a synchronous context; connects to all workers.
+  """Returns a synchronous context, connected to all workers.
 
-  Clients' TensorFlow functions run on the workers, all else in this process,
-  in the order of the clients: results are the same whichever worker computes a
-  client, and one that is lost in a round only makes the round longer.
+  The workers run the clients' TensorFlow functions. Everything else runs in
+  this process, in the order of the clients. So results do not depend on the
+  assignment of clients to workers, and a lost worker only makes the round
+  longer.
 
   Args:
-    workers: 'host:port' of each, where `tff-fedsa worker` runs.
-    max_concurrent_clients: Clients sent to each worker before it has answered;
-      by default as many as its machine has cores.
-    deadline_seconds: Within it a worker that does not answer is given up and
-      its clients go to the others; if none is left, an error is raised. How
-      long clients take does not matter: workers answer while they compute.
+    workers: 'host:port' of each worker, started by `tff-fedsa worker`.
+    max_concurrent_clients: Clients sent to each worker at a time. Default: the
+      cores of its machine.
+    deadline_seconds: Time after which a silent worker is given up. Its clients
+      go to other workers. If no worker is left, an error is raised. Workers
+      answer while they compute, so clients may take longer.
     default_num_clients: See `in_process.contexts.create_in_process_context`.
     secure_in_the_clear: See there.
     numpy_results: See there.
@@ -53,8 +54,8 @@ def create_remote_context(
   Raises:
     ValueError: If an address is malformed or given twice, or a number is out
       of range.
-    versions.VersionError: If TFF, TensorFlow or Python are not those that this
-      runtime was written for.
+    versions.VersionError: If TFF, TensorFlow or Python have an unsupported
+      version.
     client_pool.WorkersLostError: If a worker does not answer within a sixth of
       the deadline.
   """
@@ -78,7 +79,7 @@ def create_async_remote_context(
   """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
 
   Args:
-    workers: This and all others: see `create_remote_context`.
+    workers: See `create_remote_context`, also for the other arguments.
     max_concurrent_clients: See there.
     deadline_seconds: See there.
     default_num_clients: See there.

@@ -1,4 +1,4 @@
-"""Chooses the clients' functions that workers compute, and their form."""
+"""Chooses the clients' functions that workers compute."""
 
 import itertools
 from typing import Any, Optional, Union
@@ -11,8 +11,8 @@ from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
 from tff_fedsa.execution.in_process import tensorflow_functions
 
-# A function of nothing but these is computed in less time than its argument
-# takes to travel: it stays here. Wrong at worst about speed.
+# A function of only these operations is faster than the transfer of its
+# argument, so it stays here. A wrong choice costs only time.
 _ARITHMETIC = frozenset(
   'Add AddN AddV2 Cast Const DivNoNan Equal Greater GreaterEqual Identity '
   'IdentityN Less LessEqual LogicalAnd LogicalNot LogicalOr Maximum Minimum '
@@ -28,7 +28,7 @@ _is_arithmetic: weakref.WeakKeyDictionary[Any, bool] = (
 
 
 class Lambda:
-  """A function that is more than one TensorFlow graph, for a worker.
+  """A function for a worker that consists of several TensorFlow graphs.
 
   Attributes:
     computation: The computation.
@@ -44,13 +44,13 @@ Remote = Union[tensorflow_functions.TensorFlowFunction, Lambda]
 
 
 def to_send(fn: Any) -> Optional[Remote]:
-  """Returns the part of a function for workers; None if it is computed here.
+  """Returns the part of a function for workers, or None to compute it here.
 
   Args:
     fn: A function of the interpreter.
 
   Raises:
-    NotImplementedError: If it takes values from its surroundings.
+    NotImplementedError: If the function has free variables.
   """
   if isinstance(fn, tensorflow_functions.TensorFlowFunction):
     if fn not in _is_arithmetic:

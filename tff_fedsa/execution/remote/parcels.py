@@ -1,7 +1,7 @@
 """Values as messages: shared values are sent once, large ones in parts.
 
-A message holds 2 GB at most, the limit of protocol buffers. One message holds
-values of one client only, and a structure that is larger travels in parts.
+A message holds 2 GB at most, the limit of protocol buffers. It holds values of
+one client. Larger structures are sent in parts.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from tff_fedsa.execution.in_process import values
 from tff_fedsa.runs import errors
 
 MAX_MESSAGE_BYTES = 2_000_000_000
-# A part of its own costs a request per client: less than sending this much.
+# A separate part costs a request per client, which is cheaper than sending this
+# many bytes.
 _WORTH_SHARING_BYTES = 1_000_000
 
 
 @dataclasses.dataclass(eq=False)
 class Plan:
-  """Messages that carry values of a type, for all clients of a call.
+  """The messages for values of a type, for all clients of a call.
 
   Attributes:
     value_type: Unplaced type.
-    parts: Plans of the elements, if they travel one by one.
-    shared: The value, if it is the same for all clients: sent once to each
-      worker.
+    parts: Plans of the elements, if they are sent one by one.
+    shared: The value, if all clients share it. Each worker receives it once.
   """
 
   value_type: tff.Type
@@ -48,7 +48,7 @@ def plan(
 
   Args:
     arguments: One value of `in_process.values` for each client.
-    value_type: Their type.
+    value_type: The type of the arguments.
     max_bytes: Largest size of one message.
   """
   is_shared = len(arguments) > 1 and _is_same(arguments)
@@ -94,11 +94,11 @@ def returns_in_parts(
   argument_bytes: int,
   max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> bool:
-  """Returns whether a result must be fetched in parts, or might have to be.
+  """Returns whether a result must be fetched in parts, if in doubt True.
 
-  A worker that is asked for a larger message than there can be dies. Tensors
-  of unknown size are taken to be as large as the whole argument: states come
-  back as they went.
+  A request for a message above the limit kills a worker. Tensors of unknown
+  size count as large as the whole argument, because states return with their
+  size.
   """
   size = 0
   for leaf in tff.structure.flatten(result_type):
@@ -116,7 +116,7 @@ def serialize(
   """Returns the message of a value.
 
   Raises:
-    ValueError: If it is too large for one, or a data set cannot be sent.
+    ValueError: If the value is too large, or a data set cannot be sent.
   """
   if num_bytes(value) > max_bytes:
     raise _too_large(value_type, num_bytes(value), max_bytes)
