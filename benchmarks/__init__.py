@@ -1,1 +1,1 @@
-"""Measurements whose numbers the documents quote, each with its command."""
+"""Measurements for the documents, each with its command."""

@@ -1,4 +1,4 @@
-"""Faults of the disk at every call of the file system, and what becomes of it.
+"""Injects faults of the disk at every call of the file system.
 
   python -m benchmarks.faults
 
@@ -52,11 +52,11 @@ _OPTIONS: dict[str, Any] = {
 
 
 class Killed(BaseException):
-  """The process is gone: nothing that it does from now on reaches the disk."""
+  """The process was killed: none of its later calls reaches the disk."""
 
 
 class Fault(NamedTuple):
-  """A fault that the file system shows from some call on.
+  """A fault of the file system from some call on.
 
   Attributes:
     said: How the table names it.
@@ -85,7 +85,7 @@ FAULTS = {
 
 
 class FaultyDisk:
-  """Counts calls that change the disk; injects a fault at one of them."""
+  """Counts calls that change the disk, and injects a fault at one of them."""
 
   def __init__(self, directory: str, fault: str = '', at: Optional[int] = None):
     """Initializes `FaultyDisk`.
@@ -105,7 +105,7 @@ class FaultyDisk:
 
   @contextlib.contextmanager
   def installed(self) -> Iterator[None]:
-    """Stands between Python and the file system within a `with` statement."""
+    """Replaces Python's calls of the file system within a `with` statement."""
     kinds = {
       'replace': 'rename',
       'rename': 'rename',
@@ -121,7 +121,7 @@ class FaultyDisk:
     try:
       for name, kind in kinds.items():
         setattr(os, name, self._guarded(before[name], kind))
-      # What matters is the order; the disk itself need not be waited for.
+      # Only the order matters, so there is no need to wait for the disk.
       os.fsync = self._guarded(lambda *_: None, 'sync')
       builtins.open = self._guarded_open(before_open)
       yield
@@ -145,7 +145,7 @@ class FaultyDisk:
         return function(path, mode, *arguments, **options)
       self.tick('create', path)
       if 'b' in mode:
-        # Unbuffered, so that half a write is what is asked for.
+        # Unbuffered, so that half a write is exactly half.
         return _File(function(path, mode, buffering=0), self)
       return function(path, mode, *arguments, **options)
 
@@ -160,7 +160,7 @@ class FaultyDisk:
     path: Any,
     write_half: Callable[[], Any] = lambda: None,
   ) -> None:
-    """Counts a call, and raises what its fault is.
+    """Counts a call, and raises the error of its fault.
 
     Args:
       kind: Kind of the call, see `Fault.kinds`.
@@ -191,13 +191,13 @@ class FaultyDisk:
       write_half()
     number = fault.number
     assert number is not None, self._name
-    # As of the system: a `write` knows no path.
+    # Like the system's errors of `write`, which have no path.
     where = (path,) if isinstance(path, str) else ()
     raise OSError(number, os.strerror(number), *where)
 
 
 class _File:
-  """A file whose writes count."""
+  """A file with counted writes."""
 
   def __init__(self, file: Any, disk: FaultyDisk):
     self._file = file
@@ -220,12 +220,12 @@ class _File:
 
 
 def _remove_all(directory: str) -> None:
-  """Removes a directory by another program's hand: its calls do not count."""
+  """Removes a directory like another program: the calls do not count."""
   os.system(f'rm -rf {directory}')
 
 
 class Scenario(NamedTuple):
-  """Something that writes files, and may be started again.
+  """A program that writes files, and can be started again.
 
   Attributes:
     name: In the table.
@@ -282,7 +282,7 @@ def try_all(scenario: Scenario, fault: str, every: int = 1) -> Outcome:
 def _try_one(
   scenario: Scenario, fault: str, call: int, path: str, expected: Any
 ) -> str:
-  """Returns what is wrong, or ''."""
+  """Returns the mistake of the program, or ''."""
   # The rounds that were saved before the fault.
   saved: list[int] = []
   try:
@@ -295,7 +295,7 @@ def _try_one(
     if said:
       return said
   else:
-    # It may strike where nothing is lost, e.g. when old files are removed.
+    # A fault may have no effect, e.g. while old files are removed.
     if fault in ('killed', 'interrupted') or result != expected:
       return 'it went on as if nothing had been'
     if fault == 'deleted':
@@ -314,7 +314,7 @@ def _try_one(
 
 
 def _judge(error: BaseException, fault: str, path: str) -> str:
-  """Returns what is wrong with an error, or ''."""
+  """Returns the mistake in an error, or ''."""
   if fault == 'interrupted' and isinstance(error, KeyboardInterrupt):
     return ''
   if not isinstance(error, errors.UserError | OSError):
@@ -331,7 +331,7 @@ class _Server(NamedTuple):
 
 
 class _Process:
-  """A process that is made up: states follow from states, server and data."""
+  """An artificial process: states depend on states, server and data."""
 
   averages_weights = False
   broadcast_type = update_type = None
@@ -414,7 +414,8 @@ def _train(path: str, saved: list[int], where: str) -> Any:
     )
     store = _store(run, where)
     owner.start(_OPTIONS['total_rounds'])
-    # What the round loop asks of a process and a task, without TensorFlow.
+    # The parts of a process and a task that the round loop uses, without
+    # TensorFlow.
     process: Any = _Process()
     task: Any = _Task()
     result = simulation.run(

@@ -70,7 +70,7 @@ def _generator() -> 'torch.nn.Module':
 
 
 def _load() -> tuple['torch.Tensor', 'torch.Tensor']:
-  """Returns digits as the authors' clients see them: 32x32, 3 channels."""
+  """Returns digits like the authors' clients: 32x32, 3 channels."""
   import torch
 
   digits = datasets.load_digits()
@@ -82,7 +82,7 @@ def _load() -> tuple['torch.Tensor', 'torch.Tensor']:
 
 
 class _Client:
-  """A client: its model, and its examples in order, whole batches only."""
+  """A client: its model, and its examples in order, in whole batches."""
 
   def __init__(self, index: int, seed: int, images: Any, labels: Any):
     import torch
@@ -94,7 +94,7 @@ class _Client:
       train[:whole], range(_BATCH_SIZE, whole, _BATCH_SIZE)
     )
     self.images, self.labels = images, labels
-    # Clients of an architecture start alike.
+    # Clients of an architecture have the same initial weights.
     torch.manual_seed(seed)
     self.base = _resnet8() if index % 2 else _fedavg_cnn()
     self.head = torch.nn.Linear(_FEATURE_DIM, _NUM_CLASSES)
@@ -152,7 +152,7 @@ def _margin(sent: Sequence[dict[int, 'torch.Tensor']]) -> float:
 def _train_generator(
   generator: 'torch.nn.Module', sent: Sequence[dict[int, 'torch.Tensor']]
 ) -> 'torch.Tensor':
-  """Trains the server's generator; returns the prototypes that it makes."""
+  """Trains the server's generator, and returns its prototypes."""
   import torch
   from torch.nn import functional
 
@@ -184,7 +184,8 @@ def run(seed: int, num_rounds: int) -> list[float]:
   for _ in range(num_rounds):
     sent = []
     for client in clients:
-      sent.append(client.prototypes())  # Before training: the authors' order.
+      # Before training, as in the authors' code.
+      sent.append(client.prototypes())
       client.train(known)
     known = _train_generator(generator, sent)
     correct = sum(client.num_correct(known) for client in clients)

@@ -62,9 +62,8 @@ _MINUTES = flags.DEFINE_float(
 _ROOT = pathlib.Path(__file__).parents[1]
 _MODELS = ('fedavg_cnn', 'resnet18', 'mobilenet_v2')
 _VARIANTS = ('default', 'float16', 'xla', 'tf32_off', 'deterministic')
-# In the order of their worth; the seconds that each may take of eight minutes,
-# where kernels are compiled already. What is over when it is its turn is left
-# out.
+# In the order of importance, with the seconds of each within eight minutes, if
+# kernels are compiled. Parts without time left are skipped.
 _PARTS = {
   'devices': 60,
   'first_round:fedavg_cnn': 120,
@@ -90,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
   parts = chosen_parts(_PARTS, _SECTIONS.value)
   if _SMALL.value and not _SECTIONS.value:
     parts = {n: s for n, s in parts.items() if n not in _LEFT_OUT_IF_SMALL}
-  # As Ctrl-C: the part that runs is ended, too.
+  # Like Ctrl-C: it also ends the running part.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   end = time.monotonic() + 60 * _MINUTES.value
   report: dict[str, Any] = {
@@ -120,7 +119,7 @@ def main(argv: Sequence[str]) -> None:
 def chosen_parts(
   parts: Mapping[str, int], sections: Sequence[str]
 ) -> dict[str, int]:
-  """Returns the parts of sections, all if none is named.
+  """Returns the parts of sections. Default: all.
 
   Raises:
     app.UsageError: If a section is unknown.
@@ -142,7 +141,7 @@ def chosen_parts(
 
 
 def run_part(name: str, seconds: float) -> dict[str, Any]:
-  """Runs a part in a process of its own.
+  """Runs a part in a separate process.
 
   Returns:
     What it has found, `ok`, `seconds`, and `error` if it failed: the end of
@@ -190,7 +189,7 @@ def run_part(name: str, seconds: float) -> dict[str, Any]:
 def _environment(name: str) -> dict[str, str]:
   section, _, variant = name.partition(':')
   if section == 'precision' and variant == 'xla':
-    # Auto-clustering: TensorFlow finds what XLA can compile.
+    # Auto-clustering: TensorFlow finds the graphs that XLA can compile.
     return {'TF_XLA_FLAGS': '--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit'}
   return {}
 
@@ -227,7 +226,7 @@ def _speeds(measured: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _texts(found: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
-  """Yields `name: value`, one for each nested dict or list of dicts."""
+  """Yields `name: value` for each nested dict or list of dicts."""
   plain = {}
   for name, value in found.items():
     if name in ('ok', 'seconds', 'error', 'log'):

@@ -20,15 +20,15 @@ TOLERANCE = 1e-5
 _NUM_STEPS = 3
 _BATCH_SIZE = 4
 _LEARNING_RATE = 0.05
-# Deep networks with BatchNorm, on four images, multiply rounding errors from
-# step to step.
+# Deep networks with BatchNorm on four images amplify rounding errors in each
+# step.
 _APPLICATION_LEARNING_RATE = 1e-3
 
 _BuildFn = Callable[[], tuple[tf.keras.Model, tf.keras.Model]]
 
 
 def try_out(name: str) -> str:
-  """Trains a layer or an application; returns what came out.
+  """Trains a layer or an application, and returns the result.
 
   Raises:
     AssertionError: If it is not trained as Keras trains it, or is not refused

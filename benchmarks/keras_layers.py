@@ -31,7 +31,7 @@ _TABLE = flags.DEFINE_bool('table', False, 'Prints the table, trains nothing.')
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints what the flags ask for."""
+  """Trains and prints as the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   from benchmarks import keras_equality  # Imports TensorFlow.

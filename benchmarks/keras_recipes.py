@@ -83,7 +83,7 @@ def _normalization(x):
 
 
 def _mirrored(x):
-  """Images that are the same from left to right and from right to left."""
+  """Images with mirror symmetry."""
   return x + tf.reverse(x, [2])
 
 
@@ -100,7 +100,7 @@ def _multi_head_attention(x):
   return L.MultiHeadAttention(2, 3)(rows, rows)
 
 
-# Trained as Keras trains them.
+# Layers that clients train as Keras does.
 EQUAL: Mapping[str, LayerFn] = {
   'Activation': _made_of(L.Activation, 'gelu'),
   'ActivityRegularization': _made_of(L.ActivityRegularization, l2=0.01),
@@ -201,15 +201,15 @@ EQUAL: Mapping[str, LayerFn] = {
   'ZeroPadding3D': _of_volume(L.ZeroPadding3D, 1),
 }
 
-# Their random numbers are others than Keras draws: compared without effect of
-# chance (a rate of 0, or images that the layer leaves as they are).
+# Layers with other random numbers than Keras. They are compared without
+# randomness (a rate of 0, or images that the layer does not change).
 RANDOM: Mapping[str, LayerFn] = {
   'AlphaDropout': _made_of(L.AlphaDropout, 0.0),
   'Dropout': _made_of(L.Dropout, 0.0),
   'GaussianDropout': _made_of(L.GaussianDropout, 0.0),
   'GaussianNoise': _made_of(L.GaussianNoise, 0.0),
   'RandomBrightness': _made_of(L.RandomBrightness, 0.0, value_range=(-9, 9)),
-  # TensorFlow has no gradient of it.
+  # TensorFlow has no gradient for it.
   'RandomContrast': lambda x: L.RandomContrast(1e-6)(tf.stop_gradient(x)),
   'RandomCrop': _made_of(L.RandomCrop, *IMAGE[:2]),
   'RandomFlip': lambda x: L.RandomFlip('horizontal')(_mirrored(x)),
@@ -236,7 +236,7 @@ REFUSED: Mapping[str, Refusal] = {
   ),
 }
 
-# Not tried: no layer that takes numbers.
+# Not tried, because these are no layers that take numbers.
 OTHERS: Mapping[str, str] = {
   'AbstractRNNCell': 'Base class.',
   'DenseFeatures': 'Takes a dictionary of feature columns.',
@@ -246,7 +246,7 @@ OTHERS: Mapping[str, str] = {
   'Wrapper': 'Base class.',
 }
 
-# Trained, on images of so many pixels: one of each kind.
+# Trained applications, one of each kind, with their image sizes.
 APPLICATIONS: Mapping[str, int] = {
   'ConvNeXtTiny': 32,
   'DenseNet121': 32,
@@ -298,14 +298,14 @@ def image_size(name: str) -> int:
 
 
 def large_applications() -> list[str]:
-  """Returns those that are built, but not trained."""
+  """Returns the applications that are built, but not trained."""
   trained = {*APPLICATIONS, *SENSITIVE}
   return [name for name in application_names() if name not in trained]
 
 
 def takes_pixels(keras_model: tf.keras.Model) -> bool:
   """Returns whether a model itself scales images from [0, 255]."""
-  _, first, *_ = keras_model.layers  # After the input.
+  _, first, *_ = keras_model.layers  # The first layer is the input.
   return isinstance(first, L.Rescaling | L.Normalization)
 
 

@@ -1,4 +1,4 @@
-"""Sizes of architectures next to torchvision's, and what a family costs.
+"""Sizes of architectures beside torchvision's, and the cost of a family.
 
   python -m benchmarks.model_sizes
   python -m benchmarks.model_sizes --family=HtFE8 --num_clients=20
@@ -34,7 +34,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints what the flags ask for."""
+  """Prints sizes or costs as the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   if _FAMILY.value:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _input_shape(name: str) -> tuple[int, int, int]:
-  """Returns the shape of images that an architecture is for."""
+  """Returns the image shape of an architecture."""
   if name.startswith(('digits', 'mlp')):
     return 8, 8, 1
   channels = 1 if name.startswith('hcnn') else 3

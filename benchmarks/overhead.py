@@ -141,7 +141,7 @@ def _examples(workload: Workload) -> list[dict[str, np.ndarray]]:
 
 
 def build_federated(workload: Workload) -> Contender:
-  """Returns FedSA's round in TFF's current context, no evaluation."""
+  """Returns FedSA's round in TFF's current context, without evaluation."""
   import tensorflow_federated as tff
 
   from tff_fedsa.algorithms import fedsa
@@ -178,12 +178,12 @@ def build_federated(workload: Workload) -> Contender:
 
 
 def build_plain(workload: Workload, clients_at_a_time: int) -> Contender:
-  """Returns the same steps without TFF, by as many Python threads."""
+  """Returns the same steps without TFF, with as many Python threads."""
   return build_plain_fn(workload)(clients_at_a_time)
 
 
 def build_plain_fn(workload: Workload) -> Callable[[int], Contender]:
-  """Returns `fn(clients_at_a_time)`: `build_plain`, traced once for all."""
+  """Returns `fn(clients_at_a_time)`: `build_plain` with a shared trace."""
   import tensorflow as tf
 
   from tff_fedsa.algorithms import fedsa
@@ -289,7 +289,7 @@ def build_plain_fn(workload: Workload) -> Callable[[int], Contender]:
 
 
 class _PlainClient(NamedTuple):
-  """State that the plain loop keeps for a client."""
+  """The plain loop's state of a client."""
 
   weights: Any
   prototypes: Any
@@ -299,10 +299,10 @@ class _PlainClient(NamedTuple):
 def compare(
   contenders: Sequence[Contender], rounds: int
 ) -> tuple[list[Timing], list[Any]]:
-  """Runs contenders in turn; returns their timings and last states."""
+  """Runs contenders in turn, and returns their timings and last states."""
   states = [contender.initial for contender in contenders]
   timings = [Timing([], []) for _ in contenders]
-  # The first round traces and compiles, the second finds cold caches.
+  # The first round traces and compiles. The second has cold caches.
   for round_num in range(rounds + 2):
     for i, contender in enumerate(contenders):
       started, cpu_started = time.perf_counter(), contender.cpu_time()
@@ -342,7 +342,7 @@ class _Remote:
 
 
 def _serve(pipe: Any, workload: Workload, split: tuple[int, int]) -> None:
-  """Computes a round whenever it is told to; answers with its CPU time."""
+  """Computes a round on each request, and answers with its CPU time."""
   from tff_fedsa.execution.in_process import contexts
 
   clients, threads = split
@@ -361,7 +361,7 @@ def _serve(pipe: Any, workload: Workload, split: tuple[int, int]) -> None:
 def compare_splits(
   workload: Workload, splits: Sequence[tuple[int, int]], rounds: int
 ) -> list[Timing]:
-  """Returns the timings of `(clients at a time, threads)`, taking turns."""
+  """Returns the timings of `(clients at a time, threads)`, in turns."""
   remotes = [_Remote(workload, split) for split in splits]
   timings, _ = compare(
     [
@@ -376,7 +376,7 @@ def compare_splits(
 
 
 def parse_split(text: str) -> tuple[int, int]:
-  """Returns `(clients at a time, threads)` of e.g. `2x1`.
+  """Parses `(clients at a time, threads)`, e.g. from `2x1`.
 
   Raises:
     ValueError: If it is not of this form.

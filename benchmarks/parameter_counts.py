@@ -1,4 +1,4 @@
-"""Numbers of parameters: those of our architectures, and torchvision's."""
+"""Numbers of parameters of our architectures and of torchvision's."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional

@@ -122,7 +122,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 class Usage(NamedTuple):
-  """Resources that a process holds."""
+  """Resources of a process."""
 
   states: int
   memory_mb: float
@@ -132,7 +132,7 @@ class Usage(NamedTuple):
 
 
 def usage(store: client_store.ClientStateStore) -> Usage:
-  """Returns what this process holds now.
+  """Returns the current resources of this process.
 
   Args:
     store: The client states in it.

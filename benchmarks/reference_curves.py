@@ -1,4 +1,4 @@
-"""Compares a method with the authors' own run on their partition of digits.
+"""Compares a method with the authors' run on their partition of digits.
 
   python -m benchmarks.reference_curves --algorithm=fedproto
 
@@ -62,9 +62,9 @@ def reference_accuracy(algorithm: str) -> np.ndarray:
 
 
 def tolerance(algorithm: str) -> np.ndarray:
-  """Returns how far the mean over seeds may be from it, by round."""
+  """Returns the tolerance of the mean over seeds, by round."""
   rounds = np.arange(31)
-  # Nobody has a prototype before the first round; untrained heads guess.
+  # No client has prototypes before the first round. Untrained heads guess.
   untrained = 0.0 if _METHODS[algorithm].classifier == 'prototype' else 1.0
   return np.select(
     [rounds < 1, rounds < 5, rounds < 30], [untrained, 0.10, 0.05], 0.02
@@ -72,7 +72,7 @@ def tolerance(algorithm: str) -> np.ndarray:
 
 
 def train(algorithm: str, seed: str, output_dir: str) -> np.ndarray:
-  """Trains one seed, or takes its finished run; returns its accuracies.
+  """Trains one seed, or reads its finished run, and returns its accuracies.
 
   Raises:
     subprocess.CalledProcessError: If training fails.
@@ -100,7 +100,7 @@ def train(algorithm: str, seed: str, output_dir: str) -> np.ndarray:
 
 
 def draw(algorithm: str, runs: np.ndarray) -> figure_lib.Figure:
-  """Draws all runs, their mean and the authors' curve with the tolerance.
+  """Draws all runs, their mean, and the authors' curve with the tolerance.
 
   Args:
     algorithm: The method.
@@ -141,7 +141,7 @@ def draw(algorithm: str, runs: np.ndarray) -> figure_lib.Figure:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Trains, prints, draws; fails where the tolerance is exceeded."""
+  """Trains, prints and draws. Fails if the tolerance is exceeded."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   algorithm = _ALGORITHM.value

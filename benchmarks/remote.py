@@ -1,4 +1,4 @@
-"""Measures what travels to workers and back, and what it costs.
+"""Measures the traffic to workers and back, and its cost.
 
   python -m benchmarks.remote
   python -m benchmarks.remote --cases=stateful
@@ -30,7 +30,7 @@ _DEFAULT_CASES = ('fed_avg_10', 'stateful_1', 'data_set_6mb', 'fed_sa')
 
 
 class Relay:
-  """Passes connections on, and counts what they carry.
+  """Forwards connections, and counts their bytes.
 
   Attributes:
     port: Port at which it listens.
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
   local = in_process.create_in_process_context()
   workers.end_with_this_process()
   ports = [portpicker.pick_unused_port() for _ in range(2)]
-  # As launch.worker would on a machine of half the cores.
+  # Like `tff-fedsa worker` on a machine with half the cores.
   clients = max(1, len(os.sched_getaffinity(0)) // 2)
   for port in ports:
     workers.OwnedWorker(
@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> None:
     if name.startswith(tuple(flags.FLAGS.cases) or _DEFAULT_CASES):
       case = build()
       tff.framework.set_default_context(counted)
-      # Functions are sent once: not with every round.
+      # Functions are sent once, not in every round.
       state = case.next(case.initialize())
       before = [(relay.sent, relay.received) for relay in relays]
       case.next(state)

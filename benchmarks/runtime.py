@@ -38,7 +38,7 @@ _REPETITIONS = flags.DEFINE_integer(
 )
 
 
-# Later ones tell less of the runtimes: training on noise amplifies rounding.
+# Later rounds say less about runtimes, because training amplifies rounding.
 _COMPARED_ROUND = 1
 
 
@@ -100,7 +100,7 @@ def fed_avg(num_clients: int) -> Case:
 
 
 def stateful(megabytes: float) -> Case:
-  """Ten clients that keep a vector from round to round."""
+  """Ten clients that keep a vector between rounds."""
   import tensorflow as tf
   import tensorflow_federated as tff
 
@@ -123,7 +123,7 @@ def stateful(megabytes: float) -> Case:
 
 
 def data_set(megabytes: float) -> Case:
-  """Ten clients that go through a data set of images."""
+  """Ten clients that read a data set of images."""
   import tensorflow as tf
   import tensorflow_federated as tff
 

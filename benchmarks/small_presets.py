@@ -1,4 +1,4 @@
-"""Runs the small presets whose data are at hand.
+"""Runs the small presets with available data.
 
   python -m benchmarks.small_presets --tfds_dir=$TFDS_DATA_DIR --office_dir=DIR
 
@@ -44,7 +44,7 @@ _OFFICE_DIR = flags.DEFINE_string(
   'office_dir', None, "The folder of Office-Caltech10's domains."
 )
 _DATASET = flags.DEFINE_string(
-  'dataset', None, "Of --tfds_dir, in place of the presets' own."
+  'dataset', None, "Data set in --tfds_dir that replaces the presets' own."
 )
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'runs/small_presets', 'Directory of the runs.'
@@ -54,7 +54,7 @@ _CLASSIFIERS = ('prototype', 'anchor', 'head')
 
 
 def train(preset: str) -> pandas.DataFrame:
-  """Trains a preset, or takes its finished run; returns its metrics.
+  """Trains a preset, or reads its finished run, and returns its metrics.
 
   Raises:
     subprocess.CalledProcessError: If training fails.
@@ -64,7 +64,7 @@ def train(preset: str) -> pandas.DataFrame:
   data_dir = next(
     where
     for what, where in (
-      ('digits', None),  # Always there.
+      ('digits', None),  # Always available.
       ('office', _OFFICE_DIR.value),
       ('', _TFDS_DIR.value),
     )
@@ -92,7 +92,7 @@ def _instead() -> list[str]:
 
 
 def accuracy(metrics: pandas.DataFrame, classifier: str) -> pandas.Series:
-  """Returns a classifier's accuracies by round, of either protocol."""
+  """Returns a classifier's accuracies by round, for both protocols."""
   personal = f'{classifier}_accuracy'
   return metrics[personal if personal in metrics else f'global_test_{personal}']
 

@@ -1,4 +1,4 @@
-"""TFF's own processes and aggregators, a small case of each.
+"""Small cases of TFF's own processes and aggregators.
 
 A case is a function that builds a process and returns its results, as
 structures of arrays; it takes its numbers from seeds. Where TFF draws from the
@@ -23,7 +23,7 @@ _SPEC = collections.OrderedDict(
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One thing of TFF's that is run.
+  """One process or aggregator of TFF.
 
   Attributes:
     group: `learning`, `aggregators` or `analytics`.
@@ -77,7 +77,7 @@ def _metrics() -> list[tf.keras.metrics.Metric]:
 
 
 def keras_model() -> tff.learning.models.VariableModel:
-  """Layers with state that trains, too: their variables travel."""
+  """A model that also has non-trainable state."""
   return tff.learning.models.from_keras_model(
     tf.keras.Sequential(
       [
@@ -130,7 +130,7 @@ _LOOPS = {
 
 
 def _learning_processes() -> Mapping[str, Callable[[Any, Any], Any]]:
-  """Builders by name, of a model and the loop of its steps."""
+  """Returns builders by name, for a model and its loop of steps."""
   algorithms = tff.learning.algorithms
   adam = tff.learning.optimizers.build_adam
   yogi = tff.learning.optimizers.build_yogi
@@ -194,7 +194,7 @@ def _trained_by(name: str, model: Any, loop: str) -> Case:
     process = _learning_processes()[name](built, _LOOPS[loop])
     return three_rounds(process, _client_data())
 
-  # Statistics of three examples magnify what is rounded otherwise.
+  # Statistics of three examples amplify differences of rounding.
   tolerance = 1e-4 if model is keras_model else 1e-5
   return Case('learning', run, tolerance, _KERNELS)
 
@@ -336,7 +336,7 @@ def _aggregator(
   structure: bool = False,
   **options: Any,
 ) -> Case:
-  """Three rounds of an aggregator of vectors, with the same numbers always."""
+  """Runs three rounds of an aggregator of vectors, with fixed numbers."""
 
   def run():
     value_type: Any = tff.TensorType(dtype, [size])
@@ -388,7 +388,7 @@ def _distributed_dp(size: int, rotation: str) -> Case:
 
 
 def _federated(run_fn: Callable[..., Any], *arguments: Any) -> Any:
-  """Returns what a federated computation of float32 clients returns."""
+  """Returns the result of a federated computation of float32 clients."""
   clients = tff.FederatedType(np.float32, tff.CLIENTS)
   return tff.federated_computation(run_fn, clients)(*arguments)
 
@@ -421,7 +421,7 @@ def _heavy_hitters(**options: Any) -> Callable[[], Any]:
         ),
       )
     )
-    # Heavy hitters of one count come in any order.
+    # Heavy hitters with equal counts have any order.
     return sorted(counts.items()), result.num_not_decoded, result.clients
 
   return run
@@ -500,7 +500,7 @@ def cases() -> dict[str, Case]:
   found: dict[str, Case] = {}
   for name in _learning_processes():
     found[f'{name}, Keras'] = _trained_by(name, keras_model, 'reduce')
-    # TFF cannot build this one with its other loop.
+    # TFF cannot build this process with its other loop.
     loop = 'reduce' if name.endswith('_schedule') else 'for loop'
     found[f'{name}, functional'] = _trained_by(name, _functional_model, loop)
   found |= {
@@ -665,7 +665,7 @@ def cases() -> dict[str, Case]:
       ),
     ),
   }
-  # By itself: within a process its proto is too deep for TFF to parse.
+  # Alone, because within a process its proto is too deep for TFF's parser.
   found |= {
     f'ddp_secure_aggregator of {size}, {rotation}': _distributed_dp(
       size, rotation

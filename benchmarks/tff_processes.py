@@ -1,4 +1,4 @@
-"""TFF's own processes in fresh processes: in process as in the stock runtime.
+"""Compares TFF's own processes in process and in the stock runtime.
 
   python -m benchmarks.tff_processes
   python -m benchmarks.tff_processes --processes=3 --only=fed_prox,mime
@@ -43,7 +43,7 @@ _DIRECTORY = flags.DEFINE_string(
   'directory', '', 'Where results are kept; by default nowhere.'
 )
 
-# Of a case: its arrays, or the error that it ended with.
+# Result of a case: its arrays, or its error.
 Results = Mapping[str, list[np.ndarray] | str]
 
 _STOCK_PROCESSES = 2
@@ -59,7 +59,7 @@ def run_here(runtime: str, path: str, only: Sequence[str] = ()) -> None:
   Args:
     runtime: `in_process`; `stock`; or `worker`: compiled here, executed by
       TFF's worker.
-    path: Of the file.
+    path: Path of the file.
     only: Parts of names; all cases if there are none.
   """
   import tensorflow as tf
@@ -73,7 +73,7 @@ def run_here(runtime: str, path: str, only: Sequence[str] = ()) -> None:
   if runtime == 'in_process':
     contexts.set_in_process_context(secure_in_the_clear=True)
   else:
-    # For the end of its worker; another context follows.
+    # Ends the context's worker. Another context follows.
     native.set_native_context()
     if runtime == 'worker':
       tff.framework.set_default_context(comparison.create_worker_context())
@@ -94,7 +94,7 @@ def run_here(runtime: str, path: str, only: Sequence[str] = ()) -> None:
 
 
 def chosen(cases: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]:
-  """Returns the cases with one of `only` in their name; all if it is empty."""
+  """Returns the cases with one of `only` in their name, or all."""
   return {
     name: case
     for name, case in cases.items()
@@ -110,7 +110,7 @@ def run_in_fresh_processes(
   at_a_time: int = 1,
   only: Sequence[str] = (),
 ) -> tuple[list[Results], Results, list[Results]]:
-  """Runs cases in fresh processes, those whose results are there left out.
+  """Runs cases without results in fresh processes.
 
   Args:
     num_processes: Processes of the in-process runtime.
@@ -162,7 +162,7 @@ def run_in_fresh_processes(
 def difference(
   expected: list[np.ndarray] | str, found: list[np.ndarray] | str
 ) -> float:
-  """Returns how much results differ, relative to an array's largest number.
+  """Returns the largest difference, relative to the largest number.
 
   Returns:
     0.0 if all bits are equal, infinity if errors, dtypes or shapes differ, or
@@ -190,7 +190,7 @@ def difference(
 def same_kind(
   expected: list[np.ndarray] | str, found: list[np.ndarray] | str
 ) -> bool:
-  """Whether results have the same dtypes and shapes, and are all finite."""
+  """Returns whether results have the same dtypes and shapes, and are finite."""
   if isinstance(expected, str) or isinstance(found, str):
     return False
   return len(expected) == len(found) and all(
@@ -202,7 +202,7 @@ def same_kind(
 
 
 def is_right(case: Any, expected: Any, found: Any) -> bool:
-  """Whether results of a case are those of the stock runtime, as it says."""
+  """Returns whether the results of a case fit those of the stock runtime."""
   if case.tolerance is None:
     return same_kind(expected, found)
   return difference(expected, found) <= case.tolerance
@@ -214,7 +214,7 @@ def table(
   worker: Results,
   ours: Sequence[Results],
 ) -> str:
-  """Returns a table in Markdown with a line for each case."""
+  """Returns a Markdown table with one line per case."""
   lines = [
     '| | case | equal in | largest difference | in the worker | stock, again |',
     '|---|---|---|---|---|---|',
@@ -269,7 +269,7 @@ def _in_words(found: float) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs and prints a table; the status is 1 if a case differs."""
+  """Runs and prints a table. The status is 1 if a case differs."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   from benchmarks import tff_cases

@@ -1,4 +1,4 @@
-"""Groups of absl flags: each is an object that defines and then builds.
+"""Groups of absl flags: objects that define flags and build settings.
 
 A group's constructor defines its flags for the launcher that makes it; its
 `build()`, called in `main`, returns what they describe. Importing this package

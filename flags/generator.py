@@ -1,4 +1,4 @@
-"""Makes absl flags of a class of settings, and settings of their values."""
+"""Makes absl flags from a class of settings, and settings from flags."""
 
 from collections.abc import Iterable, Iterator
 import contextlib
@@ -15,7 +15,7 @@ _S = TypeVar('_S', bound=settings.Settings)
 
 
 class SettingsFlags(Generic[_S]):
-  """Defines the flags of a class of settings; `build()` returns an object.
+  """Defines the flags of a class of settings. `build()` returns settings.
 
   Names, defaults, bounds and help are those of the class (see
   `settings.fields_of`). Fields in backquotes become flags in the help.
@@ -48,12 +48,12 @@ class SettingsFlags(Generic[_S]):
       return built
 
   def given(self) -> list[str]:
-    """Returns the names of flags that have another value than their default."""
+    """Returns the names of flags that differ from their default."""
     return [n for n, h in self._holders.items() if h.value != h.default]
 
 
 def refuse(names: Iterable[str], because: str) -> None:
-  """Refuses flags that were set although they have no effect.
+  """Refuses flags that are set but have no effect.
 
   Args:
     names: The flags; nothing happens if there are none.
@@ -70,7 +70,7 @@ def refuse(names: Iterable[str], because: str) -> None:
 
 @contextlib.contextmanager
 def naming_flags(cls: type[settings.Settings]) -> Iterator[None]:
-  """Makes errors of settings within a `with` statement name flags.
+  """Replaces fields by flags in errors of settings within `with`.
 
   Args:
     cls: The class of the settings.

@@ -1,4 +1,4 @@
-"""Renames what TFF has moved since 0.87, and lists what a rename cannot do.
+"""Renames names that TFF moved after 0.87, and lists the remaining work.
 
   python -m tools.port_tff            which modules use what
   python -m tools.port_tff --write    renames, for the release after TFF 0.88
@@ -45,7 +45,7 @@ _LANGUAGE_FRAMEWORK = """
   SyncExecutionContext get_context_stack set_default_context
 """
 
-# Name of 0.87 -> name since.
+# Name in 0.87 -> later name.
 MOVED: dict[str, str] = {
   **{f'tff.{n}': f'federated_language.{n}' for n in _LANGUAGE.split()},
   **{
@@ -69,7 +69,7 @@ MOVED: dict[str, str] = {
   ),
 }
 
-# What follows one of these is where it was.
+# Names with these prefixes did not move.
 STAYED = (
   'tff.aggregators.',
   'tff.analytics.',
@@ -87,7 +87,7 @@ STAYED = (
   'tff.tensorflow.',
 )
 
-# Gone from the public names, or of uncertain future: by hand (docs/limits.md).
+# No longer public, or uncertain: to be ported by hand (docs/limits.md).
 BY_HAND = (
   'tff.framework.MergeableComp',
   'tff.framework.Remote',
@@ -108,7 +108,7 @@ def names(source: str) -> set[str]:
 
 
 def moved_to(name: str) -> str | None:
-  """Returns the new name of `tff.…`, its attributes included; None if none."""
+  """Returns the new name of `tff.…`, attributes included, or None."""
   prefix = name
   while prefix != 'tff':
     if prefix in MOVED:
@@ -123,7 +123,7 @@ def private_imports(source: str) -> list[str]:
 
 
 def renamed(source: str) -> str:
-  """Returns a source with the new names and the import that they need."""
+  """Returns a source with the new names and their import."""
 
   def rename(match: re.Match) -> str:
     return moved_to(match.group()) or match.group()

@@ -1,1 +1,1 @@
-"""The sections of benchmarks.gpu, each run in a process of its own."""
+"""The sections of benchmarks.gpu, each in a separate process."""

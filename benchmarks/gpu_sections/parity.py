@@ -8,14 +8,14 @@ import numpy as np
 
 _GOLDEN = pathlib.Path(__file__).parents[2] / 'tests' / 'testdata' / 'golden'
 
-# Relative to the largest entry. Tests on the CPU ask for 1e-5; a GPU adds in
-# another order, and steps of training amplify it.
+# Relative to the largest entry. Tests on the CPU require 1e-5. A GPU adds in
+# another order, and training steps amplify the difference.
 GOLDEN_TOLERANCE = 1e-4
 ROUNDS_TOLERANCE = 1e-3
 
 
 def difference(actual: Any, expected: Any) -> float:
-  """Returns max|a - b| / max|b|, infinite where only one is finite."""
+  """Returns max|a - b| / max|b|, or infinity if only one is finite."""
   actual = np.asarray(actual, np.float64)
   expected = np.asarray(expected, np.float64)
   if actual.shape != expected.shape:
@@ -231,7 +231,7 @@ def _load(name: str) -> dict[str, np.ndarray]:
 
 
 def _flat(arrays: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
-  """Returns flat weights of torch's arrays, kernels being [out, in] there."""
+  """Returns flat weights of torch's arrays, whose kernels are [out, in]."""
   return np.concatenate(
     [
       part

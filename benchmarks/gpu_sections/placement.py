@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-# Operations that move values, or have nothing to compute.
+# Operations that only move values.
 _TRANSPORT = frozenset(
   (
     '_Arg',
@@ -29,9 +29,9 @@ _TRANSPORT = frozenset(
     'Switch',
   )
 )
-# Without kernels for GPUs; once an epoch, for the order of the examples.
+# Operation without GPU kernel, once per epoch, for the order of examples.
 _WITHOUT_KERNEL = frozenset(['StatelessShuffle'])
-# Each step has all of them.
+# Each step has all of these operations.
 _HEAVY = ('Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter', 'MatMul')
 _PLACED = re.compile(
   r'^\S+: \((\w+)\): /job:\S+/device:(\w+:\d+)$', re.MULTILINE
@@ -39,7 +39,7 @@ _PLACED = re.compile(
 
 
 def count(log: str, device: str) -> dict[str, Any]:
-  """Counts operations by where they were placed.
+  """Counts operations by device.
 
   Args:
     log: Text that TensorFlow printed: see `logged`.
@@ -73,7 +73,7 @@ def count(log: str, device: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def logged() -> Iterator[Callable[[], str]]:
-  """Yields a function that returns what was printed so far within `with`.
+  """Yields a function that returns the output so far within `with`.
 
   TensorFlow prints placements from C++, if it was told to before it started
   (`tf.debugging.set_log_device_placement`): the process's standard output goes
@@ -98,14 +98,14 @@ def logged() -> Iterator[Callable[[], str]]:
 
 
 def _flush() -> None:
-  """Writes what C++ has printed."""
+  """Flushes the output of C++."""
   import ctypes
 
   ctypes.CDLL(None).fflush(None)
 
 
 def build_round(models: Sequence[str], batch_size: int) -> Callable[[], Any]:
-  """Returns a function that computes a FedSA round, the server's part included.
+  """Returns a function that computes a FedSA round with the server's part.
 
   Args:
     models: Architectures, a client for each.

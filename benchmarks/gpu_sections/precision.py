@@ -1,4 +1,4 @@
-"""Number formats and compilers: how fast each is, and what it computes.
+"""Speed and accuracy of number formats and compilers.
 
 TensorFlow takes most of these settings at its start only: each variant has a
 process of its own.
@@ -45,7 +45,7 @@ def measure(
     Both speeds, and `moved`, how far a round of FedSA moves the weights of the
     first client (L2 norm): it tells whether the numbers are still the same.
   """
-  # XLA draws other orders than TensorFlow.
+  # XLA draws other random orders than TensorFlow.
   work = dataclasses.replace(
     throughput.workload(model, batch_size, max(2, clients)), shuffle=False
   )
@@ -82,7 +82,7 @@ def measure_keras(
 
 
 def try_keras_policy(model: str, policy: str = 'mixed_float16') -> str:
-  """Returns what a Keras policy of mixed precision does to our models."""
+  """Returns the effect of a mixed-precision policy of Keras on our models."""
   import tensorflow as tf
 
   from tff_fedsa.models import families

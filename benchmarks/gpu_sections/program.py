@@ -58,7 +58,7 @@ def _client_devices() -> list[str] | None:
 
 
 def _context(at_a_time: int | None = None) -> Any:
-  """Sets the context in process; CPU:1 is the second of two logical CPUs."""
+  """Sets the context in process. CPU:1 is the second of two logical CPUs."""
   import tensorflow as tf
 
   from tff_fedsa.execution.in_process import contexts
@@ -120,7 +120,7 @@ def _placement(report: Report) -> None:
   with placement.logged():
     context = contexts.InProcessContext(
       _context(1).runtime,
-      # On CPUs, too, graphs as they are made for GPUs.
+      # Builds the graphs for GPUs also on CPUs.
       only_cpus=False,
       default_num_clients=0,
       secure_in_the_clear=False,

@@ -1,4 +1,4 @@
-"""Seconds and memory of rounds: the first ones, many, and in two runtimes."""
+"""Times and memory of rounds: the first, many, and in two runtimes."""
 
 from collections.abc import Iterator
 import os
@@ -47,7 +47,7 @@ def first_rounds(model: str, batch_size: int) -> dict[str, Any]:
 
 
 def memory(total: int, every: int) -> Iterator[dict[str, Any]]:
-  """Runs rounds of FedSA on digits; yields a row for every few.
+  """Runs rounds of FedSA on digits, and yields a row every few rounds.
 
   Args:
     total: Rounds.
@@ -93,7 +93,7 @@ def memory(total: int, every: int) -> Iterator[dict[str, Any]]:
 
 
 def runtimes(workload: Any, rounds: int) -> dict[str, Any]:
-  """Compares the runtime in process with TFF's own, which is on the CPU.
+  """Compares the runtime in process with TFF's own runtime on the CPU.
 
   Args:
     workload: An `overhead.Workload`.

@@ -10,7 +10,7 @@ _STEPS_PER_CLIENT = 20
 
 
 def workload(model: str, batch_size: int, num_clients: int) -> Any:
-  """Returns what a round consists of, 20 steps for each client."""
+  """Returns the workload of a round, 20 steps per client."""
   return overhead.Workload(
     model,
     batch_size,
@@ -40,7 +40,7 @@ def measurements(
   *,
   devices: Any = None,
 ) -> Iterator[dict[str, Any]]:
-  """Yields rows: all cases for each number of clients, Keras with the first.
+  """Yields rows: all cases per number of clients, Keras with the first.
 
   Args:
     cases: (architecture, batch size).
@@ -81,7 +81,7 @@ def set_context(clients: int, devices: Any = None) -> None:
 
 
 def as_dict(speed: devices_program.Speed) -> dict[str, Any]:
-  """Returns a speed with what TensorFlow itself holds of the first GPU."""
+  """Returns a speed, with TensorFlow's own memory on the first GPU."""
   import tensorflow as tf
 
   row: dict[str, Any] = {

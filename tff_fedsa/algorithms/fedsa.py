@@ -335,7 +335,7 @@ METHOD = method.Method(
     ),
     'anchor_separation_min': 'smallest distance between two anchors',
     'anchor_separation_mean': 'mean distance of an anchor to the nearest other',
-    'anchor_drift': 'mean distance of an anchor from where it started',
+    'anchor_drift': 'mean distance of an anchor from its first place',
     'classes_present': 'classes with a global prototype',
   },
 )
