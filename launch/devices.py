@@ -26,7 +26,6 @@ import tempfile
 import time
 from typing import Any, NamedTuple, Optional
 
-from absl import app
 from absl import flags
 import numpy as np
 
@@ -89,8 +88,7 @@ class Speed(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
   """Prints the devices and measures."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  errors.refuse_arguments(argv)
   with errors.reported():
     check()
 

@@ -6,7 +6,7 @@ keeps its stack trace. With `--traceback` the three kinds show their trace, too.
 """
 
 import atexit
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import errno
 import logging
@@ -97,6 +97,19 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
       sys.exit(f'error: {describe(error)}')
     finally:
       sys.unraisablehook = hook
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+  """Ends the program with a message if it has arguments besides flags.
+
+  Args:
+    argv: The program and its arguments without flags.
+  """
+  if len(argv) > 1:
+    sys.exit(
+      f'error: Unexpected arguments: {" ".join(argv[1:])}. Flags begin with '
+      '--; --help lists them.'
+    )
 
 
 def describe(error: BaseException) -> str:

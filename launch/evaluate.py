@@ -10,7 +10,6 @@ does not change.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from absl import app
 from absl import flags
 
 from launch import errors
@@ -28,8 +27,7 @@ flags.mark_flag_as_required('run_dir')
 
 def main(argv: Sequence[str]) -> None:
   """Evaluates and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  errors.refuse_arguments(argv)
   with errors.reported():
     evaluate()
 

@@ -22,7 +22,6 @@ scores is the predicted class. To use the model elsewhere:
 from collections.abc import Sequence
 import os
 
-from absl import app
 from absl import flags
 
 from launch import errors
@@ -60,8 +59,7 @@ flags.mark_flag_as_required('run_dir')
 
 def main(argv: Sequence[str]) -> None:
   """Exports."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  errors.refuse_arguments(argv)
   with errors.reported():
     export()
 

@@ -22,7 +22,6 @@ import io
 import os
 import typing
 
-from absl import app
 from absl import flags
 
 from launch import errors
@@ -51,8 +50,7 @@ _MAX_ROWS = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]) -> None:
   """Draws and shows."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  errors.refuse_arguments(argv)
   with errors.reported():
     show(_EXPERIMENT.task_spec(), _OUTPUT_DIR.value, _MAX_ROWS.value)
 

@@ -27,7 +27,6 @@ import re
 import sys
 from typing import Any, NamedTuple
 
-from absl import app
 from absl import flags
 
 from launch import errors
@@ -113,9 +112,7 @@ class _Settings(NamedTuple):
 def main(argv: Sequence[str]) -> None:
   """Writes and prints the report."""
   if len(argv) < 2:
-    raise app.UsageError(
-      'Expected directories of runs: `tff-fedsa report DIR…`'
-    )
+    sys.exit('error: expected directories of runs: `tff-fedsa report DIR…`')
   with errors.reported():
     report(argv[1:])
 

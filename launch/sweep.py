@@ -22,7 +22,6 @@ import shlex
 import sys
 from typing import Any, Optional
 
-from absl import app
 from absl import flags
 
 from launch import errors
@@ -69,11 +68,10 @@ _EXPERIMENT = experiment.ExperimentFlags()
 
 def main(argv: Sequence[str]) -> None:
   """Runs the sweep."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  errors.refuse_arguments(argv)
   if _SWEEP.value is None:
-    raise app.UsageError(
-      '--sweep=FILE is missing; `tff-fedsa presets` lists sweeps.'
+    sys.exit(
+      'error: --sweep=FILE is missing; `tff-fedsa presets` lists sweeps.'
     )
   with errors.reported('interrupted; the same command goes on'):
     failed = sweep()

@@ -32,8 +32,6 @@ from collections.abc import Sequence
 import functools
 import os
 
-from absl import app
-
 from launch import errors
 from launch import experiment
 from launch import runner
@@ -44,8 +42,7 @@ _EXPERIMENT = experiment.ExperimentFlags()
 
 def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags describe."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  errors.refuse_arguments(argv)
   with errors.reported('interrupted; the same command resumes the run'):
     train()
 

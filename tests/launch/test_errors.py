@@ -38,6 +38,12 @@ def test_settings_are_named_as_flags():
   assert _said(error) == 'error: Expected --alpha > 0, found -1.'
 
 
+def test_arguments_that_are_no_flags_end_the_program_with_a_line():
+  errors.refuse_arguments(['train'])
+  with pytest.raises(SystemExit, match='^error: Unexpected arguments: alpha=1'):
+    errors.refuse_arguments(['train', 'alpha=1'])
+
+
 @pytest.mark.parametrize('kind', [ValueError, TypeError, KeyError])
 def test_program_errors_keep_their_trace(kind):
   with pytest.raises(kind):
