@@ -45,20 +45,21 @@ class SimulationConfig(settings.Settings):
       next, >= 1. The last round is always evaluated.
     rounds_per_checkpoint: Rounds from one checkpoint to the next, >= 1. The
       last round is always saved.
-    patience: Stop after this many rounds without a new best accuracy of the
-      method's main classifier (prototype, else global_head, else head; with the
-      `protocol` global, head), >= 1. Validation examples measure it where
-      clients hold out some (--validation_fraction), else test examples.
-      Default: never.
+    patience: Rounds without a new best accuracy after which the run stops, >=
+      1. The accuracy is that of the method's main classifier (prototype, else
+      global_head, else head; with the `protocol` global, head), on validation
+      examples if there are any (--validation_fraction), else on test examples.
+      Default: never stop early.
     max_failed_rounds: Failed rounds in a row after which the run stops with an
       error, >= 1. A round fails if training diverged at every client, or if no
       client returned (see --dropout and --round_deadline).
     clients_per_evaluation: Clients evaluated in one call, >= 1. It bounds
       memory if client states are on disk.
-    protocol: personal (the paper): every client is tested on its own test
-      examples. global: clients' weights are averaged after each round, and the
-      averaged model of each architecture is tested on the data set's own test
-      set (--test_set=original, or per_domain). See docs/comparing.md.
+    protocol: How methods are tested (docs/comparing.md). personal (the paper):
+      every client's model is tested on the client's own test examples. global:
+      the server averages clients' weights after each round, and the averaged
+      model of each architecture is tested on the data set's own test set
+      (--test_set=original or per_domain).
   """
 
   total_rounds: Annotated[int, settings.AtLeast(1), settings.Free()] = 100

@@ -1,4 +1,4 @@
-"""Averages vectors within tiers: those of clients of one architecture.
+"""Averages vectors within tiers: clients of one architecture.
 
 Data flow: client_work.py -> [this module] -> averaging.py.
 """
@@ -13,11 +13,11 @@ import tensorflow_federated as tff
 
 
 class TierValue(NamedTuple):
-  """A client's vector, its tier, and how much it counts.
+  """A client's vector, its tier and its weight.
 
   Attributes:
     tier: int32 scalar.
-    value: float32[size of the tier]; ignored wherever `weight == 0`.
+    value: float32[size of the tier]. It is ignored if `weight == 0`.
     weight: float32 scalar >= 0.
   """
 
@@ -30,7 +30,7 @@ class TierMean(NamedTuple):
   """The means of all tiers.
 
   Attributes:
-    value: float32[sum of sizes], tier after tier; zeros in tiers of weight 0.
+    value: float32[sum of sizes], tier after tier. Zeros in tiers of weight 0.
     weight: float32[number of tiers], sums of the clients' weights.
   """
 
@@ -44,11 +44,11 @@ class TierMeanFactory(tff.aggregators.UnweightedAggregationFactory):
   The created process has the type
   `(<<>@SERVER, {TierValue}@CLIENTS> -> <state=<>, result=TierMean,
   measurements=M>@SERVER)`. A client's vector is added to the sum of its own
-  tier, so nobody sends or adds zeros for the others. With one tier the mean is
-  that of `weighted_mean.WeightedMeanFactory`, bit for bit.
+  tier, without zeros for other tiers. With one tier the mean equals that of
+  `weighted_mean.WeightedMeanFactory`, bit for bit.
 
-  Measurements: with several tiers `mean_size`, the mean length of the vectors,
-  else nothing.
+  With several tiers the measurement is `mean_size`, the mean length of the
+  vectors. With one tier there is none.
   """
 
   def __init__(self, sizes: Sequence[int]):

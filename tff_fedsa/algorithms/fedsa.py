@@ -75,10 +75,11 @@ class FedSAConfig(settings.Settings):
       anchors have a norm of about sqrt(feature_dim / 2).
     anchor_decay: Decay alpha of the anchors' moving average, in [0, 1]: A <-
       alpha A + (1 - alpha) P.
-    anchor_agreement: Whether all clients train with the same anchors. Without,
-      each orders the features of the anchors in its own way, so that anchors
-      are as far apart as before, but clients do not agree on them: a control.
-      It needs an `anchor_decay` of 1, and only heads are classifiers of use.
+    anchor_agreement: Whether all clients train with the same anchors. False is
+      a control for experiments: each client permutes the features of the
+      anchors. Distances between anchors stay the same, but clients do not agree
+      on anchors. It needs `anchor_decay`=1, and only heads are meaningful
+      classifiers.
   """
 
   lambda_reg: _NonNegative = 10.0

@@ -1,4 +1,4 @@
-"""Holds out a part of each client's train examples, to choose rounds by."""
+"""Holds out train examples of each client, to choose the best round."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def hold_out(
 ) -> tasks.FederatedTask:
   """Returns the task with validation examples.
 
-  Each client holds out the share `fraction` of its train examples, rounded to
-  whole ones, and keeps one train example at least. Its test examples stay.
+  Each client holds out the share `fraction` of its train examples, rounded, and
+  keeps at least one. Its test examples do not change.
 
   Args:
     task: A task without validation examples.
-    fraction: In [0, 1); 0 returns the task as it is.
+    fraction: Share in [0, 1). 0 changes nothing.
     seed: Seed of the choice.
 
   Raises:
@@ -45,7 +45,7 @@ def hold_out(
     held, kept = np.sort(order[:size]), np.sort(order[size:])
     total += size
     if isinstance(client, mapped_clients.MappedClient):
-      # Read each time, so memory stays flat.
+      # Read each time, so that memory does not grow.
       clients.append(client.with_train(functools.partial(_train, client, kept)))
       validation_fns.append(functools.partial(_train, client, held))
     else:

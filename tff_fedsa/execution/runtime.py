@@ -47,8 +47,8 @@ class RuntimeConfig(settings.Settings):
     super().__post_init__()
     if self.runtime == 'remote' and not self.workers:
       raise settings.SettingsError(
-        '`runtime`=remote needs `workers`=host:port,…: where '
-        '`tff-fedsa worker` runs.'
+        '`runtime`=remote needs `workers`=host:port,…, the addresses of '
+        'workers that `tff-fedsa worker` has started.'
       )
 
   def without_effect(self) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
-"""Tiers: clients of one architecture share their weights, or a part of them.
+"""Tiers: clients of one architecture share weights, or a part of them.
 
-The shared weights of all tiers are one flat vector, tier after tier, in the
-order of the models. With one architecture that shares everything, it is the
-model's own vector.
+The shared weights of all tiers form one flat vector, tier after tier, in the
+order of the models. If one architecture shares all weights, it is the model's
+own vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class _Tier(NamedTuple):
   Attributes:
     num_weights: Length of the architecture's flat vector.
     cuts: Start and stop of each shared run of that vector, in order.
-    offset: Place of the shared weights among those of all tiers.
+    offset: Start of the tier in the vector of all tiers.
   """
 
   num_weights: int
@@ -38,10 +38,10 @@ class _Tier(NamedTuple):
 
 
 class Tiers:
-  """What clients of each architecture share.
+  """The shared weights of each architecture.
 
   Attributes:
-    names: Names of the architectures; a number behind one that is there twice.
+    names: Names of the architectures. Repeated names have a number.
     sizes: Number of shared weights of each architecture.
     num_weights: Number of shared weights of all architectures.
     share_all: True if clients share all of their weights.
@@ -58,12 +58,13 @@ class Tiers:
 
     Args:
       models: One per architecture, in the order of `ClientState.architecture`.
-      part: `model`; or `extractor`, then heads stay with clients.
-      statistics: Whether weights that no gradient changes (BatchNorm's
-        statistics) are shared as well.
+      part: `model`, or `extractor`: heads stay with clients.
+      statistics: Whether clients also share weights without gradients
+        (BatchNorm's statistics).
 
     Raises:
-      ValueError: If the part is unknown, or an architecture has no such weight.
+      ValueError: If the part is unknown, or an architecture has no weights in
+        it.
     """
     if part not in PARTS:
       raise errors.UserError(
@@ -92,7 +93,7 @@ class Tiers:
 
   @property
   def message_type(self) -> tff.Type:
-    """Unplaced type of the weights that a client receives, or sends."""
+    """Unplaced type of the weights that a client receives or sends."""
     sizes: Sequence[Any] = self.sizes
     return tff.TensorType(np.float32, sizes if len(sizes) == 1 else [None])
 
@@ -100,7 +101,7 @@ class Tiers:
     """Returns the first shared weights of all tiers, float32[num_weights].
 
     Args:
-      model_seed: That of `FunctionalModel.initial_weights`.
+      model_seed: Seed of `FunctionalModel.initial_weights`.
     """
     parts = []
     for model, tier in zip(self._models, self._tiers):
@@ -125,7 +126,7 @@ class Tiers:
   def received(
     self, architecture: tf.Tensor, weights: tf.Tensor, shared: tf.Tensor
   ) -> tf.Tensor:
-    """Returns a client's weights with those that its tier shares.
+    """Returns a client's weights, updated by the shared weights of its tier.
 
     Args:
       architecture: int32 scalar, the client's.

@@ -1,9 +1,9 @@
-"""Averages weights of clients, tier by tier: one mean per architecture.
+"""Averages weights of clients in tiers: one mean per architecture.
 
-The optional part of a process (`composer.compose_process`) that has clients
-begin a round with averaged weights, whatever the method. With plain
-cross-entropy and whole models it is FedAvg in each tier. With extractors it is
-FedPer, and where statistics stay with clients as well, the idea is SiloBN's.
+This is an optional part of a process (`composer.compose_process`), for any
+method: clients begin a round with averaged weights. With the cross-entropy
+alone and whole models it is FedAvg in each tier. With extractors it is FedPer.
+Statistics that stay with clients are the idea of SiloBN.
 
 Sources: McMahan et al., "Communication-Efficient Learning of Deep Networks from
 Decentralized Data", AISTATS 2017 (arXiv:1602.05629). Arivazhagan et al.,
@@ -34,11 +34,12 @@ class WeightAveraging(NamedTuple):
   """Averaging of weights at the server.
 
   Attributes:
-    tiers: What clients of each architecture share.
-    initial_weights: float32[tiers.num_weights], of the first round.
+    tiers: The shared weights of each architecture.
+    initial_weights: float32[tiers.num_weights], the shared weights of the first
+      round.
     weighting: See `prototypes.upload_weights`.
-    aggregator: Averages a `tier_mean.TierValue`, or, where it is one of your
-      own, a `weighted_mean.WeightedValue`.
+    aggregator: Averages `tier_mean.TierValue`s. Your own aggregator averages
+      `weighted_mean.WeightedValue`s.
   """
 
   tiers: tiers_lib.Tiers
@@ -48,7 +49,7 @@ class WeightAveraging(NamedTuple):
 
   @property
   def update_type(self) -> tff.Type:
-    """Unplaced type of what a client sends; the server knows its tier."""
+    """Unplaced type of a client's message. The server knows its tier."""
     return tff.types.to_type(
       weighted_mean.WeightedValue(
         self.tiers.message_type, tff.TensorType(np.float32)
@@ -64,12 +65,12 @@ class RoundEnds(NamedTuple):
 
   Attributes:
     initial_model: `( -> W)`.
-    begin: `(<W@SERVER, {C}@CLIENTS> -> <M@SERVER, {C}@CLIENTS>)`; clients have
-      the averaged weights of their tier.
+    begin: `(<W@SERVER, {C}@CLIENTS> -> <M@SERVER, {C}@CLIENTS>)`. The resulting
+      clients have the averaged weights of their tier.
     end: `(<S@SERVER, W@SERVER, M@SERVER, {C}@CLIENTS, {float32}@CLIENTS> ->
-      <state=S, result=W, measurements=X>@SERVER)`, of the model before the
-      round, the method's after it, what clients trained and on how many
-      examples. Where no client of a tier trained, its weights stay.
+      <state=S, result=W, measurements=X>@SERVER)`, with the model before the
+      round, the method's model after it, the trained clients and their numbers
+      of examples. If no client of a tier trained, the weights of the tier stay.
   """
 
   initial_model: tff.Computation
@@ -89,23 +90,23 @@ def build_weight_averaging(
 ) -> WeightAveraging:
   """Returns the part that averages clients' weights after each round.
 
-  The mean of a tier is that of its participants. A tier without participants
-  keeps its weights.
+  The mean of a tier is over its participants. A tier without participants keeps
+  its weights.
 
   Args:
     models: One per architecture.
-    tiers: What clients share; by default all weights, of layers with statistics
-      (BatchNorm) these as well, as FedAvg's reference implementations do.
+    tiers: The shared weights. Default: all weights, with the statistics of
+      BatchNorm, as in FedAvg's reference implementations.
     model_seed: Seed of `FunctionalModel.initial_weights`.
     weighting: Weight of a client: its training examples of the round
       (`examples`), or 1 (`clients`).
     aggregator_factory: Takes a `weighted_mean.WeightedValue` and returns the
-      mean, for clients of one architecture; by default
+      mean, for clients of one architecture. Default:
       `tier_mean.TierMeanFactory`.
 
   Raises:
-    ValueError: If there are several architectures and a factory of your own,
-      or for an unknown weighting.
+    ValueError: If there are several architectures and your own factory, or the
+      weighting is unknown.
   """
   prototypes.check_weighting(weighting)
   tiers = tiers or tiers_lib.Tiers(models)
@@ -136,7 +137,7 @@ def with_weights(model: Any, weights: Any) -> Any:
     weights: float32[tiers.num_weights].
 
   Raises:
-    ValueError: If the model has such a field already.
+    ValueError: If the model already has this field.
   """
   fields = getattr(model, '_fields', ())
   if 'weights' in fields:

@@ -1,4 +1,4 @@
-"""Settings of what clients of one architecture share of their weights."""
+"""Settings of the weights that clients of one architecture share."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -11,15 +11,15 @@ PARTS = ('none', 'extractor', 'model')
 
 @dataclasses.dataclass(frozen=True)
 class SharingConfig(settings.Settings):
-  """Tiers: clients of one architecture begin a round with a mean of weights.
+  """Tiers: clients of one architecture begin a round with averaged weights.
 
   Attributes:
     share_weights: Weights that the server averages over the participants of
-      each architecture (tier), by examples. none: weights stay with clients,
-      unless the method or the `protocol` averages them; extractor: heads stay
-      with clients; model: the whole model. Every method can have it.
-    share_statistics: Whether weights that no gradient changes (BatchNorm's
-      statistics) are shared as well.
+      each architecture (tier), by examples, with any method. none: no weights,
+      unless the method or the `protocol` averages them; extractor: all weights
+      except heads; model: all weights.
+    share_statistics: Whether clients also share weights without gradients
+      (BatchNorm's statistics).
   """
 
   share_weights: Annotated[str, settings.OneOf(PARTS)] = 'none'
