@@ -1,4 +1,4 @@
-"""Arrays that are slow to make, kept on disk until their origin changes."""
+"""A cache on disk for arrays that are slow to build."""
 
 from collections.abc import Callable, Iterable
 import hashlib
@@ -12,8 +12,7 @@ import numpy as np
 with epy.lazy_imports():
   from absl import logging
 
-# Read into memory up to this size, mapped beyond: pages that no client needs
-# now are given back.
+# Larger arrays are memory-mapped, so unused pages are given back.
 _LARGE_BYTES = 2**28
 
 AllocateFn = Callable[[str, tuple[int, ...], type], np.ndarray]
@@ -28,20 +27,20 @@ def load_or_build(
   cache_dir: Optional[str] = None,
   version: int = 1,
 ) -> dict[str, np.ndarray]:
-  """Returns arrays from the cache, or builds them and puts them there.
+  """Returns arrays from the cache, or builds and caches them.
 
   Args:
-    build_fn: `fn(allocate)` fills arrays that it gets from `allocate(name,
-      shape, dtype)`; with a cache these are files on disk from the start, so
-      that building large ones takes little memory.
-    name: Says what is built, parameters included; one entry is kept for each.
-    files: Files that the arrays are made of. An entry holds while their list,
-      sizes and times of modification stay the same.
-    cache_dir: Created if missing; None builds in memory, each time.
-    version: Version of the builder; entries of other versions are replaced.
+    build_fn: `fn(allocate)` fills arrays from `allocate(name, shape, dtype)`.
+      With a cache these are files on disk from the start, so large arrays take
+      little memory.
+    name: Name of the arrays with their parameters. There is one entry per name.
+    files: Source files of the arrays. An entry is valid while their list, sizes
+      and times of modification do not change.
+    cache_dir: Directory, created if missing. None builds in memory each time.
+    version: Version of the builder. Entries of other versions are replaced.
 
   Returns:
-    Arrays by name; read-only and memory-mapped if they are large and cached.
+    Arrays by name. Large cached arrays are read-only and memory-mapped.
   """
   if cache_dir is not None:
     try:
@@ -76,7 +75,7 @@ def _fingerprint(files: Iterable[str], version: int) -> str:
 
 
 def _build(build_fn: BuildFn, path: str) -> None:
-  """Builds an entry that is there whole or not at all."""
+  """Builds an entry atomically."""
   folder, entry = os.path.split(path)
   temporary = os.path.join(folder, f'.building-{entry}-{os.getpid()}')
   os.makedirs(temporary)
@@ -111,7 +110,7 @@ def _load(path: str) -> dict[str, np.ndarray]:
 
 
 def _remove_others(cache_dir: str, name: str, path: str) -> None:
-  """Removes entries of the same name, made of files as they were before."""
+  """Removes entries with the same name from older files."""
   for entry in os.scandir(cache_dir):
     if entry.path != path and entry.name.rpartition('-')[0] == name:
       shutil.rmtree(entry.path, ignore_errors=True)

@@ -18,16 +18,16 @@ def augment(
   flip: bool = False,
   fill: float | Sequence[float] = 0.0,
 ) -> tf.Tensor:
-  """Pads images, crops them to their size anywhere, flips half of them.
+  """Pads images, crops them at random places, and flips half of them.
 
-  Each image has its own crop (all offsets are equally likely) and its own coin.
+  Each image has its own random crop (all offsets are equally likely) and flip.
 
   Args:
     images: float32[batch, height, width, channels].
     seed: int32[2].
     crop_padding: Pixels added at each side before the crop.
     flip: Whether to mirror images, left to right.
-    fill: The value of added pixels, for all channels or one for each.
+    fill: Value of added pixels, for all channels or per channel.
 
   Returns:
     Images of the same shape.

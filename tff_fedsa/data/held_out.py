@@ -1,4 +1,4 @@
-"""Divides examples into those of clients and a test set held out for all."""
+"""Divides examples into a pool for clients and held-out test sets."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tff_fedsa.runs import errors
 
 TEST_SETS = ('split', 'original', 'per_domain')
 
-# Share of each domain that clients draw from; the rest is for tests.
+# Share of each domain for clients. The rest is for tests.
 _DOMAIN_TRAIN_FRACTION = 0.8
 
 
@@ -18,18 +18,18 @@ def pool_and_tests(
 
   Args:
     source: All examples.
-    test_set: `split` holds nothing out; `original` the original test set;
-      `per_domain` a fifth of each domain (of everything where there are none),
-      with the proportions of its classes.
+    test_set: `split` holds nothing out. `original` holds out the original test
+      set. `per_domain` holds out a fifth of each domain (without domains, of
+      all examples), with the proportions of its classes.
     seed: Seed of `per_domain`.
 
   Returns:
-    Indices to be dealt out, and by name those of test sets, which are disjoint:
-    one for each domain, or `test` where the source has no domains.
+    Indices to deal out, and indices of disjoint test sets by name: one test set
+    per domain, or `test` without domains.
 
   Raises:
-    ValueError: If the source has no original test set, or a domain is too small
-      to be divided.
+    ValueError: If the source has no original test set, or a domain is too
+      small.
   """
   everything = np.arange(len(source.labels))
   if test_set == 'split':
@@ -59,7 +59,7 @@ def pool_and_tests(
 def by_domain(
   source: sources.Source, indices: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Groups indices by domain; all are `test` where there are no domains."""
+  """Groups indices by domain, or under `test` without domains."""
   if source.domains is None:
     return {'test': indices}
   grouped = {
@@ -72,14 +72,14 @@ def by_domain(
 def stratified_subset(
   pool: np.ndarray, labels: np.ndarray, size: int, *, seed: int, what: str
 ) -> np.ndarray:
-  """Returns `size` of the indices `pool`, class proportions kept, in order.
+  """Draws `size` of the indices `pool`, with the proportions of classes.
 
   Args:
-    pool: Indices; all are returned if they are no more than `size`.
+    pool: Indices. If there are at most `size`, all are returned.
     labels: Labels of all examples.
     size: At least one per class.
     seed: Seed of the choice.
-    what: Names the size in messages.
+    what: Name of the size in messages.
 
   Raises:
     ValueError: If `size` or the rest has fewer examples than classes, or a

@@ -1,4 +1,4 @@
-"""Image files as one array: decoded, resized, and cached."""
+"""Reads image files into one array: decoded, resized and cached."""
 
 from collections.abc import Sequence
 import concurrent.futures
@@ -12,11 +12,11 @@ from tff_fedsa.data import array_cache
 from tff_fedsa.data import images as images_lib
 from tff_fedsa.runs import errors
 
-# Of `images.to_rgb` and `_decode`: 2 scales pixels of 16 bits, and lays
-# transparent images on a background.
+# Version of `images.to_rgb` and `_decode`. Version 2 scales pixels of 16 bits,
+# and lays transparent images on a background.
 _VERSION = 2
 
-# Of these, other images than the first are taken for more examples.
+# In files of these formats, further images could be further examples.
 _STACKS = ('TIFF', 'GIF', 'WEBP')
 
 
@@ -39,19 +39,19 @@ def read(
   cache_dir: Optional[str] = None,
   alpha_background: str = 'white',
 ) -> Decoded:
-  """Decodes image files, as RGB.
+  """Decodes image files to RGB.
 
   Args:
     files: Paths, in the order of the result.
-    image_size: Images are resized to this many pixels square (bilinear, with
-      antialiasing; their proportions are not kept).
+    image_size: Height and width of the result. Images are resized (bilinear,
+      with antialiasing), and their proportions change.
     cache_dir: See `array_cache.load_or_build`.
     alpha_background: The colour behind transparent images, by name or as
       `#rrggbb`.
 
   Raises:
-    ValueError: If a file is not a readable image; it is named. For an unknown
-      colour.
+    ValueError: If a file is not a readable image (the message names it), or the
+      colour is unknown.
   """
   background = images_lib.colour(alpha_background)
   shape = (len(files), image_size, image_size, 3)
@@ -65,7 +65,7 @@ def read(
         files[index], image_size, background
       )
 
-    # Decoding releases Python's lock.
+    # Threads help, because decoding releases Python's lock.
     with concurrent.futures.ThreadPoolExecutor() as pool:
       futures = [pool.submit(decode, index) for index in range(len(files))]
       try:
@@ -99,7 +99,7 @@ def read(
 def _decode(
   file: str, image_size: int, background: tuple[int, int, int]
 ) -> tuple[np.ndarray, bool]:
-  import PIL.Image  # Only needed here.
+  import PIL.Image  # Imported only here.
 
   try:
     with PIL.Image.open(file) as image:
@@ -110,7 +110,7 @@ def _decode(
         )
       )
       return pixels, is_stack
-  # Exceptions of Pillow's formats for a broken file.
+  # Pillow's exceptions for broken files.
   except (
     OSError,
     SyntaxError,

@@ -1,4 +1,4 @@
-"""Data sets that have clients of their own: `tff.simulation.datasets`."""
+"""Data sets with their own clients: `tff.simulation.datasets`."""
 
 import collections
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ class _Natural(NamedTuple):
   """A data set of TFF.
 
   Attributes:
-    load_fn: `fn(folder, image_size)` returns train and test data as TFF does:
-      two `ClientData`, or a `ClientData` and a data set for all.
-    files: Files that the folder must hold.
-    loader: The function of TFF that puts it there.
-    may_download: Whether it may be called for that.
+    load_fn: `fn(folder, image_size)` returns train and test data like TFF: two
+      `ClientData`, or a `ClientData` and a data set for all clients.
+    files: Required files in the folder.
+    loader: TFF's function that downloads the files.
+    may_download: Whether we may call this function for a download.
     class_names: One per class.
     clients_have_tests: Whether train and test clients are the same.
   """
@@ -50,19 +50,19 @@ def load(
 ) -> tuple[sources.Source, partition_lib.Partition]:
   """Loads `num_clients` of a data set's clients, drawn by `seed`.
 
-  Test examples are the client's own (`split`): those that the data set has for
-  it (EMNIST), or what `train_fraction` leaves; or, for all clients, the data
-  set's whole test set (`original`; of EMNIST, that of the drawn clients).
+  With `split`, test examples are the client's own: its test examples in the
+  data set (EMNIST), or the rest of its examples after `train_fraction`. With
+  `original`, all clients have the whole test set of the data set (for EMNIST,
+  that of the drawn clients).
 
   Args:
-    spec: Its `data_dir` is the `cache_dir` of `tff.simulation.datasets`, by
-      default `~/.tff`. Its `partition` and what belongs to it do not matter.
+    spec: `data_dir` is the `cache_dir` of `tff.simulation.datasets`, by default
+      `~/.tff`. `partition` and its settings have no effect.
 
   Raises:
-    FileNotFoundError: If the data are not there; the message says what puts
-      them there.
-    ValueError: If they are damaged, there are fewer clients, or the test set is
-      `per_domain`.
+    FileNotFoundError: If the data are missing. The message names the download.
+    ValueError: If the data are damaged, there are too few clients, or the test
+      set is `per_domain`.
   """
   if spec.test_set == 'per_domain':
     raise errors.UserError(
@@ -172,7 +172,7 @@ def _check_files(
 
 
 def _listed(folder: str, names: Sequence[str]) -> list[str]:
-  """Returns files, and those in folders, sorted."""
+  """Returns files, and files in folders, sorted."""
   found = []
   for name in names:
     path = os.path.join(folder, name)
@@ -192,9 +192,9 @@ def _whole(test: Any) -> tf.data.Dataset:
 def _landmarks(
   folder: str, image_size: Optional[int]
 ) -> tuple[tff.simulation.datasets.ClientData, tf.data.Dataset]:
-  """Reads the files of landmarks that `gldv2.load_data` has made.
+  """Reads the files of landmarks that `gldv2.load_data` wrote.
 
-  That function itself downloads half a terabyte if anything is amiss.
+  That function itself downloads half a terabyte if a file is missing.
   """
   size = [image_size or _LANDMARKS_SIZE] * 2
   features = {

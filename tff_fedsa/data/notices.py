@@ -1,4 +1,4 @@
-"""Notices about odd data that are used all the same."""
+"""Notices about odd but usable data."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from absl import logging
 
 
 def logged(notices: Iterable[str]) -> tuple[str, ...]:
-  """Logs notices as warnings; returns them for `tasks.report`, each once."""
+  """Logs notices as warnings, and returns each once for `tasks.report`."""
   once = tuple(dict.fromkeys(notices))
   for notice in once:
     logging.warning('%s', notice)

@@ -1,4 +1,4 @@
-"""Reads `.npz` files that others made: damaged, lying and wrong ones, too."""
+"""Reads `.npz` files of users, and refuses damaged and malicious files."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -12,10 +12,10 @@ import numpy as np
 
 from tff_fedsa.runs import errors
 
-# Deflate makes no more than this of one byte.
+# Deflate expands one byte to at most this.
 _MAX_RATIO = 1032
 
-# Bytes that are read at a time.
+# Bytes per read.
 _CHUNK = 2**24
 
 _HEADERS = {
@@ -29,12 +29,12 @@ def read(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
   """Reads some arrays of an `.npz` file.
 
-  Nothing is allocated before the size that a header claims is that of the
-  bytes behind it, so that a file cannot ask for more memory than it has data.
+  Before it allocates memory, it compares the size in a header with the bytes in
+  the file. So a file cannot request more memory than it has data.
 
   Args:
     path: Path of the file.
-    wanted: `fn(name)` says which arrays are read; others may be anything.
+    wanted: `fn(name)` decides which arrays are read. Others are ignored.
     what: Name of the file's kind in messages, e.g. 'data file'.
 
   Returns:
@@ -42,8 +42,8 @@ def read(
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If it is no `.npz` file or damaged, or an array holds objects;
-      file and array are named.
+    ValueError: If it is not an `.npz` file, is damaged, or an array holds
+      objects. The message names file and array.
   """
   if not os.path.isfile(path):
     raise FileNotFoundError(f'No {what} at {path!r}.')
@@ -77,10 +77,10 @@ def _damage_named(path: str, part: str) -> Iterator[None]:
     raise errors.UserError(
       f'{path!r}, {part}: does not fit into memory.'
     ) from error
-  # zipfile, its decompressors and NumPy raise nearly anything.
+  # zipfile, its decompressors and NumPy raise many types of errors.
   except Exception as error:
     if isinstance(error, OSError) and error.errno != errno.EINVAL:
-      raise  # An error of the disk. A wrong offset is an invalid argument.
+      raise  # Errors of the disk pass. A wrong offset is an invalid argument.
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise errors.UserError(
       f'{path!r}, {part}: is damaged: {reason}.'
@@ -88,12 +88,12 @@ def _damage_named(path: str, part: str) -> Iterator[None]:
 
 
 class _RefusedError(Exception):
-  """An array that is not read, and why."""
+  """An array is refused. The message gives the reason."""
 
 
 def _array(file: IO[bytes], member: zipfile.ZipInfo, where: str) -> np.ndarray:
   version = np.lib.format.read_magic(file)
-  # Version 3 differs from 2 in names of fields only.
+  # Version 3 differs from 2 only in names of fields.
   shape, fortran_order, dtype = _HEADERS.get(version, _HEADERS[2, 0])(file)
   if dtype.hasobject:
     raise _RefusedError(

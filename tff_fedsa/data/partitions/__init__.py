@@ -1,5 +1,5 @@
-"""Ways of dealing examples out to clients, one a file.
+"""Partitions of examples among clients, one per file.
 
-Each is a function of labels and a random stream that returns one index array
-per client; `tff_fedsa.data.partition.draw` calls them by name.
+Each is a function of labels and a random stream. It returns one index array per
+client. `tff_fedsa.data.partition.draw` calls them by name.
 """

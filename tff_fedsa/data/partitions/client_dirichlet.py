@@ -1,4 +1,4 @@
-"""Each client's mix of classes by a Dirichlet draw, all of one size."""
+"""A Dirichlet draw per client sets its mix of classes; sizes are equal."""
 
 import numpy as np
 
@@ -10,14 +10,15 @@ def client_dirichlet(
   alpha: float,
   rng: np.random.RandomState,
 ) -> list[np.ndarray]:
-  """Gives each client a class mix ~ Dir(alpha * popularity), of equal sizes.
+  """Gives each client a class mix ~ Dir(alpha * popularity), and equal sizes.
 
-  Clients take turns, in random order: each draws a class from its mix and one
-  of the examples left of it. A class without examples leaves all mixes, a mix
-  without classes becomes what is left. Sizes differ by at most one.
+  Clients take turns in random order. Each draws a class from its mix, and one
+  of the remaining examples of the class. A class without examples leaves all
+  mixes. A mix without classes becomes the mix of the remaining examples. Sizes
+  differ by at most one.
 
-  Not comparable with `dirichlet` at the same alpha: here it is shared out among
-  the classes, and clients have one size.
+  The result differs from `dirichlet` with the same alpha: here alpha is divided
+  among the classes, and clients have equal sizes.
 
   Source: Hsu, Qi and Brown, Measuring the effects of non-identical data
   distribution for federated visual classification, 2019; turns as in
@@ -26,7 +27,7 @@ def client_dirichlet(
   Args:
     labels: int[num_examples], in `[0, num_classes)`.
     num_clients: M.
-    alpha: Concentration > 0; towards 0 a client has a single class.
+    alpha: Concentration > 0. Near 0 a client has a single class.
     rng: The stream to draw from.
   """
   left = [
@@ -40,7 +41,7 @@ def client_dirichlet(
   for mix in mixes:
     mix[held] = rng.dirichlet(alpha * popularity[held])
     if np.isnan(mix).any():
-      # All underflowed: the limit of alpha -> 0 is a single class.
+      # All values underflowed. The limit for alpha -> 0 is a single class.
       mix[:] = np.eye(len(left))[rng.choice(len(left), p=popularity)]
   cumulative = mixes.cumsum(axis=1)
   shares: list[list[int]] = [[] for _ in range(num_clients)]

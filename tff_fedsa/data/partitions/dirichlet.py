@@ -1,4 +1,4 @@
-"""Each class divided among clients by a Dirichlet draw."""
+"""A Dirichlet draw per class divides it among clients."""
 
 from typing import Optional
 
@@ -29,11 +29,11 @@ def dirichlet(
   Args:
     labels: int[num_examples], in `[0, num_classes)`.
     num_clients: M.
-    alpha: Concentration > 0; smaller is more heterogeneous.
+    alpha: Concentration > 0. Smaller values are more heterogeneous.
     least_samples: Examples, train and test together, of the smallest client.
-    holders: bool[num_classes, num_clients], which clients may hold which
-      classes, at least one each; where all of them have their fair share, they
-      exceed it. By default all may.
+    holders: bool[num_classes, num_clients], the clients that may hold a class,
+      at least one per class. If all of them have their fair share, they exceed
+      it. Default: all clients.
     rng: The stream to draw from.
 
   Raises:
@@ -57,12 +57,13 @@ def dirichlet(
       proportions = proportions * is_open
       total = proportions.sum()
       if not total > 0:
-        # Everything fell to clients that are full: not a valid draw.
+        # All examples fell to full clients, so the draw is invalid.
         sizes[:] = 0
         break
       cuts = (np.cumsum(proportions / total) * len(indices)).astype(int)
       if holders is not None:
-        # The rest of the rounding goes to the last holder, not the last client.
+        # The remainder of the rounding goes to the last holder, not the last
+        # client.
         cuts[np.flatnonzero(is_open)[-1] :] = len(indices)
       for client, part in enumerate(np.split(indices, cuts[:-1])):
         parts[client].append(part)

@@ -1,4 +1,4 @@
-"""Clients that each belong to one domain."""
+"""Each client has examples of one domain."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -23,10 +23,10 @@ def domain(
 
   Args:
     domains: int[num_examples], in `[0, len(clients_per_domain))`.
-    clients_per_domain: How many clients each domain has; with 0, none has its
-      examples. Clients are numbered domain after domain.
-    examples_per_client: How many examples each client of a domain gets; by
-      default all are dealt out, in shares that differ by at most one.
+    clients_per_domain: Number of clients of each domain. With 0, no client has
+      its examples. Clients are numbered domain by domain.
+    examples_per_client: Number of examples of each client of a domain. Default:
+      all examples are dealt out, in shares that differ by at most one.
     rng: The stream to draw from.
 
   Raises:

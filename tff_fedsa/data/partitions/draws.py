@@ -1,8 +1,8 @@
-"""Draws that are repeated until each client has enough."""
+"""Repeated draws, until each client has enough examples."""
 
 from tff_fedsa.runs import errors
 
-# The most that are tried before a partition is refused.
+# Largest number of draws before a partition is refused.
 MAX_DRAWS = 10_000
 
 

@@ -1,4 +1,4 @@
-"""A few classes per client, each divided by a Dirichlet draw."""
+"""A few classes per client, divided by Dirichlet draws."""
 
 import numpy as np
 
@@ -18,18 +18,17 @@ def extended_dirichlet(
 ) -> list[np.ndarray]:
   """Draws each client's classes, then divides each class among its holders.
 
-  Classes are drawn anew until each has at least half of the holders that it
-  would have if they were spread evenly. A class is then divided as in
-  `dirichlet`, among its holders only.
+  Classes are drawn again until each has at least half of its share of holders.
+  Then each class is divided among its holders as in `dirichlet`.
 
   Source: Li et al., Convergence analysis of sequential federated learning on
   heterogeneous data, NeurIPS 2023, as `exdir` of TsingZ0/PFLlib@d832e76.
-  There, a class whose holders all have their fair share is not dealt out.
+  There, a class is not dealt out if all its holders have their fair share.
 
   Args:
     labels: int[num_examples], in `[0, num_classes)`.
     num_clients: M.
-    classes_per_client: k; a client may end up with fewer, never with more.
+    classes_per_client: k, the largest number of classes of a client.
     alpha: Concentration > 0 among the holders of a class.
     least_samples: See `dirichlet`.
     rng: The stream to draw from.

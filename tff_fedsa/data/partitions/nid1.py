@@ -16,11 +16,11 @@ def nid1(
 ) -> list[np.ndarray]:
   """Divides classes within groups of 10 workers, then into equal chunks.
 
-  Examples are shuffled and cut into one part per group of workers. In each, the
-  classes are divided as in `dirichlet`, until every worker has half of its fair
-  share or more. All workers' examples, in a row, are then cut into equal
-  contiguous chunks, one per client: a client has most of one worker's
-  examples and some of the next one's. Sizes differ by at most one.
+  Examples are shuffled and cut into one part per group of workers. Each part is
+  divided as in `dirichlet`, until every worker has at least half of its fair
+  share. Then the examples of all workers, in a row, are cut into equal chunks,
+  one per client. A client has most examples of one worker and some of the next.
+  Sizes differ by at most one.
 
   Source: `build_non_iid_by_dirichlet` of epfml/federated-learning-public-code
   (Lin et al., Ensemble distillation for robust model fusion in federated
@@ -29,7 +29,7 @@ def nid1(
   Args:
     labels: int[num_examples], in `[0, num_classes)`.
     num_clients: M.
-    alpha: Concentration > 0; smaller is more heterogeneous.
+    alpha: Concentration > 0. Smaller values are more heterogeneous.
     rng: The stream to draw from.
 
   Raises:

@@ -14,11 +14,11 @@ def pathological(
   least_samples: int = 1,
   rng: np.random.RandomState,
 ) -> list[np.ndarray]:
-  """Gives each client examples of a few classes only.
+  """Gives each client examples of a few classes.
 
-  Classes in order; class i goes to the first ceil(M / C * k) clients, by id,
-  that have fewer than k classes. Balanced: equal blocks, the remainder to the
-  last; else random sizes.
+  In order, class i goes to the first ceil(M / C * k) clients (by id) with fewer
+  than k classes. If balanced, blocks are equal, and the last has the remainder.
+  Otherwise sizes are random.
 
   Source: `separate_data` (`pat`), TsingZ0/PFLlib@d832e76.
 
@@ -29,10 +29,10 @@ def pathological(
     balanced: Whether blocks of a class are equal.
     least_samples: If sizes are random, no block of a class is smaller than
       `least_samples / num_classes` or a tenth of an equal block.
-    rng: The stream for sizes where they are random.
+    rng: The stream for random sizes.
 
   Raises:
-    ValueError: If some client or class gets nothing.
+    ValueError: If a client or a class gets nothing.
   """
   num_classes = int(labels.max()) + 1
   if not 1 <= classes_per_client <= num_classes:

@@ -1,4 +1,4 @@
-"""Clients that differ in the number of examples, not in their classes."""
+"""Partitions without differences of classes: iid, and unequal sizes."""
 
 import numpy as np
 
@@ -27,10 +27,10 @@ def quantity_skew(
   silos: an experimental study, ICDE 2022.
 
   Args:
-    labels: int[num_examples]; only their number matters.
+    labels: int[num_examples]. Only their number matters.
     num_clients: M.
-    alpha: Concentration > 0; smaller is more uneven.
-    least_samples: Examples of the smallest client; draws with fewer are
+    alpha: Concentration > 0. Smaller values are more uneven.
+    least_samples: Examples of the smallest client. Draws with fewer are
       repeated.
     rng: The stream to draw from.
 
@@ -42,7 +42,7 @@ def quantity_skew(
   for _ in range(draws.MAX_DRAWS):
     proportions = rng.dirichlet(np.repeat(alpha, num_clients))
     if np.isnan(proportions).any():
-      # All of them underflowed, which takes a minute alpha.
+      # All values underflowed, because alpha is tiny.
       continue
     cuts = (np.cumsum(proportions) * len(indices)).astype(int)[:-1]
     shares = np.split(indices, cuts)

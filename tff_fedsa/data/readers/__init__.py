@@ -1,1 +1,1 @@
-"""Readers: one module per layout on disk, each returns a `sources.Source`."""
+"""Readers: one module per layout on disk. Each returns a `sources.Source`."""

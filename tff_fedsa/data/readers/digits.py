@@ -6,12 +6,12 @@ from tff_fedsa.data import sources
 
 
 def read() -> sources.Source:
-  """Returns scikit-learn's 1797 handwritten digits, 8x8, in their order.
+  """Returns scikit-learn's 1797 handwritten digits, 8x8, in order.
 
-  They come with scikit-learn: no file and no network. Pixels are 0..16;
-  models see (x / 16 - 0.5) / 0.5.
+  They come with scikit-learn and need no file and no network. Pixels are 0..16.
+  Models see (x / 16 - 0.5) / 0.5.
   """
-  from sklearn import datasets  # Slow to import, and only needed here.
+  from sklearn import datasets  # Slow to import.
 
   images, labels = datasets.load_digits(return_X_y=True)
   return sources.Source(

@@ -1,4 +1,4 @@
-"""A tree `domain/class/image.png`, as of Office-Caltech10 and Digits-5."""
+"""A tree `domain/class/image.png`, e.g. Office-Caltech10 and Digits-5."""
 
 import os
 from typing import Optional

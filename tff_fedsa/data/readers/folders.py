@@ -1,11 +1,11 @@
-"""Lists of files and folders, and notices of those left out, for readers."""
+"""Lists files and folders for readers, with notices of ignored files."""
 
 import collections
 import os
 
 from tff_fedsa.runs import errors
 
-# Formats that Pillow reads everywhere.
+# Formats that every build of Pillow reads.
 IMAGE_ENDINGS = (
   '.bmp',
   '.gif',
@@ -24,14 +24,14 @@ IMAGE_ENDINGS = (
   '.webp',
 )
 
-# Files of systems and archives, beside names that begin with a dot.
+# Files of systems and archives. Names with a leading dot are ignored, too.
 _LEFTOVERS = frozenset(
   ('__macosx', 'thumbs.db', 'desktop.ini', 'icon\r', '@eadir', '$recycle.bin')
 )
 
 
 class LeftOut:
-  """Counts the files that a reader finds and leaves out."""
+  """Counts the files that a reader ignores."""
 
   def __init__(self, name: str):
     """Initializes `LeftOut`.
@@ -45,7 +45,7 @@ class LeftOut:
     self._images: collections.Counter[str] = collections.Counter()
 
   def file(self, path: str) -> None:
-    """Counts a file in a class folder that is no image by its ending."""
+    """Counts a file in a class folder without the ending of an image."""
     ending = os.path.splitext(path)[1].lower() or 'no ending'
     self._endings[ending] += 1
     self._examples.setdefault('file', path)
@@ -54,16 +54,16 @@ class LeftOut:
     """Counts images that are not in a class folder.
 
     Args:
-      where: Ends the notice, e.g. 'in no class folder'.
-      count: How many.
-      example: The path of one, or of their folder.
+      where: End of the notice, e.g. 'in no class folder'.
+      count: Number of images.
+      example: The path of an image, or of the folder.
     """
     if count:
       self._images[where] += count
       self._examples.setdefault(where, example)
 
   def notices(self) -> tuple[str, ...]:
-    """Returns a notice for each kind of file that is left out."""
+    """Returns a notice for each kind of ignored file."""
     found = []
     if self._endings:
       kinds = ', '.join(f'{n} of {e}' for e, n in sorted(self._endings.items()))
@@ -87,14 +87,14 @@ def check_is_folder(path: str) -> None:
 
 
 def name_of(path: str) -> str:
-  """Returns the last part of a path as text that can be written anywhere."""
+  """Returns the last part of a path as valid text."""
   name = os.path.basename(os.path.normpath(path))
-  # A name that is not UTF-8 comes with surrogates.
+  # Names that are not UTF-8 have surrogates.
   return os.fsencode(name).decode('utf-8', 'backslashreplace')
 
 
 def entries(path: str) -> list[os.DirEntry]:
-  """Returns a folder's content, sorted by name, without files of systems."""
+  """Returns the content of a folder, sorted, without files of systems."""
   with os.scandir(path) as found:
     kept = [
       entry
@@ -110,15 +110,15 @@ def is_image(name: str) -> bool:
 
 
 def subfolders(path: str, what: str, *, least: int = 2) -> list[str]:
-  """Returns the names of the folders in a folder, sorted, hidden ones left out.
+  """Returns the names of the visible folders in a folder, sorted.
 
   Args:
     path: Path of the folder.
     what: Meaning of each folder, for the message.
-    least: How many there must be.
+    least: Smallest legal number of folders.
 
   Raises:
-    ValueError: If there are fewer.
+    ValueError: If there are fewer folders.
   """
   names = [entry.name for entry in entries(path) if entry.is_dir()]
   if len(names) < least:
@@ -137,10 +137,10 @@ def image_files(
   Args:
     path: Path of the folder.
     left_out: Counts other files, and images in folders within this one.
-    may_be_empty: Whether there may be none.
+    may_be_empty: Whether the folder may have no image.
 
   Raises:
-    ValueError: If there is none.
+    ValueError: If there is no image.
   """
   files, inner = [], 0
   for entry in entries(path):
@@ -162,7 +162,7 @@ def image_files(
 
 
 def num_images_within(path: str) -> int:
-  """Returns how many images are anywhere within a folder."""
+  """Returns the number of images in a folder and its subfolders."""
   return sum(
     num_images_within(entry.path) if entry.is_dir() else is_image(entry.name)
     for entry in entries(path)

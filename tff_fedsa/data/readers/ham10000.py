@@ -25,12 +25,12 @@ def read(
 ) -> sources.Source:
   """Reads HAM10000, in the order of its table.
 
-  It has no test split. Several images may show the same lesion, so clients'
-  own test examples are not all of lesions that they never saw.
+  It has no test split. Several images may show one lesion. So a client's test
+  image may show a lesion of its train images.
 
   Args:
-    path: A folder with the table, and images in it or in folders of it; of
-      images that are there twice, one is taken.
+    path: A folder with the table, and images in it or in its subfolders. Of
+      duplicate images, one is used.
     image_size: See `image_files.read`; the original is 600 x 450.
     cache_dir: See `image_files.read`.
     alpha_background: See `image_files.read`.

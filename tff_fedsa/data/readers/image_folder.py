@@ -1,4 +1,4 @@
-"""A tree `class/image.png`, or one for training and one for testing."""
+"""A tree `class/image.png`, or one tree each for training and testing."""
 
 import os
 from typing import Optional
@@ -10,7 +10,7 @@ from tff_fedsa.data import sources
 from tff_fedsa.data.readers import folders
 from tff_fedsa.runs import errors
 
-# Names of the folders of a divided data set.
+# Names of the folders of an original split.
 _ROLES = {
   'train': 'train',
   'training': 'train',
@@ -31,8 +31,8 @@ def read(
 ) -> sources.Source:
   """Reads a tree `class/image.png`, classes and files in sorted order.
 
-  If there are folders `train` and `test` (or `val`) with classes in them, they
-  are the original split. If all three exist, `val` joins the train set.
+  Folders `train` and `test` (or `val`) with class folders are the original
+  split. If all three exist, `val` joins the train set.
 
   Args:
     path: A folder with one folder per class, or with such folders in it.
@@ -42,9 +42,9 @@ def read(
 
   Raises:
     FileNotFoundError: If there is no such folder.
-    ValueError: If it holds fewer than two classes, a class has no image, the
-      test set has a class that the train set has not, or a file is not a
-      readable image.
+    ValueError: If there are fewer than two classes, a class has no image, the
+      test set has a class that the train set lacks, or a file is not a readable
+      image.
   """
   folders.check_is_folder(path)
   name = folders.name_of(path)
@@ -83,7 +83,7 @@ def read(
 
 
 def _parts(path: str, left_out: folders.LeftOut) -> dict[str, str]:
-  """Returns the folders of an original split by role; none if it has none."""
+  """Returns the folders of an original split by role, if there is one."""
   parts: dict[str, str] = {}
   for entry in folders.entries(path):
     if entry.is_dir():
@@ -97,7 +97,7 @@ def _parts(path: str, left_out: folders.LeftOut) -> dict[str, str]:
     if not folders.subfolders(part, 'class', least=0):
       if role == 'train':
         return {}
-      # As of competitions.
+      # As in competitions.
       count = folders.num_images_within(part)
       left_out.images('without labels, in no class folder', count, part)
       del parts[role]

@@ -11,10 +11,10 @@ from tff_fedsa.data import array_cache
 from tff_fedsa.data import sources
 from tff_fedsa.runs import errors
 
-# The test set is the split `test`; most have one more split, `train`.
+# The test set is the split `test`. Most data sets have one more split, `train`.
 _TRAIN_SPLITS = {'sun397': ('train', 'validation')}
 
-# Default size of images that differ in size.
+# Default size for data sets with images of different sizes.
 _DEFAULT_IMAGE_SIZE = 64
 
 
@@ -28,23 +28,23 @@ def read(
 ) -> sources.Source:
   """Reads a TensorFlow data set, train and test split merged in this order.
 
-  SUN397's validation split is part of the train set. EMNIST is turned upright
-  (TFDS has it transposed), and the labels of `emnist/letters`, 1..26 there,
-  become 0..25.
+  The validation split of SUN397 joins the train set. EMNIST is turned upright,
+  because TFDS has it transposed. The labels 1..26 of `emnist/letters` become
+  0..25.
 
   Args:
     name: A TFDS image classification data set with `image` and `label`, perhaps
       with a config: `name/config`.
-    data_dir: TFDS's directory of data; by default TFDS's own choice
-      (`$TFDS_DATA_DIR` or `~/tensorflow_datasets`).
-    download: Whether to download and prepare what is missing.
-    image_size: Where stored images differ in size, they are resized to this
-      many pixels square (bilinear, with antialiasing); others stay as they are.
+    data_dir: TFDS's data directory. Default: `$TFDS_DATA_DIR` or
+      `~/tensorflow_datasets`.
+    download: Whether to download and prepare missing data.
+    image_size: Height and width for data sets with images of different sizes
+      (bilinear, with antialiasing). Other images keep their size.
     cache_dir: See `array_cache.load_or_build`.
 
   Raises:
-    FileNotFoundError: If the data are not there and `download` is False.
-    ValueError: If they are damaged.
+    FileNotFoundError: If the data are missing and `download` is False.
+    ValueError: If the data are damaged.
   """
   # Slow to import, and only needed here.
   import tensorflow as tf
@@ -76,8 +76,8 @@ def read(
     labels = allocate('labels', (total,), np.int32)
     start = 0
     for dataset in splits.values():
-      # In batches: TFDS's own "everything at once" needs several times the
-      # memory of the result.
+      # Read in batches, because TFDS needs several times the memory of the
+      # result to read everything at once.
       try:
         for batch in dataset.batch(256).as_numpy_iterator():
           end = start + len(batch['label'])
@@ -113,9 +113,9 @@ def read(
 
 
 def _ids_fn(builder: Any) -> Optional[Callable[[], np.ndarray]]:
-  """Returns what reads TFDS's own ids, e.g. 'train_00007'; None without any.
+  """Returns a function that reads TFDS's ids, e.g. 'train_00007', or None.
 
-  CIFAR's count the examples in the original order.
+  CIFAR's ids count the examples in the original order.
   """
   import tensorflow_datasets
 
@@ -143,7 +143,7 @@ def _size_to_resize_to(builder: Any, asked: Optional[int]) -> Optional[int]:
 
 
 def _datasets(builder: Any, image_size: Optional[int]) -> dict[str, Any]:
-  """Returns the data set of each split, its images all of one size."""
+  """Returns the data set of each split, with images of one size."""
   import tensorflow as tf
 
   def prepare(example):

@@ -1,4 +1,4 @@
-"""Reads Tiny-ImageNet-200 in its distributed layout."""
+"""Tiny-ImageNet-200 in its original layout."""
 
 import csv
 import os
@@ -21,9 +21,9 @@ def read(
 ) -> sources.Source:
   """Reads Tiny-ImageNet-200 in its original layout.
 
-  Its validation images, grouped by their annotations, are the original test
-  set; the images under `test`, which have no labels, are left out. Classes are
-  in the order of their WordNet ids.
+  The validation images, grouped by their annotations, are the original test
+  set. Images under `test` have no labels and are ignored. Classes are in the
+  order of their WordNet ids.
 
   Args:
     path: The unpacked folder, with `train/<wnid>/images/*.JPEG`,
