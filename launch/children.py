@@ -1,4 +1,4 @@
-"""Programs as children of this one: some at a time, ended when it ends."""
+"""Runs programs as children, several at a time. They end with this program."""
 
 from collections.abc import Callable, Mapping, Sequence
 import os
@@ -18,7 +18,7 @@ class Job(NamedTuple):
 
   Attributes:
     arguments: The program and its arguments.
-    log: Path of the file that its output is appended to.
+    log: Path of the file for its output, which is appended.
   """
 
   arguments: tuple[str, ...]
@@ -32,18 +32,18 @@ def run_all(
   on_start: Callable[[Job], None] = lambda *_: None,
   on_end: Callable[[Job, int], None] = lambda *_: None,
 ) -> None:
-  """Runs jobs in their order, as many at a time as there are environments.
+  """Runs jobs in order, one per environment at a time.
 
-  If this program is interrupted, its children are, too, and get half a minute
-  to save what they have. They outlive it in no case.
+  An interrupt of this program also interrupts its children. They have half a
+  minute to save their work. They never outlive this program.
 
   Args:
-    jobs: All that there is to do; one that fails does not stop the others.
-    environments: Environment variables, besides our own, of those that run at
-      a time.
-    on_start: Called with a job that starts.
-    on_end: Called with a job that has ended and its exit status, negative for
-      the signal that ended it.
+    jobs: All jobs. A failed job does not stop the others.
+    environments: Environment variables in addition to our own, one mapping for
+      each job that runs at a time.
+    on_start: Called with each starting job.
+    on_end: Called with each ended job and its exit status. Negative numbers are
+      signals.
   """
   waiting = list(reversed(jobs))
   idle = list(reversed(environments))
@@ -71,7 +71,7 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
       stdout=log,
       stderr=subprocess.STDOUT,
       env={**os.environ, **environment},
-      # A Ctrl-C in the terminal is for this program to pass on.
+      # This program passes on a Ctrl-C of the terminal.
       start_new_session=True,
       preexec_fn=_prepare,
     )
@@ -79,7 +79,7 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
 
 def _prepare() -> None:
   workers.die_with_parent()
-  # Jobs in the background of a shell ignore it, and so would their children.
+  # Background jobs of a shell ignore SIGINT, and so would their children.
   signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,4 +1,4 @@
-"""An experiment from flags."""
+"""Builds an experiment from flags."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ flags.disclaim_key_flags()
 class ExperimentFlags:
   """The method.
 
-  Defines its flag and those of all settings of an experiment; `build()` returns
-  the `Experiment`.
+  This defines `--algorithm` and the flags of all settings of an experiment.
+  `build()` returns the `Experiment`.
   """
 
   def __init__(self):
@@ -41,7 +41,7 @@ class ExperimentFlags:
     return {name: flags.FLAGS[name].value for name in sorted(names)}
 
   def task_spec(self) -> task_spec.TaskSpec:
-    """Returns the settings of the data; other flags do not matter.
+    """Returns the settings of the data. Other flags have no effect.
 
     Raises:
       flags.IllegalFlagValueError: If a value does not fit.
@@ -52,8 +52,8 @@ class ExperimentFlags:
     """Returns the experiment that the flags describe.
 
     Raises:
-      flags.IllegalFlagValueError: If a value does not fit, or a flag was set
-        that would be ignored.
+      flags.IllegalFlagValueError: If a value does not fit, or a flag is set but
+        has no effect.
     """
     try:
       built = experiment.Experiment.from_flags(self.values())

@@ -1,4 +1,4 @@
-"""`app.run` for launchers: quick `--help`, TensorFlow imported in time."""
+"""`app.run` for launchers, with a quick `--help`."""
 
 from collections.abc import Callable, Sequence
 import os
@@ -13,15 +13,15 @@ from absl import logging
 from launch import errors  # noqa: F401, defines --traceback.
 from tff_fedsa.runs import presets
 
-# What `run` declares is a flag of the program.
+# `run` declares the key flags of the program.
 flags.disclaim_key_flags()
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parses flags, imports TensorFlow and calls `main`.
 
-  Ctrl-C ends the program with a line, at once. There is nothing to save yet;
-  `main` has `errors.reported` for what comes.
+  Ctrl-C ends the program at once with one line, because there is nothing to
+  save yet. Later `main` uses `errors.reported`.
   """
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end_at_once)
@@ -37,12 +37,11 @@ def _parse_and_import(argv: Sequence[str]) -> list[str]:
     sys.exit(f'error: {error}')
   arguments = app.parse_flags_with_usage(given)
   flags.FLAGS.mark_as_parsed()
-  # TensorFlow 2.14 is half in its TF1 mode if it is imported for the first
-  # time after `app.run` has started: a callback that it registers with absl
-  # then runs in the middle of its import.
+  # TensorFlow 2.14 stays partly in its TF1 mode if its first import happens
+  # after `app.run` has started: its absl callback then runs during the import.
   import tensorflow  # noqa: F401
 
-  # Libraries tell in detail how they read files.
+  # Libraries log details of reading files.
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   return arguments

@@ -22,7 +22,7 @@ def run_all(
   root: str,
   environments: Sequence[Mapping[str, str]],
 ) -> dict[str, int]:
-  """Runs unfinished runs; returns exit statuses of failures by path.
+  """Executes unfinished runs, and returns exit statuses of failures by path.
 
   Args:
     runs: All runs of the sweep.
@@ -86,7 +86,7 @@ def to_text(runs: Sequence[record.Run], failed: Mapping[str, int]) -> str:
   """Returns the variants' accuracies, as a table for a terminal.
 
   Args:
-    runs: All runs of the sweep, which have ended.
+    runs: All runs of the sweep. They have ended.
     failed: Exit statuses of failures by path.
   """
   # The order in which a classifier stands for a method.

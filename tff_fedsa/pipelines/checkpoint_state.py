@@ -1,4 +1,4 @@
-"""Program state in checkpoints, for client states larger than memory."""
+"""Program state in checkpoints, for client states that exceed memory."""
 
 from typing import Optional
 
@@ -13,11 +13,11 @@ from tff_fedsa.runs import errors
 class CheckpointStateManager(
   tff.program.ProgramStateManager[training_process.TrainingState]
 ):
-  """A `tff.program.ProgramStateManager` that writes `tff-fedsa train`'s format.
+  """A `tff.program.ProgramStateManager` with the format of `tff-fedsa train`.
 
-  `tff.program.FileProgramStateManager` holds all client states in memory to
-  write them, every time. Here they go from the store to files one by one, those
-  only that changed, and files have checksums.
+  `tff.program.FileProgramStateManager` writes all client states each time, and
+  needs memory for all. Here the store writes them one by one, and only changed
+  states. The files have checksums.
   """
 
   def __init__(self, directory: str, *, keep: int = 2):
@@ -25,7 +25,7 @@ class CheckpointStateManager(
 
     Args:
       directory: Created if missing.
-      keep: How many of the latest states stay, >= 1.
+      keep: Number of latest states that stay, >= 1.
     """
     self._checkpoints = checkpoints.CheckpointManager(directory, keep=keep)
 
@@ -35,15 +35,15 @@ class CheckpointStateManager(
   async def load(
     self, version: int, structure: training_process.TrainingState
   ) -> training_process.TrainingState:
-    """Loads a state; the client states go to the store of `structure`.
+    """Loads a state. The store of `structure` receives the client states.
 
     Args:
       version: The round.
       structure: Latest result of `TrainingProcess.initialize`.
 
     Raises:
-      tff.program.ProgramStateNotFoundError: If there is no such version.
-      checkpoints.CheckpointError: If it is damaged.
+      tff.program.ProgramStateNotFoundError: If the version does not exist.
+      checkpoints.CheckpointError: If the state is damaged.
     """
     if version not in self._checkpoints.rounds():
       raise tff.program.ProgramStateNotFoundError(version)
@@ -56,13 +56,13 @@ class CheckpointStateManager(
   async def load_latest(
     self, structure: training_process.TrainingState
   ) -> tuple[Optional[training_process.TrainingState], int]:
-    """Loads the latest state that is whole; returns (None, 0) if none is there.
+    """Loads the latest whole state. Returns (None, 0) if there is none.
 
     Args:
       structure: Latest result of `TrainingProcess.initialize`.
 
     Raises:
-      checkpoints.CheckpointError: If there are states, but none is whole.
+      checkpoints.CheckpointError: If all states are damaged.
     """
     checkpoint = self._checkpoints.restore(
       structure.server_state, _store(structure)
@@ -75,13 +75,12 @@ class CheckpointStateManager(
   async def save(
     self, program_state: training_process.TrainingState, version: int
   ) -> None:
-    """Saves a state that is its population's latest.
+    """Saves the latest state of a population.
 
-    A damaged state of the same version, which was skipped on loading, is
-    replaced.
+    It replaces a damaged state of the same version, which loading skipped.
 
     Raises:
-      checkpoints.CheckpointError: If it can't be written.
+      checkpoints.CheckpointError: If the state cannot be written.
     """
     self._checkpoints.save(
       version, program_state.server_state, _store(program_state), []

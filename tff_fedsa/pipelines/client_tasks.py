@@ -1,7 +1,7 @@
-"""A `tff.simulation.baselines` task for stateful methods and their neighbours.
+"""A `tff.simulation.baselines` task for stateful and other methods.
 
-One object from any `ClientData`: the process of FedSA, of another method of
-this package, or of `tff.learning.algorithms` trains on it with the same lines.
+A task is made from any `ClientData`. FedSA, other methods of this package and
+algorithms of `tff.learning` train on it with the same code.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,15 +31,15 @@ _SHUFFLE_BUFFER_SIZE = 1000
 
 @attrs.define(frozen=True)
 class ClientTask(tff.simulation.baselines.BaselineTask):
-  """A baseline task whose clients may have models and states of their own.
+  """A baseline task with clients that may have models and states.
 
   Attributes:
-    datasets: The clients' data as they come; after preprocessing, batches of
-      what models see.
-    model_fn: Makes TFF's model of the family's first architecture.
+    datasets: The clients' data. Preprocessing turns them into batches for
+      models.
+    model_fn: Returns TFF's model of the family's first architecture.
     models: One `FunctionalModel` per architecture.
-    input_spec: How they see the images.
-    local: Batches and epochs, as for the preprocessed data sets.
+    input_spec: How models read the images.
+    local: Batches and epochs, equal to those of the preprocessed data sets.
     model_seed: Initial weights follow from it.
   """
 
@@ -52,7 +52,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
 
   @property
   def client_ids(self) -> list[str]:
-    """Clients that have data for training and for testing, sorted."""
+    """Clients with data for training and testing, sorted."""
     train_ids = self.datasets.train_data.client_ids
     return sorted(set(train_ids) & set(self.datasets.test_data.client_ids))
 
@@ -65,8 +65,8 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
     """Returns the clients, for a process that takes their ids.
 
     Args:
-      store: Store of their states; by default a new one in memory.
-      optimizer: The local optimizer if its state is kept between rounds.
+      store: Store of the clients' states. Default: a new store in memory.
+      optimizer: The local optimizer, if its state is kept between rounds.
     """
     if store is None:
       store = client_store.MemoryStore(
@@ -81,17 +81,17 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
     process: composer.StatefulProcess | tff.learning.templates.LearningProcess,
     population: Optional[population_lib.Population] = None,
   ) -> Any:
-    """Returns a process by client id for `tff.simulation.run_training_process`.
+    """Returns a process with client ids for TFF's `run_training_process`.
 
-    Clients build their data sets. A learning process starts from the weights
-    that clients of the first architecture have.
+    Clients build their data sets. A learning process starts from the initial
+    weights of the first architecture.
 
     Args:
-      process: Built for `models` and `input_spec`, or for `model_fn`.
-      population: The clients of a stateful process; new ones by default.
+      process: A process for `models` and `input_spec`, or for `model_fn`.
+      population: The clients of a stateful process. Default: new clients.
 
     Raises:
-      TypeError: If it is neither, or does not fit the data.
+      TypeError: If the process is of another kind, or does not fit the data.
     """
     if isinstance(process, composer.StatefulProcess):
       composed = (
@@ -118,15 +118,15 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
     process: composer.StatefulProcess | tff.learning.templates.LearningProcess,
     population: Optional[population_lib.Population] = None,
   ) -> Callable[[Any, Sequence[str]], Any]:
-    """Returns the `evaluation_fn` that belongs to `training_process`.
+    """Returns the `evaluation_fn` for `training_process`.
 
     Args:
       process: See `training_process`.
-      population: The one given there.
+      population: The population given to `training_process`.
 
     Raises:
       TypeError: If the process is of another kind.
-      ValueError: If a stateful process comes without population.
+      ValueError: If a stateful process has no population.
     """
     if isinstance(process, composer.StatefulProcess):
       if population is None:
@@ -182,16 +182,16 @@ def create_task(
   model_seed: int = 0,
   **image_options: Any,
 ) -> ClientTask:
-  """Makes a task of any `ClientData`.
+  """Makes a task from any `ClientData`.
 
   Args:
-    train_data: Elements as `elements.stack` takes them.
+    train_data: Clients' train data. `elements.stack` describes legal elements.
     test_data: The same clients' held-out examples.
     num_classes: C.
-    family: Family of models, see `families.members`; its first architecture
-      is that of `model_fn`.
+    family: Family of models, see `families.members`. `model_fn` has its first
+      architecture.
     feature_dim: D.
-    client_spec: Batch size and epochs of local training; by default batches of
+    client_spec: Batch size and epochs of local training. Default: batches of
       10, one epoch. `max_elements` is not supported.
     model_seed: Initial weights follow from it.
     **image_options: `scale`, `offset`, `image_size`, `channels`, see
@@ -235,7 +235,7 @@ def create_task(
     return batches(shuffled.repeat(client_spec.num_epochs))
 
   def model_fn() -> tff.learning.models.VariableModel:
-    # TFF calls this within a graph of its own.
+    # TFF calls this within its own graph.
     extractor, head = map(tf.keras.models.clone_model, template)
     return tff.learning.models.from_keras_model(
       tf.keras.Sequential([extractor, head]),
@@ -265,7 +265,7 @@ def create_task(
 
 
 class _LearningProcessById:
-  """A learning process that starts from given weights."""
+  """A learning process with given initial weights."""
 
   def __init__(
     self,

@@ -1,4 +1,4 @@
-"""The clients of a pipeline by id: their examples, and their states."""
+"""The clients of a pipeline by id, with examples and states."""
 
 from collections.abc import Callable, Sequence
 import io
@@ -16,14 +16,14 @@ _MEMBER = re.compile(r'client_(\d+)\.npz')
 
 
 class ClientStates(tff_compat.Serializable):
-  """The client states that belong to a server state.
+  """The client states of a server state.
 
-  As long as its population has not gone on, this is a reference to the store
-  and costs nothing. `tff.program.FileProgramStateManager` saves it as bytes,
-  with the states of all clients that have trained.
+  Until the next round, this is a reference to the store and costs nothing.
+  `tff.program.FileProgramStateManager` saves it as bytes, with the states of
+  all clients that have trained.
 
   Attributes:
-    store: Present store of the states; None if it has moved on.
+    store: Store of the states, or None after the next round.
   """
 
   def __init__(
@@ -38,7 +38,7 @@ class ClientStates(tff_compat.Serializable):
     """Returns the states as an archive.
 
     Raises:
-      RuntimeError: If the store holds those of a later round by now.
+      RuntimeError: If the store already holds states of a later round.
     """
     if self._archive is not None:
       return self._archive
@@ -63,10 +63,10 @@ _GONE = (
 
 
 class Population:
-  """Clients by id, as TFF's pipelines name them: strings.
+  """Clients by id. Ids are strings, as in TFF's pipelines.
 
   Attributes:
-    client_ids: In the order of the store: the client `client_ids[i]` has the
+    client_ids: Ids in the order of the store: client `client_ids[i]` has the
       state `store.get(i)`.
     store: The states of the latest round.
     train_fn: `fn(client_id) -> examples`, the stacked training examples of a
@@ -87,8 +87,9 @@ class Population:
     Args:
       client_ids: Strings, each once.
       store: Store of the clients' states.
-      train_fn: By default the id itself, for a process whose clients build
-        their data sets (`dataset_computations`).
+      train_fn: Returns a client's examples. Default: the id itself, for
+        processes in which clients build their data sets
+        (`dataset_computations`).
       test_fn: See `train_fn`.
 
     Raises:

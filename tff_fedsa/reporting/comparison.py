@@ -56,19 +56,21 @@ def texts(
     groups: Result of `groups.group`, at least one with a finished run.
     title: Heading of the report.
     reference: Configuration or method to compare with, see
-      `significance.references`; by default `DEFAULT_REFERENCE`, if it is there.
-    statistic: One of `tables.STATISTICS`, whose differences are tested.
+      `significance.references`. Default: `DEFAULT_REFERENCE`, if the runs have
+      it.
+    statistic: One of `tables.STATISTICS`. Its differences are tested.
     test: One of `significance.TESTS`.
-    target: An accuracy in (0, 1]; when runs reach it is reported.
+    target: An accuracy in (0, 1]. The report has the times at which runs reach
+      it.
     pictures: Captions of figures by their file names.
 
   Raises:
-    ReportError: If a given reference is not there.
+    ReportError: If the given reference does not exist.
   """
   values = tables.per_run(groups)
   means = tables.over_seeds(groups, values)
   test_sets = tables.per_test_set(groups, values)
-  # Papers have titles; elsewhere are the names that flags take.
+  # LaTeX tables have titles of methods. The other files have names of flags.
   titles = {one.name: names.title(one.name, one.algorithm) for one in groups}
 
   def titled(table: pandas.DataFrame) -> pandas.DataFrame:

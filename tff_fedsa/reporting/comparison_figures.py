@@ -15,7 +15,7 @@ from tff_fedsa.reporting import names as names_lib
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import style as style_lib
 
-# Markers of a line, at most.
+# Largest number of markers on a line.
 _NUM_MARKERS = 8
 
 
@@ -38,7 +38,7 @@ def _accuracies(group: groups_lib.Group, classifier: str) -> pandas.DataFrame:
 
 
 def classifiers_of(group: groups_lib.Group) -> list[str]:
-  """Returns the classifiers that the finished runs of a group have."""
+  """Returns the classifiers of a group's finished runs."""
   known = (
     *client_evaluation.CLASSIFIERS,
     *client_evaluation.GLOBAL_CLASSIFIERS,
@@ -52,8 +52,7 @@ def classifiers_of(group: groups_lib.Group) -> list[str]:
 def curves(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """Draws accuracy over rounds: mean and standard deviation over seeds.
 
-  One panel per classifier. Runs that are not finished are drawn one by one,
-  thin, as far as they got.
+  There is one panel per classifier. Unfinished runs are single thin lines.
 
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
@@ -92,7 +91,7 @@ def _curve(
   classifier: str,
   index: int,
 ) -> tuple[float, float]:
-  """Draws a group; returns its least and largest accuracy once it settled."""
+  """Draws a group. Returns its range of accuracy after the first rounds."""
   column = f'{classifier}_accuracy'
   for run in group.runs:
     own = [row for row in run.history if column in row]
@@ -121,13 +120,13 @@ def _curve(
     alpha=0.15,
     linewidth=0,
   )
-  # The first rounds would take most of the height.
+  # The first rounds would use most of the height.
   settled = mean[mean.index >= max(1, mean.index.max() // 6)]
   return float(settled.min()), float((mean + std).max())
 
 
 def _marked(num_points: int, index: int) -> tuple[int, int]:
-  """Returns which points have markers: others than those of other lines."""
+  """Returns the points with markers, different for each line."""
   step = max(1, num_points // _NUM_MARKERS)
   return index % step, step
 
@@ -139,13 +138,13 @@ def _accuracy_label(classifier: str) -> str:
 
 
 def per_client(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
-  """Draws how accuracies are spread over clients, a box per group.
+  """Draws the spread of accuracies over clients, one box per group.
 
-  A client's accuracy is that of the classifier that stands for the method,
-  after the last round, mean over seeds. Whiskers reach to the extremes.
+  A client's accuracy is that of the method's main classifier after the last
+  round, mean over seeds. Whiskers reach to the extremes.
 
   Args:
-    groups: Result of `groups.group`. Those without `per_client.csv` are left
+    groups: Result of `groups.group`. Groups without `per_client.csv` are left
       out.
   """
   labels, boxes, styles = [], [], []
@@ -204,10 +203,10 @@ def per_client(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
 
 
 def communication(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
-  """Draws accuracy over the bytes that all clients have sent and received.
+  """Draws accuracy over the bytes sent and received by all clients.
 
-  The accuracy is that of the classifier that stands for the method, mean over
-  seeds. A method whose clients send nothing is a line at its last accuracy.
+  The accuracy is that of the method's main classifier, mean over seeds. A
+  method without messages is a line at its last accuracy.
 
   Args:
     groups: Result of `groups.group`.

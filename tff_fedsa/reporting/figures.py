@@ -1,4 +1,4 @@
-"""Figures of a run, each a function from data to a `matplotlib` figure."""
+"""Figures of a run: functions from data to `matplotlib` figures."""
 
 from collections.abc import Mapping, Sequence
 import io
@@ -15,7 +15,7 @@ from tff_fedsa import files
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import style
 
-# Of `style.PALETTE`; a classifier has one colour in every figure of a run.
+# Colours of `style.PALETTE`. A classifier has one colour in all figures.
 _COLORS = {
   'prototype': '#0072B2',
   'anchor': '#D55E00',
@@ -51,7 +51,7 @@ def save(figure: figure_lib.Figure, path: str) -> None:
   """Writes a figure as PNG, atomically.
 
   Raises:
-    OSError: If it can't be written.
+    OSError: If the file cannot be written.
   """
   # Without pyplot there is no global state and no window.
   matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
@@ -91,7 +91,7 @@ def curves(
 
   Args:
     history: Rows with `metrics.COLUMNS`.
-    title: Above the figure.
+    title: Title of the figure.
   """
   figure = style.new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
@@ -115,7 +115,7 @@ def curves(
     )
   base = main.removeprefix(client_evaluation.GLOBAL_PREFIX)
   if is_global:
-    # One line per domain, if there are any.
+    # One line per domain, if there are domains.
     spread = [n for n in history[0] if n.startswith(f'{main}_accuracy_')]
   else:
     spread = [f'{main}_accuracy_p10']
@@ -138,7 +138,7 @@ def curves(
     title='Averaged model' if is_global else 'All clients',
   )
   left.legend(
-    # Clients' own accuracies are high soon.
+    # Clients' own accuracies rise quickly.
     loc='best' if is_global else 'lower right',
     framealpha=0.7,
     edgecolor='none',
@@ -150,7 +150,7 @@ def curves(
   terms = [n for n in (trained[0] if trained else {}) if n.startswith('loss')]
   names = [n for n in _LOSS_COLORS if n in terms]
   names += [n for n in terms if n not in _LOSS_COLORS]
-  # Terms of own methods, in other colours and styles.
+  # Terms of users' own methods have other colours and styles.
   others = [n for n in names if n not in _LOSS_COLORS]
   for name in names:
     right.plot(
@@ -189,12 +189,12 @@ def partition(
   class_names: Sequence[str],
   architectures: Optional[Sequence[str]] = None,
 ) -> figure_lib.Figure:
-  """Draws how many examples of each class each client trains on.
+  """Draws the training examples of each client by class.
 
   Args:
     counts: int[num_clients, num_classes].
     class_names: One per class.
-    architectures: Each client's architecture, which colours its bubbles.
+    architectures: Each client's architecture. It sets the colour of bubbles.
   """
   num_clients, num_classes = counts.shape
   height = min(2.4 + 0.26 * num_classes, 16.0)
@@ -241,7 +241,7 @@ def per_client_accuracy(
   Args:
     per_client: Result of `client_evaluation.build_evaluation`.
     architectures: Each client's architecture.
-    classifier: One of `client_evaluation.CLASSIFIERS`; the main one by default.
+    classifier: One of `client_evaluation.CLASSIFIERS`. Default: the main one.
   """
   classifier = classifier or client_evaluation.main_classifier(per_client[0])
   sizes = np.array([int(client['num_examples']) for client in per_client])

@@ -11,15 +11,15 @@ from tff_fedsa.data import partition as partition_lib
 
 @dataclasses.dataclass(frozen=True)
 class PartitionSummary:
-  """Numbers of a partition, over training examples unless said otherwise.
+  """Numbers of a partition, for training examples by default.
 
   Attributes:
     class_names: One per class.
     train_counts: int64[num_clients, num_classes].
     test_counts: int64[num_clients, num_classes], of test examples.
-    domain_names: The domains that each client trains on; empty where the data
-      set has none.
-    global_tests: How many examples a global model is tested on, by name.
+    domain_names: The domains of each client's training examples. Empty if the
+      data set has no domains.
+    global_tests: Number of test examples of a global model, by test set.
   """
 
   class_names: tuple[str, ...]
@@ -37,7 +37,7 @@ class PartitionSummary:
   def effective_classes(self) -> np.ndarray:
     """float64[num_clients], exp(entropy of the mix), in [1, num_classes].
 
-    A client with equally many examples of k classes has k.
+    A client with equally many examples of k classes has the value k.
     """
     logs = np.log(
       self.mixes, out=np.zeros_like(self.mixes), where=self.mixes > 0
@@ -46,9 +46,10 @@ class PartitionSummary:
 
   @property
   def distances(self) -> np.ndarray:
-    """float64[num_clients], of the mix from that of all clients together.
+    """float64[num_clients], distance of the mix from the mix of all clients.
 
-    Total variation, i.e. half the sum of absolute differences, in [0, 1].
+    This is the total variation: half the sum of absolute differences, in [0,
+    1].
     """
     counts = self.train_counts.sum(axis=0)
     return np.abs(self.mixes - counts / counts.sum()).sum(axis=1) / 2
@@ -65,10 +66,10 @@ def summarize(
   """Counts the examples of a partition.
 
   Args:
-    partition: Indices into the next ones.
+    partition: Indices of examples per client.
     labels: int[num_examples], in `[0, num_classes)`.
     class_names: One per class.
-    domains: int[num_examples], in `[0, len(domain_names))`; None without.
+    domains: int[num_examples], in `[0, len(domain_names))`, or None.
     domain_names: One per domain.
   """
 
@@ -99,8 +100,8 @@ def to_text(summary: PartitionSummary, *, max_rows: int = 40) -> str:
 
   Args:
     summary: The numbers.
-    max_rows: Most rows of a table; with more, it has the largest and the
-      smallest ones, by training examples.
+    max_rows: Most rows of a table. A longer table shows only the rows with the
+      most and the fewest training examples.
   """
   return '\n\n'.join(
     [
@@ -183,7 +184,7 @@ def _classes(summary: PartitionSummary, max_rows: int) -> str:
 
 
 def _shown(sizes: np.ndarray, max_rows: int) -> tuple[np.ndarray, list[str]]:
-  """Returns which rows are shown, and a note where others are not."""
+  """Returns the rows to show, and a note about the others."""
   if len(sizes) <= max_rows:
     return np.arange(len(sizes)), []
   order = np.argsort(-sizes, kind='stable')

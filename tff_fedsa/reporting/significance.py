@@ -24,26 +24,25 @@ _COLUMNS = (
   'difference_std',
   'p',
 )
-# Accuracies are fractions in float32: differences that agree up to this one
-# are the same.
+# Accuracies are fractions in float32. Differences that agree to this precision
+# are equal.
 _ROUNDING = 1e-6
 _POWER = 0.8
 _LEVEL = 0.05
 
 
 def references(values: pandas.DataFrame, reference: str) -> dict[str, str]:
-  """Returns the configuration that each other configuration is compared with.
+  """Returns the reference of each configuration.
 
   Args:
     values: Result of `tables.per_run`.
-    reference: Name of a configuration: all others are compared with it. Or name
-      of a method in a sweep over settings: each configuration is compared with
-      that method in the same setting, e.g. `local,feature_dim=8` with
-      `fedsa,feature_dim=8`.
+    reference: Name of a configuration, the reference of all others. Or name of
+      a method in a sweep over settings: the reference is then this method in
+      the same setting, e.g. `fedsa,feature_dim=8` for `local,feature_dim=8`.
 
   Returns:
-    Names of references by the names of configurations; without configurations
-    that have no reference.
+    Names of references by the names of configurations. Configurations without
+    reference are left out.
   """
   algorithms = dict(zip(values['name'], values['algorithm']))
   if reference in algorithms:
@@ -72,22 +71,22 @@ def compare(
 ) -> pandas.DataFrame:
   """Tests differences to a reference, paired over seeds.
 
-  Each classifier is compared with the same one of the reference. A classifier
-  that the reference lacks is compared with the reference's main one.
+  Each classifier is compared with the same classifier of the reference. If the
+  reference lacks it, the main classifier of the reference is used.
 
   Args:
     values: Result of `tables.per_run`.
     reference: Name of a configuration or of a method, see `references`.
     statistic: One of `tables.STATISTICS`.
-    test: `t`: two-sided paired t-test; `wilcoxon`: signed-rank test, exact.
+    test: `t` (two-sided paired t-test) or `wilcoxon` (exact signed-rank test).
 
   Returns:
-    A row for each classifier of each configuration that has a reference:
-    `name`, `classifier`, `reference`, `against` (the reference's classifier),
-    `n` (seeds that both have), `difference` (mean, of the configuration minus
-    the reference), `difference_std` (of the sample), `p` and `p_holm`,
-    corrected for the number of tests. `p` is NaN if there is nothing to test:
-    fewer than two seeds, or the same difference in each seed.
+    One row per classifier of each configuration with a reference: `name`,
+    `classifier`, `reference`, `against` (the reference's classifier), `n`
+    (seeds that both have), `difference` (mean, of the configuration minus the
+    reference), `difference_std` (of the sample), `p` and `p_holm`, corrected
+    for the number of tests. `p` is NaN if there is nothing to test: fewer than
+    two seeds, or the same difference in each seed.
 
   Raises:
     ReportError: If there is no such reference with finished runs.
@@ -140,8 +139,8 @@ def _row(
 
 
 def _p_value(differences: np.ndarray, test: str) -> float:
-  # Seeds that agree to the last digit are no evidence: an estimated deviation
-  # of 0 would make any difference certain.
+  # Equal differences in all seeds are no evidence. Their deviation of 0 would
+  # make any difference certain.
   if len(differences) < 2 or np.ptp(differences) < _ROUNDING:
     return math.nan
   if test == 'wilcoxon':
@@ -150,7 +149,7 @@ def _p_value(differences: np.ndarray, test: str) -> float:
 
 
 def _holm(p_values: np.ndarray) -> np.ndarray:
-  """Returns Holm's correction; NaN stays NaN and does not count."""
+  """Returns Holm's correction. NaN stays NaN and does not count."""
   corrected = np.full(len(p_values), math.nan)
   known = ~np.isnan(p_values)
   if known.any():
@@ -163,7 +162,7 @@ def _holm(p_values: np.ndarray) -> np.ndarray:
 def detectable(n: int) -> float:
   """Returns the difference that a paired t-test finds in 4 of 5 cases.
 
-  The unit is the standard deviation of the differences; the level is 5 %,
+  The unit is the standard deviation of the differences. The level is 5 %,
   two-sided.
 
   Args:

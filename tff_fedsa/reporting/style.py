@@ -1,4 +1,4 @@
-"""The look that all figures share."""
+"""The common style of all figures."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ from tff_fedsa.algorithms import registry
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
 
-# After Okabe and Ito, distinguishable for colour-blind readers. Their yellow is
-# too light for lines on white.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish. Their
+# yellow is too light for lines on white.
 PALETTE = (
   '#0072B2',
   '#E69F00',
@@ -29,12 +29,12 @@ _LINE_STYLES = ('-', '--', '-.', ':')
 
 
 class Style(NamedTuple):
-  """Style in which a configuration is drawn.
+  """Style of a configuration.
 
   Attributes:
-    color: Color of its line, its box and its markers.
-    marker: Its marker.
-    is_hollow: Whether the marker is filled with white.
+    color: Color of line, box and markers.
+    marker: Marker of the line.
+    is_hollow: True if the marker is filled with white.
     linestyle: Style of its line.
   """
 
@@ -59,14 +59,14 @@ def _numbered(number: int, linestyle: str = '-') -> Style:
   return Style(
     PALETTE[number % len(PALETTE)],
     _MARKERS[number % len(_MARKERS)],
-    # Colours come again.
+    # Colours repeat.
     is_hollow=number // len(PALETTE) % 2 == 1,
     linestyle=linestyle,
   )
 
 
 def of_method(algorithm: str, linestyle: str = '-') -> Style:
-  """Returns the style of a method, which is the same in every figure.
+  """Returns the style of a method, the same in all figures.
 
   Args:
     algorithm: One of `registry.NAMES`.
@@ -78,9 +78,9 @@ def of_method(algorithm: str, linestyle: str = '-') -> Style:
 def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
   """Returns a style for each configuration.
 
-  A method has its own colour and marker. Settings of a sweep over several
-  methods differ in the style of the line. Variants of one method, which is the
-  same for all of them, have colours and markers that no method has.
+  A method has its own colour and marker. In a sweep over several methods,
+  settings differ in the style of the line. If all configurations have one
+  method, its variants have colours and markers of their own.
 
   Args:
     groups: Result of `groups.group`.
@@ -106,17 +106,17 @@ def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
 
 
 def new_figure(width: float, height: float) -> figure_lib.Figure:
-  """Returns an empty figure of that size in inches."""
+  """Returns an empty figure with a size in inches."""
   return figure_lib.Figure(figsize=(width, height), layout='constrained')
 
 
 def outline() -> list[patheffects.AbstractPathEffect]:
-  """Returns effects that make text readable over marks and lines."""
+  """Returns effects that make text readable above marks and lines."""
   return [patheffects.withStroke(linewidth=2.5, foreground='white')]
 
 
 def tidy(axes: Any) -> None:
-  """Gives axes the style of all figures."""
+  """Applies the common style to axes."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)
   axes.set_axisbelow(True)

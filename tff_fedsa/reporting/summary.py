@@ -1,4 +1,4 @@
-"""A run in a few numbers: last round, best round, mean of the last rows."""
+"""Summarizes a run: last round, best round, mean of the last rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,9 @@ _LAST_ROWS = 10
 def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Summarizes the rows of a run.
 
-  The best round of a classifier is the one that is best on validation examples.
-  Where there are none, it is chosen on the test examples themselves, as the
-  reference does: it flatters, and is therefore never given without the last
-  round.
+  The best round of a classifier is the best on validation examples. Without
+  validation examples it is the best on the test examples themselves, as in the
+  reference. This flatters, so it is never shown without the last round.
 
   Args:
     history: Rows with `metrics.COLUMNS`, at least one.
@@ -64,7 +63,7 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _spread(row: Mapping[str, Any], classifier: str) -> dict[str, Any]:
-  """Returns the row's statistics over clients or domains."""
+  """Returns a row's statistics over clients or domains."""
   column = f'{classifier}_accuracy'
   if classifier in client_evaluation.CLASSIFIERS:
     return {

@@ -1,4 +1,4 @@
-"""Axes of a sweep: every combination of one value of each."""
+"""Axes of a sweep, and the combinations of their values."""
 
 from collections.abc import Iterator, Mapping
 import itertools
@@ -8,7 +8,7 @@ from tff_fedsa.sweeps import values as values_lib
 
 
 def _choices(axis: str, values: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
-  """Returns value and flags by the name that each has in a variant's name."""
+  """Returns value and flags by their part of the variant's name."""
   if isinstance(values, dict):
     choices = {
       name: (name, values_lib.flags_of(given, f'axis {axis!r}, {name!r}'))
@@ -18,7 +18,7 @@ def _choices(axis: str, values: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
     choices = {}
     for value in values:
       given = values_lib.flags_of({axis: value}, f'axis {axis!r}')
-      # The method is what everybody looks for.
+      # The method comes first, because readers look for it.
       text = values_lib.text(value)
       name = text if axis == 'algorithm' else f'{axis}={text}'
       if name in choices:
@@ -37,15 +37,15 @@ def _choices(axis: str, values: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
 def combinations(
   axes: Mapping[str, Any], exclude: Any
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Yields name and flags of each combination of a value of each axis.
+  """Yields name and flags of each combination.
 
   Args:
     axes: Values of the table [axes] by name of the axis.
     exclude: Combinations to leave out.
 
   Raises:
-    SweepError: If an axis is not as `sweep_file` describes it, if two axes set
-      the same flag, or if what is excluded is not there.
+    SweepError: If an axis is malformed (see `sweep_file`), two axes set the
+      same flag, or an excluded combination does not exist.
   """
   axes = {axis: _choices(axis, values) for axis, values in axes.items()}
   if not isinstance(exclude, list) or not all(

@@ -2,7 +2,7 @@
 
 A sweep file is TOML:
 
-  # Flags of every run, as `tff-fedsa train` takes them.
+  # Flags of every run, as for `tff-fedsa train`.
   [flags]
   flagfile = 'fedsa.digits'
   total_rounds = 30
@@ -46,7 +46,7 @@ from typing import Any, NamedTuple
 from tff_fedsa.sweeps import axes as axes_lib
 from tff_fedsa.sweeps import values as values_lib
 
-# Repeats must not change the data: `partition_seed` is not among them.
+# Repeats must not change the data, so `partition_seed` is not in the list.
 SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 
 _TABLES = ('flags', 'axes', 'variants')
@@ -60,7 +60,7 @@ class Sweep(NamedTuple):
   Attributes:
     name: Name of the sweep's directory.
     flags: Flags of every run, by name.
-    variants: Flags that make a variant, by its name.
+    variants: Flags of each variant, by its name.
     seeds: Seeds of the repeats of each variant.
     seed_flags: Flags that get the seed.
   """
@@ -76,7 +76,7 @@ def read(path: str) -> Sweep:
   """Reads a sweep file.
 
   Raises:
-    SweepError: If it can't be read, or is not as above.
+    SweepError: If the file cannot be read, or is malformed.
   """
   content = _load(path, ())
   try:
@@ -92,12 +92,11 @@ def choose(
 
   Args:
     sweep: The whole sweep.
-    seeds: Integers in place of its seeds, if there are any.
-    only: Patterns of names of variants to keep, if there are any; `*` and `?`
-      stand for any letters.
+    seeds: Integers that replace the seeds of the file. Empty: no change.
+    only: Patterns of names of variants to keep, with `*` and `?`. Empty: all.
 
   Raises:
-    SweepError: If a seed is no integer, or a pattern fits no variant.
+    SweepError: If a seed is not an integer, or a pattern fits no variant.
   """
   if seeds:
     try:
@@ -148,7 +147,7 @@ def _load(path: str, seen: Sequence[str]) -> dict[str, Any]:
     os.path.normpath(os.path.join(os.path.dirname(path), content['base'])),
     [*seen, path],
   )
-  # Each file has a directory of its own.
+  # Paths are relative to each file's own directory.
   base.pop('name', None)
   for table in _TABLES:
     if table in base and table in content:
@@ -179,7 +178,7 @@ def _parse(content: Mapping[str, Any], default_name: str) -> Sweep:
   if not variants:
     if axes:
       raise values_lib.SweepError('exclude leaves no variant.')
-    # Nothing but repeats.
+    # Only repeats.
     variants[str(common.get('algorithm', 'run'))] = {}
   name = content.get('name', default_name)
   for given in (name, *variants):
