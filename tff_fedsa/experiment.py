@@ -630,16 +630,20 @@ def load_run(
   """
   run = directory_lib.open_existing(os.fspath(directory))
   recorded = directory_lib.read_flags(run)
-  for what, given, name in (
-    ('data', task, 'task'),
-    ('models', models, 'models'),
-  ):
-    known = 'dataset' if name == 'task' else 'family'
-    if given is None and known not in recorded:
-      raise directory_lib.RunDirectoryError(
-        f'The run at {run.path!r} was given its {what} as objects: give them '
-        f'again, load_run(…, {name}=…).'
-      )
+  needed = [
+    (what, name)
+    for what, given, name, flag in (
+      ('data', task, 'task', 'dataset'),
+      ('models', models, 'models', 'family'),
+    )
+    if given is None and flag not in recorded
+  ]
+  if needed:
+    raise directory_lib.RunDirectoryError(
+      f'The run at {run.path!r} was given its '
+      f'{" and ".join(what for what, _ in needed)} as objects: give them again '
+      f'in Python, load_run(…, {", ".join(f"{name}=…" for _, name in needed)}).'
+    )
   values = _parsed([f'--{name}={text}' for name, text in recorded.items()])
   # The user may have moved the directory.
   layout = values.get('directory_layout', 'run')

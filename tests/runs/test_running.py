@@ -256,7 +256,7 @@ def test_own_arrays_and_an_own_keras_model(tmp_path):
   images, labels = data[0]
   assert (result.client(0).predict(images) == labels).mean() > 0.9
   # What was given is given again.
-  with pytest.raises(directory.RunDirectoryError, match='given its data'):
+  with pytest.raises(directory.RunDirectoryError, match='data and models as'):
     experiment_lib.load_run(tmp_path / 'run')
   loaded = experiment_lib.load_run(tmp_path / 'run', task=data, models=models)
   np.testing.assert_array_equal(
