@@ -366,6 +366,7 @@ class _Task:
     types.SimpleNamespace(train=np.float32(i), test=np.float32(i))
     for i in range(_NUM_CLIENTS)
   )
+  validation_fns = ()
 
 
 def _evaluate(unused_model, states, unused_examples):

@@ -235,6 +235,21 @@ class _FailingRecorder:
       raise self._error
 
 
+_FIVE_ROUNDS = {
+  'total_rounds': 5,
+  'clients_per_round': 2,
+  'rounds_per_checkpoint': 100,
+}
+
+
+@pytest.fixture(scope='module')
+def five_rounds(experiment, runtimes):
+  """The result of a run that nothing interrupts, and its store."""
+  store = experiment.store()
+  with runtimes.default('in_process'):
+    return experiment.run(store, **_FIVE_ROUNDS), store
+
+
 @pytest.mark.parametrize('where', ['put', 'record'])
 @pytest.mark.parametrize(
   'error',
@@ -247,15 +262,9 @@ class _FailingRecorder:
   ids=['interrupt', 'disk', 'changed'],
 )
 def test_a_round_that_fails_half_way_is_undone_and_the_others_saved(
-  experiment, tmp_path, where, error
+  experiment, five_rounds, tmp_path, where, error
 ):
-  options = {
-    'total_rounds': 5,
-    'clients_per_round': 2,
-    'rounds_per_checkpoint': 100,
-  }
-  whole_store = experiment.store()
-  whole = experiment.run(whole_store, **options)
+  whole, whole_store = five_rounds
   manager = checkpoints.CheckpointManager(str(tmp_path))
   initial_state_fn = client_state.build_initial_state_fn(
     experiment.models, optimizer=experiment.optimizer
@@ -265,11 +274,11 @@ def test_a_round_that_fails_half_way_is_undone_and_the_others_saved(
   recorder = _FailingRecorder(5 if where == 'record' else 0, error)
   with pytest.raises(type(error)):
     experiment.run(
-      store, checkpoint_manager=manager, recorders=[recorder], **options
+      store, checkpoint_manager=manager, recorders=[recorder], **_FIVE_ROUNDS
     )
   assert manager.rounds()[-1] == 3
   store = experiment.store()
-  resumed = experiment.run(store, checkpoint_manager=manager, **options)
+  resumed = experiment.run(store, checkpoint_manager=manager, **_FIVE_ROUNDS)
   assert _stable(resumed.history) == _stable(whole.history)
   _assert_same_states(store, whole_store)
 

@@ -1,6 +1,7 @@
 """FedSA as a federated process: types, golden file 4, modes, bad clients."""
 
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -64,9 +65,13 @@ def _sgd(learning_rate=0.01):
   )
 
 
+_SGD = _sgd()
+
+
 @pytest.fixture(scope='module')
 def model():
-  return _tiny_mlp()
+  yield _tiny_mlp()
+  _build.cache_clear()
 
 
 @pytest.mark.parametrize('variant', ['a', 'b', 'c', 'd'])
@@ -253,12 +258,18 @@ def _random_clients(num_clients=4, num_examples=23, seed=0, num_classes=10):
   ]
 
 
+# Its processes are built once for all tests that ask for the same.
+_build = functools.cache(
+  lambda models, optimizer, **options: fedsa.build_fedsa(
+    models, input_spec=_SPEC, optimizer=optimizer, **options
+  )
+)
+
+
 def _run(models, examples, *, rounds=2, optimizer=None, **options):
   """Returns server state, client states and the last measurements."""
   kept = optimizer if optimizer and optimizer.keeps_state else None
-  process = fedsa.build_fedsa(
-    models, input_spec=_SPEC, optimizer=optimizer or _sgd(), **options
-  )
+  process = _build(tuple(models), optimizer or _SGD, **options)
   initial_state_fn = client_state.build_initial_state_fn(models, optimizer=kept)
   states = [initial_state_fn(i) for i in range(len(examples))]
   server = process.initialize()
@@ -290,7 +301,10 @@ def test_heterogeneous_models_train_in_one_round():
 
 def test_same_seed_same_run_and_order_differs_by_client_round_and_epoch(model):
   examples = _random_clients()
-  runs = [_run([model], examples)[1] for _ in range(2)]
+  runs = []
+  for _ in range(2):
+    _build.cache_clear()  # The second run has a process of its own.
+    runs.append(_run([model], examples)[1])
   for first, again in zip(*runs):
     np.testing.assert_array_equal(first.weights, again.weights)
   # Two clients with the same data and start differ in their order only.

@@ -125,12 +125,13 @@ def _launch(tmp_path, *arguments, code=0):
       'benchmarks.gpu',
       '--small',
       f'--json={output}',
+      '--minutes=18',  # Other tests run beside it.
       *arguments,
     ],
     cwd=_ROOT,
     capture_output=True,
     text=True,
-    timeout=580,
+    timeout=1150,
   )
   assert done.returncode == code, done.stdout + done.stderr
   return json.loads(output.read_text())['sections'], done
@@ -147,6 +148,7 @@ def test_a_section_that_fails_leaves_the_others_alone(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_all_of_it_on_logical_devices(tmp_path):
   found, done = _launch(tmp_path)
   assert all(part['ok'] for part in found.values()), done.stdout

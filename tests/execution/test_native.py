@@ -36,6 +36,7 @@ _PROGRAM = textwrap.dedent("""
     time.sleep(600)
 """)
 
+_STATUSES = {'ends': 0, 'raises': 1, 'terminated': 128 + signal.SIGTERM}
 _SIGNALS = {
   'interrupted': signal.SIGINT,
   'terminated': signal.SIGTERM,
@@ -43,9 +44,16 @@ _SIGNALS = {
 }
 
 
-def test_no_way_of_dying_leaves_a_worker():
+@pytest.mark.parametrize(
+  'endings',
+  [
+    ('ends', 'terminated', 'killed'),
+    pytest.param(('raises', 'interrupted'), marks=pytest.mark.slow),
+  ],
+)
+def test_no_way_of_dying_leaves_a_worker(endings):
   programs = {}
-  for ending in ('ends', 'raises', *_SIGNALS):
+  for ending in endings:
     # Side by side: each takes seconds to import TFF.
     programs[ending] = subprocess.Popen(
       [sys.executable, '-c', _PROGRAM, ending],
@@ -62,13 +70,12 @@ def test_no_way_of_dying_leaves_a_worker():
       program.send_signal(_SIGNALS[ending])
     # Reads to the end of the pipe: hangs if the worker holds it.
     program.communicate(timeout=60)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(int(pid)) and time.monotonic() < deadline:
       time.sleep(0.1)
     assert not psutil.pid_exists(int(pid)), ending
-  assert programs['ends'].returncode == 0
-  assert programs['raises'].returncode == 1
-  assert programs['terminated'].returncode == 128 + signal.SIGTERM
+    if ending in _STATUSES:
+      assert program.returncode == _STATUSES[ending]
 
 
 @pytest.mark.usefixtures('native_context')

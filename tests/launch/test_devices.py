@@ -1,34 +1,20 @@
 """`python -m launch.devices`, as a user calls it; GPU samples from a fake."""
 
 import os
-import pathlib
 import re
-import subprocess
-import sys
 import time
 
 from tests import programs
+from tests.launch import launching
 
 devices = programs.load('launch.devices')
 
-_ROOT = pathlib.Path(__file__).parents[2]
-
-
-def _launch(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.devices', *arguments],
-    cwd=_ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
-  )
-
 
 def test_devices_and_both_speeds():
-  done = _launch('--seconds=0.2', '--max_concurrent_clients=2')
-  assert done.returncode == 0, done.stdout + done.stderr
-  first, *lines = done.stdout.splitlines()
+  output = launching.launch(
+    'devices', '--seconds=0.2', '--max_concurrent_clients=2'
+  )
+  first, *lines = output.splitlines()
   assert re.fullmatch(r'devices: .*CPU with \d+ cores?; TensorFlow 2.*', first)
   speeds = {}
   for line in lines:
@@ -39,23 +25,22 @@ def test_devices_and_both_speeds():
       assert 0 < int(match[3]) <= 110, line
   assert set(speeds) == {'FedSA in process', 'Keras fit'}
   assert min(speeds.values()) > 0
-  ratio = float(re.search(r'  ratio +([\d.]+)', done.stdout)[1])
+  ratio = float(re.search(r'  ratio +([\d.]+)', output)[1])
   quotient = speeds['FedSA in process'] / speeds['Keras fit']
   assert abs(ratio - quotient) < 0.02 * quotient + 0.01
-  assert '2 clients at a time' in done.stdout
+  assert '2 clients at a time' in output
 
 
 def test_a_mistake_is_said_in_one_line():
-  done = _launch('--seconds=0', '--model=vgg')
-  assert done.returncode == 1
-  assert "Unknown family or architecture 'vgg'" in done.stderr
-  assert 'Traceback' not in done.stderr
+  output = launching.launch('devices', '--seconds=0', '--model=vgg', status=1)
+  assert "Unknown family or architecture 'vgg'" in output
+  assert 'Traceback' not in output
 
 
-def test_help_teaches_without_tensorflow():
-  done = _launch('--help')
-  assert 'CIFAR-10' in done.stdout and '--batch_size' in done.stdout
-  assert 'Keras' in done.stdout
+def test_help_teaches():
+  output = launching.launch_process('devices', '--help', status=1)
+  assert 'CIFAR-10' in output and '--batch_size' in output
+  assert 'Keras' in output
 
 
 def test_gpus_are_sampled_while_something_runs(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 
 from tests import programs
 
-_SEED, _COMBINATIONS = 16, 200
-_SECONDS = 60.0
+_SEED, _COMBINATIONS = 16, 100
+_SECONDS = 300.0  # What takes longer hangs.
 
 _TINY = {
   'max_examples': '200',
@@ -122,6 +122,7 @@ def _attempt(train, arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures('in_process_context')
 def test_any_combination_of_flags_works_or_gives_a_line(train, tmp_path):
   module, renew = train

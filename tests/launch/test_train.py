@@ -1,6 +1,7 @@
 """The launchers, as a user calls them: run, resume, evaluate, export."""
 
 import csv
+import importlib
 import json
 import os
 import pathlib
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 
 from tests.launch import launching
+from tff_fedsa.models import architectures
 from tff_fedsa.runs import checkpoints
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_ONE_MODEL = '--family=digits_mlp'  # Half the time; given last, it counts.
 _FLAGS = (
+  '--family=digits_mlp,digits_cnn_bn',
   '--feature_dim=16',
   '--num_clients=6',
   '--max_examples=600',
@@ -29,8 +33,8 @@ _FLAGS = (
 )
 
 
-def _train(root, name, *arguments, by=launching.launch, **options):
-  return by(
+def _train(root, name, *arguments, **options):
+  return launching.launch(
     'train',
     *_FLAGS,
     f'--root_output_dir={root}',
@@ -92,7 +96,11 @@ def test_a_run_leaves_what_it_promises(run):
 
 def test_divergence_is_said_and_leaves_a_result(tmp_path):
   output = _train(
-    tmp_path, 'diverges', '--total_rounds=1', '--client_learning_rate=1e9'
+    tmp_path,
+    'diverges',
+    '--total_rounds=1',
+    '--client_learning_rate=1e9',
+    _ONE_MODEL,
   )
   assert "warning: clients' training diverged 6 times" in output
   (_, row) = launching.rows(tmp_path / 'diverges/metrics.csv')
@@ -109,6 +117,7 @@ def test_a_run_that_only_diverges_stops_and_says_so(tmp_path):
     '--total_rounds=50',
     '--client_learning_rate=1e9',
     '--max_failed_rounds=2',
+    _ONE_MODEL,
     status=1,
   )
   assert output.splitlines()[-1].startswith(
@@ -238,6 +247,7 @@ def test_signals_end_a_run_with_a_word(tmp_path, number, status, said):
     f'--root_output_dir={tmp_path}',
     '--experiment_name=interrupted',
     '--total_rounds=5000',
+    _ONE_MODEL,
     # Jobs in the background of a shell ignore SIGINT.
     preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
@@ -301,20 +311,28 @@ def own_net(input_shape, num_classes, feature_dim):
 
 
 def test_a_checkpoint_of_an_edited_model_is_refused(tmp_path, monkeypatch):
-  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  monkeypatch.syspath_prepend(str(tmp_path))
+  known = dict(architectures._ARCHITECTURES)
+  monkeypatch.setattr(architectures, '_ARCHITECTURES', known)
+  monkeypatch.setitem(sys.modules, 'own_module', None)  # Gone when all is over.
   options = ('--architecture_modules=own_module', '--family=own_net')
-  process = launching.launch_process  # Each imports the module anew.
-  # Of different lengths: Python compares time and size of a cached module.
-  (tmp_path / 'own_module.py').write_text(_MODULE.format(units=8))
-  _train(tmp_path, 'edited', '--total_rounds=1', *options, by=process)
-  (tmp_path / 'own_module.py').write_text(_MODULE.format(units=12))
-  output = _train(
-    tmp_path, 'edited', '--total_rounds=2', *options, by=process, status=1
-  )
+
+  def write(units):
+    # Of different lengths: Python compares time and size of a cached module.
+    (tmp_path / 'own_module.py').write_text(_MODULE.format(units=units))
+    # The next launcher imports it anew, like a process of its own.
+    importlib.invalidate_caches()
+    del sys.modules['own_module']
+    known.pop('own_net', None)
+
+  write(8)
+  _train(tmp_path, 'edited', '--total_rounds=1', *options)
+  write(12)
+  output = _train(tmp_path, 'edited', '--total_rounds=2', *options, status=1)
   assert 'expected weights float32[' in output
   assert 'found float32[834] in the checkpoint' in output
   assert 'Traceback' not in output
-  output = launching.launch_process(
+  output = launching.launch(
     'evaluate', f'--run_dir={tmp_path / "edited"}', status=1
   )
   assert 'have changed since' in output
@@ -369,7 +387,7 @@ def test_help_teaches_without_tensorflow(module):
     capture_output=True,
     text=True,
   )
-  assert f'python -m launch.{module}' in ended.stdout, ended.stderr
+  assert f'tff-fedsa {module} ' in ended.stdout, ended.stderr
   assert '--run_dir' in ended.stdout or module == 'train'
   assert ended.stdout.endswith('False\n')
 

@@ -108,16 +108,19 @@ def test_ctrl_c_stops_at_once_and_the_context_goes_on(in_process_context):
 
 
 def test_clients_at_a_time_are_bounded_and_do_not_change_results(use):
-  running, most = 0, 0
-  lock = threading.Lock()
+  count, running, most = 0, 0, 0
+  changed = threading.Condition()
 
   def enter(x):
     nonlocal running, most
-    with lock:
+    with changed:
       running += 1
       most = max(most, running)
-    time.sleep(0.05)
-    with lock:
+      changed.notify_all()
+      # Where two are let in, one waits for the other.
+      assert changed.wait_for(lambda: most >= min(count, 2), 60)
+    time.sleep(0.05)  # A client too many would come now.
+    with changed:
       running -= 1
     return x
 

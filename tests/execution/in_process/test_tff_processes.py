@@ -1,6 +1,6 @@
 """TFF's own processes and aggregators: in process as in the stock runtime.
 
-A few cases; `tests/benchmarks/test_tff_processes.py` runs all.
+The quick cases; `tests/benchmarks/test_tff_processes.py` runs all, slowly.
 """
 
 import numpy as np
@@ -20,13 +20,8 @@ _CASES = tff_cases.cases()
   'name',
   [
     'build_weighted_fed_avg, Keras',
-    'build_unweighted_fed_avg, functional',
     'build_weighted_fed_prox, functional',
-    'build_weighted_mime_lite, functional',
-    'build_fed_eval, Keras',
     'build_fed_kmeans',
-    'build_personalization_eval_computation',
-    'robust_aggregator',
     'MeanFactory',
     'zeroing_factory, adaptive',
     'clipping_factory, adaptive',
