@@ -50,6 +50,24 @@ def test_significance_is_that_of_scipy(values, test):
   assert 'n = 3' in note and ('3.3 times' if test == 't' else '0.25') in note
 
 
+def test_the_head_of_a_received_model_is_compared_with_a_head(tmp_path):
+  made_up.write_repeats(tmp_path, 'fedsa', _FEDSA)
+  made_up.write_repeats(
+    tmp_path,
+    'local',
+    _LOCAL,
+    algorithm='local',
+    classifiers=('head', 'received_head'),
+  )
+  values = _values(tmp_path)
+  assert set(values[values['name'] == 'fedsa']['classifier']) > {'head'}
+  table = significance.compare(values, 'fedsa')
+  assert dict(zip(table['classifier'], table['against'])) == {
+    'head': 'head',
+    'received_head': 'head',
+  }
+
+
 def test_seeds_are_paired_by_name(tmp_path):
   made_up.write_repeats(tmp_path, 'fedsa', _FEDSA)
   # Seeds 0 and 1 only.

@@ -190,9 +190,10 @@ def comparison_note() -> str:
   return (
     'Accuracy over all test examples (of an averaged model, mean over its '
     'test sets): mean ± standard deviation (of the sample) over seeds. '
-    '*last*: after the last round; *best*: of the round that is best on the '
-    'test examples themselves, which flatters; *worst 10 % clients*: mean '
-    'accuracy of the worst tenth of the clients after the last round. kB per '
+    '*last*: after the last round; *best*: of the round that is best on '
+    'validation examples, or, in runs without any, on the test examples '
+    'themselves, which flatters; *worst 10 % clients*: mean accuracy of the '
+    'worst tenth of the clients after the last round. kB per '
     'client and round, MB of all clients and rounds both ways (10^3 and 10^6 '
     'bytes); seconds of training, all rounds, as the machine was loaded.'
   )

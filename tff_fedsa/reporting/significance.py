@@ -72,7 +72,8 @@ def compare(
   """Tests differences to a reference, paired over seeds.
 
   Each classifier is compared with the same classifier of the reference. If the
-  reference lacks it, the main classifier of the reference is used.
+  reference lacks it, the main classifier of the reference is used; for
+  `received_head`, which is a head, that is the reference's `head`.
 
   Args:
     values: Result of `tables.per_run`.
@@ -124,7 +125,9 @@ def _row(
   test: str,
 ) -> Mapping[str, str | float]:
   against = classifier
-  if classifier not in set(theirs['classifier']):
+  if against not in set(theirs['classifier']) and classifier == 'received_head':
+    against = 'head'
+  if against not in set(theirs['classifier']):
     against = theirs[theirs['is_main']]['classifier'].iloc[0]
   pairs = own.merge(theirs[theirs['classifier'] == against], on='seed')
   differences = (pairs[f'{statistic}_x'] - pairs[f'{statistic}_y']).to_numpy()

@@ -1,0 +1,136 @@
+"""Runs the seeds of a sweep's variants in one process, on few cores.
+
+  SWEEP=flags/sweeps/collaboration_digits.toml
+  python -m benchmarks.seeds_in_one_process --sweep=$SWEEP
+
+`tff-fedsa sweep` starts a process for every run, which imports and traces for
+longer than a small run computes. Here all seeds of a variant share the traced
+computations, which no seed changes; initial weights, anchors and data are those
+of the seed. Directories and numbers are those of `tff-fedsa sweep` with
+--max_concurrent_clients=1 and --intra_op_threads=1. Finished runs are skipped.
+
+For methods whose first server model has anchors and weights at most (FedSA,
+Local, and both with shared weights).
+"""
+
+from collections.abc import Sequence
+import os
+import time
+from typing import Any
+
+from absl import app
+from absl import flags
+
+from launch import errors
+from launch import runner
+from tff_fedsa import experiment as experiment_lib
+from tff_fedsa.runs import directory
+from tff_fedsa.runs import errors as errors_lib
+from tff_fedsa.sweeps import sweep_file
+
+_SWEEP = flags.DEFINE_string('sweep', None, 'The sweep file.')
+_ROOT = flags.DEFINE_string(
+  'root_output_dir', 'runs', 'Where runs are written.'
+)
+_ONLY = flags.DEFINE_list('only', [], 'Patterns of variants; all by default.')
+_SEEDS = flags.DEFINE_list('seeds', [], "Seeds in place of the file's.")
+flags.mark_flag_as_required('sweep')
+
+_LIMITS = {'max_concurrent_clients': 1, 'intra_op_threads': 1}
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the sweep."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  with errors.reported():
+    sweep = sweep_file.choose(
+      sweep_file.read(_SWEEP.value), _SEEDS.value, _ONLY.value
+    )
+    for variant in sweep.variants:
+      run_variant(sweep, variant, os.path.join(_ROOT.value, sweep.name))
+
+
+def run_variant(sweep: sweep_file.Sweep, variant: str, root: str) -> None:
+  """Runs all seeds of a variant that are not finished.
+
+  Args:
+    sweep: The sweep; its flags are given without flag files.
+    variant: Name of the variant.
+    root: Directory of the sweep.
+  """
+  given = {**_LIMITS, **sweep.flags, **sweep.variants[variant]}
+  base = experiment_lib.Experiment.from_flags(given)
+  of_seed = set(sweep.seed_flags) - set(base.ignored_flags())
+  for seed in sweep.seeds:
+    started = time.monotonic()
+    path = os.path.join(root, variant, f'seed_{seed}')
+    if directory.read_status(directory.RunDirectory(path)).state == (
+      directory.FINISHED
+    ):
+      continue
+    seeded = base.replace(**dict.fromkeys(of_seed, seed))
+    share_traces(base, seeded)
+    result = seeded.run(path, progress=False)
+    print(
+      f'{path}: {result.summary["head"]["last"]:.4f}, '
+      f'{time.monotonic() - started:.1f} s',
+      flush=True,
+    )
+
+
+def share_traces(
+  base: experiment_lib.Experiment, seeded: experiment_lib.Experiment
+) -> None:
+  """Gives an experiment the computations of another one.
+
+  Args:
+    base: The other, which differs in seeds only.
+    seeded: The experiment that gets them.
+
+  Raises:
+    UserError: If the method's first server model has more than anchors and
+      weights.
+  """
+  from tff_fedsa.execution import current
+
+  current.start(base.runtime)
+  for name in ('models', 'optimizer', 'evaluate'):
+    seeded.__dict__[name] = getattr(base, name)
+  first = base.process.initialize()
+  model = first.model
+  fields = set(getattr(model, '_fields', ()))
+  if fields - {'anchors', 'prototypes', 'present', 'weights'}:
+    raise errors_lib.UserError(
+      f'The first server model of {base.algorithm} has {sorted(fields)}: use '
+      'tff-fedsa sweep.'
+    )
+  config: Any = seeded.config
+  changes: dict[str, Any] = {}
+  if 'anchors' in fields:
+    changes['anchors'] = config.initial_anchors(*model.anchors.shape)
+  if base.process.tiers is not None:
+    changes['weights'] = base.process.tiers.initial_weights(
+      seeded.model_config.model_seed
+    )
+  if changes:
+    first = first._replace(model=model._replace(**changes))
+  seeded.__dict__['process'] = _Seeded(base.process, first)
+
+
+class _Seeded:
+  """A process with another first state."""
+
+  def __init__(self, process: Any, first: Any):
+    self._process = process
+    self._first = first
+
+  def initialize(self) -> Any:
+    return self._first
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._process, name)
+
+
+if __name__ == '__main__':
+  runner.run(main)
