@@ -14,6 +14,7 @@ states are, and the peak of memory.
 from collections.abc import Sequence
 import resource
 import time
+from typing import Optional
 
 from absl import app
 from absl import flags
@@ -43,7 +44,23 @@ def main(argv: Sequence[str]) -> None:
     _print_table()
 
 
-def _input_shape(name: str) -> tuple[int, int, int]:
+# By the beginning of names: shape of one input, and the vocabulary of tokens.
+_OTHER_INPUTS = {
+  'table_': ((14,), None),
+  'sensor_': ((128, 9), None),
+  'text_': ((64,), 10_000),
+}
+
+
+def _input(name: str) -> tuple[tuple[int, ...], Optional[int]]:
+  """Returns the shape of inputs of an architecture, and their vocabulary."""
+  for beginning, found in _OTHER_INPUTS.items():
+    if name.startswith(beginning):
+      return found
+  return _image_shape(name), None
+
+
+def _image_shape(name: str) -> tuple[int, int, int]:
   """Returns the image shape of an architecture."""
   if name.startswith(('digits', 'mlp')):
     return 8, 8, 1
@@ -60,8 +77,9 @@ def _print_table() -> None:
     '|---|---|---|---|---|---|'
   )
   for name in architectures.names():
+    shape, vocabulary_size = _input(name)
     found = parameter_counts.sizes(
-      name, _input_shape(name), _NUM_CLASSES.value, _FEATURE_DIM.value
+      name, shape, _NUM_CLASSES.value, _FEATURE_DIM.value, vocabulary_size
     )
     theirs = parameter_counts.torchvision_extractor(name)
     print(

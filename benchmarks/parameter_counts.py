@@ -51,13 +51,14 @@ def torchvision_extractor(name: str) -> Optional[int]:
 
 def sizes(
   name: str,
-  input_shape: tuple[int, int, int],
+  input_shape: tuple[int, ...],
   num_classes: int,
   feature_dim: int,
+  vocabulary_size: Optional[int] = None,
 ) -> Sizes:
   """Builds an architecture, and counts its weights."""
   extractor, head = architectures.build_keras(
-    name, input_shape, num_classes, feature_dim
+    name, input_shape, num_classes, feature_dim, vocabulary_size
   )
   return Sizes(
     _count(extractor.trainable_weights),

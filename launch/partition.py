@@ -77,7 +77,8 @@ def show(
     domains=source.domains,
     domain_names=source.domain_names,
   )
-  how = spec.partition_file or f'{spec.partition}, seed {spec.seed}'
+  how = 'its own clients' if spec.has_clients else spec.partition
+  how = spec.partition_file or f'{how}, seed {spec.seed}'
   print(f'{source.name}, {how}')
   print(partition_summary.to_text(summary, max_rows=max_rows))
   for notice in (*source.notices, *partition.notices):

@@ -73,6 +73,19 @@ def test_python_api(capsys):
   assert '5 clients, 4 classes' in capsys.readouterr().out
 
 
+def test_own_data(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for example in _examples('docs/own_data.md'):
+    assert len(example.strip().splitlines()) <= 10, example
+  names = _run('docs/own_data.md')
+  for name in ('sensors', 'tables', 'texts'):
+    assert names[name].history['head_accuracy'].iloc[-1] > 0.0
+  assert names['dealt'].num_clients == 3
+  assert names['task'].input_spec.shape == (8, 8, 1)
+  for file in ('visits.csv', 'posts.csv', 'my_mnist.npz'):
+    assert (tmp_path / file).is_file()
+
+
 def test_protocols():
   names = _run('docs/comparing.md')
   row = names['result'].history[-1]

@@ -29,6 +29,7 @@ These names are imported on first use:
   MemoryStore, DiskStore    stores of client states
   set_in_process_context    makes this process TFF's runtime
   to_keras                  a client's model as a Keras model
+  data                      own arrays, tables and texts as a task
 
 Everything else is in modules, and may change. `tff_fedsa.composer` draws one
 round from top to bottom. docs/python.md is the guide.
@@ -72,7 +73,7 @@ _NAMES = {
   'to_keras': ('runs.exporting', 'to_keras'),
 }
 
-__all__ = [*_NAMES, '__version__']
+__all__ = [*_NAMES, '__version__', 'data']
 
 # Modules that moved into a room after version 0.1: name -> room.
 _MOVED = {
@@ -97,6 +98,8 @@ def __getattr__(name: str) -> Any:
   elif name in _NAMES:
     module, attribute = _NAMES[name]
     value = getattr(importlib.import_module(f'{__name__}.{module}'), attribute)
+  elif name == 'data':
+    value = importlib.import_module(f'{__name__}.data')
   elif name in _MOVED:
     place = f'{__name__}.{_MOVED[name]}.{name}'
     warnings.warn(

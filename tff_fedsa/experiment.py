@@ -84,6 +84,7 @@ _OF_OWN_TASK = (
   'partition_seed',
   'train_fraction',
   'validation_fraction',
+  'normalization',
   'image_size',
   'channels',
 )
@@ -124,7 +125,7 @@ class Experiment:
 
     Args:
       task: A `TaskSpec`; or own data: a `FederatedTask`, a `ClientData` of
-        `tff.simulation.datasets`, or for each client a pair of arrays (images,
+        `tff.simulation.datasets`, or for each client a pair of arrays (inputs,
         labels), a pair of such pairs (train, test), or a `ClientExamples`.
         Default: the data set of the settings.
       algorithm: Name of the method (`registry.names()`).
@@ -370,7 +371,7 @@ class Experiment:
         self._own_models, spec.model_shape, num_classes
       )
     with _naming_flags(model_config.ModelConfig):
-      return self.model_config.build(spec.model_shape, num_classes)
+      return self.model_config.build(spec, num_classes)
 
   @functools.cached_property
   def optimizer(self) -> local_optimizer.LocalOptimizer:

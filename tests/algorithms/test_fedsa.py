@@ -519,7 +519,7 @@ def test_bad_parts_are_named(model):
     _config(remainder='pad')
   with pytest.raises(ValueError, match='the same num_classes'):
     fedsa.build_fedsa([model, _tiny_mlp(num_classes=3)], input_spec=_SPEC)
-  with pytest.raises(ValueError, match='takes images of shape'):
+  with pytest.raises(ValueError, match='takes inputs of shape'):
     build(input_spec=input_spec.InputSpec((32, 32, 3)))
   with pytest.raises(TypeError, match='Keras optimizers are not supported'):
     local_optimizer.LocalOptimizer(tf.keras.optimizers.SGD())

@@ -243,5 +243,5 @@ def test_shared_models_that_do_not_fit_are_named():
   other = architectures.build('digits_mlp', (8, 8, 1), 10, 8)
   with pytest.raises(ValueError, match="clients' feature_dim = 16, found 8 in"):
     _build(_MODELS[:1], shared_model=other)
-  with pytest.raises(ValueError, match='takes images of shape'):
+  with pytest.raises(ValueError, match='takes inputs of shape'):
     fml.build_fml(_MODELS, input_spec=input_spec.InputSpec((9, 8, 1)))

@@ -215,7 +215,7 @@ def test_images_must_fit_every_model():
   wide.input_shape = (9, 8, 1)
   with pytest.raises(
     ValueError,
-    match=r"'wide' takes images of shape \(9, 8, 1\), but the data gives \(8,",
+    match=r"'wide' takes inputs of shape \(9, 8, 1\), but the data gives \(8,",
   ):
     client_work.check_models([_model(), wide], clients.SPEC)
 

@@ -61,8 +61,8 @@ def test_client_data():
   assert [len(c.train['y']) for c in task.clients] == [3, 6]
   assert [len(c.test['y']) for c in task.clients] == [1, 2]
   assert task.input_spec.shape == (6, 6, 1)
-  # [0, 1] becomes [-1, 1].
-  assert (task.input_spec.scale, task.input_spec.offset) == (2.0, -1.0)
+  # Floats stay, by this way in as by the others.
+  assert (task.input_spec.scale, task.input_spec.offset) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def _generated(unused_client_id):
     (_generated, 'pipeline fails at element 1: .*disk gone'),
     (_mapped(lambda i: (_ZEROS, i), count=0), 'it has no example.$'),
     (_mapped(lambda i: (_ZEROS[0], tf.zeros([2]))), 'found shapes'),
-    (_mapped(lambda i: (_ZEROS[0, 0], i)), r'found shapes \(1,\) and \(\)'),
+    (_mapped(lambda i: (_ZEROS[0, 0, 0], i)), r'found shapes \(\) and \(\)'),
     (_mapped(lambda i: {'text': i, 'y': i}), r"found \('text', 'y'\)"),
     (
       _mapped(
@@ -310,7 +310,7 @@ def test_images_are_looked_at_client_by_client():
   pixels = rng.integers(0, 256, (4, 4, 4, 1)).astype(np.float32)
   pixels[2] = 5
   report = tasks.report(_task(_of_arrays([[0, 1, 0, 1]] * 2, pixels)))
-  assert 'from -1 to 509 as models see them' in report
+  assert 'from 0 to 255 as models see them' in report
   assert '2 of 8 images have the same value in every pixel' in report
   pixels[1, 0, 0] = np.nan
   with pytest.raises(

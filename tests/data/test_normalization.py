@@ -72,10 +72,12 @@ def test_exported_models_scale_the_same_way():
 
 
 def test_what_does_not_fit_is_refused():
-  with pytest.raises(ValueError, match='known: half, unit, imagenet, dataset'):
+  with pytest.raises(
+    ValueError, match='known: half, unit, imagenet, dataset, none'
+  ):
     normalization.normalized(_SPEC, 'whole', [_IMAGES])
   grey = input_spec.InputSpec((4, 4, 1))
-  with pytest.raises(ValueError, match='of 3 channels, found 1'):
+  with pytest.raises(ValueError, match='of 3 channels, found 1 channels'):
     normalization.normalized(grey, 'imagenet', [])
   unknown_range = input_spec.InputSpec((4, 4, 3), 'float32', 1.0, 0.0)
   for name in ('unit', 'imagenet'):

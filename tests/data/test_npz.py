@@ -159,7 +159,7 @@ def test_labels_that_are_text_become_class_names(tmp_path):
   for y, message in (
     (np.array(['dog', 'cat', None, 'cat']), "own.npz', array 'y': .*objects"),
     ([0.5, 1, 1, 0], 'own.npz: .*found 0.5 at example 0'),
-    ([0, 1], 'own.npz: expected one label for each of 4 images'),
+    ([0, 1], 'own.npz: expected one label for each of 4 inputs'),
     (np.eye(4), 'own.npz: .*argmax'),
   ):
     np.savez(path, x=x, y=y)
@@ -167,6 +167,29 @@ def test_labels_that_are_text_become_class_names(tmp_path):
       npz_file.read(str(path))
   np.savez(path, images=x, labels=[0, 1, 1, 0])
   with pytest.raises(
-    ValueError, match=re.escape("x (images) and y (labels), found ['images',")
+    ValueError, match=re.escape("test_labels, found ['images',")
   ):
     npz_file.read(str(path))
+
+
+def test_files_of_parts_are_joined(tmp_path):
+  path = str(tmp_path / 'medmnist.npz')
+  arrays = {}
+  sizes = {'train': 4, 'val': 2, 'test': 3}
+  for number, (part, size) in enumerate(sizes.items()):
+    arrays[f'{part}_images'] = np.full([size, 5, 5], number, np.uint8)
+    arrays[f'{part}_labels'] = np.arange(size)[:, None] % 2
+  np.savez(path, **arrays)
+  source = npz_file.read(path)
+  assert source.images.shape == (9, 5, 5, 1) and source.num_train == 6
+  assert source.images[:, 0, 0, 0].tolist() == [0] * 4 + [1] * 2 + [2] * 3
+  assert source.labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+  del arrays['val_labels']
+  np.savez(path, **arrays)
+  with pytest.raises(ValueError, match="expected .'val_labels'"):
+    npz_file.read(path)
+  arrays['val_labels'] = arrays['train_labels']
+  arrays['val_images'] = np.zeros([4, 6, 6], np.uint8)
+  np.savez(path, **arrays)
+  with pytest.raises(ValueError, match='differ in shape'):
+    npz_file.read(path)

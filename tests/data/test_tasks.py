@@ -271,7 +271,7 @@ def test_bad_domains_are_named():
   assert source(None, ()).domains is None
   for domains, message in (
     (np.array([0, 1, 2]), r'domains in \[0, 2\), found 2 at example 2'),
-    (np.array([0, 1]), 'one domain for each of 3 images'),
+    (np.array([0, 1]), 'one domain for each of 3 inputs'),
     (np.array([0, 0.5, 1]), 'integer domains, found 0.5 at example 1'),
     (None, 'without domains'),
   ):
@@ -286,15 +286,15 @@ def test_bad_domains_are_named():
     (_images(3), [0, 1, -1], ValueError, 'found -1 at example 2'),
     (_images(3), [0.0, 1.5, 1.0], ValueError, 'integer labels, found 1.5'),
     (_images(3), [0j, 1j, 1j], TypeError, 'integer labels .*complex128'),
-    (_images(3), [0, 1], ValueError, 'one label for each of 3 images'),
+    (_images(3), [0, 1], ValueError, 'one label for each of 3 inputs'),
     (
       np.full((3, 4, 4, 3), np.nan, np.float32),
       [0, 1, 1],
       ValueError,
       '3 of 3 images hold NaN or infinity; the first is example 0',
     ),
-    (_images(3).astype(np.float64), [0, 1, 1], TypeError, 'found float64'),
-    (_images(3)[..., 0, 0], [0, 1, 1], ValueError, 'last axis of 1'),
+    (_images(3).astype(np.int64), [0, 1, 1], TypeError, 'found int64'),
+    (_images(3)[:, 0, 0, 0], [0, 1, 1], ValueError, 'last axis of 1'),
   ],
 )
 def test_bad_arrays_are_named(images, labels, error, message):
@@ -305,7 +305,7 @@ def test_bad_arrays_are_named(images, labels, error, message):
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(dataset='imagenet'), 'known: digits, cifar10'),
+    (dict(dataset='imagenet'), 'known: digits, breast'),
     (dict(partition='natural'), 'known: iid, dirichlet'),
     (dict(test_set='none'), 'known: split, original'),
     (dict(alpha=0.0), 'alpha > 0'),

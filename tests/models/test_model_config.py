@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from tff_fedsa import settings
+from tff_fedsa.data import input_spec
 from tff_fedsa.models import model_config
 
 
@@ -18,8 +19,8 @@ def test_tables_have_to_fit(monkeypatch):
   config = model_config.ModelConfig('digits_mlp', feature_dim=1_000_000)
   # TensorFlow's limit, whatever the machine.
   with pytest.raises(settings.SettingsError, match='of 4.0 GB each'):
-    config.build((8, 8, 1), 1000)
+    config.build(input_spec.InputSpec((8, 8, 1)), 1000)
   free = types.SimpleNamespace(available=200_000_000)
   monkeypatch.setattr(psutil, 'virtual_memory', lambda: free)
   with pytest.raises(settings.SettingsError, match='0.2 GB of memory are free'):
-    config.build((8, 8, 1), 10)
+    config.build(input_spec.InputSpec((8, 8, 1)), 10)

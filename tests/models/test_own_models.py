@@ -63,5 +63,5 @@ def test_other_models_are_refused(models, error, message):
 
 @pytest.mark.parametrize('shape, classes', [((8, 8, 1), 3), (_SHAPE, 4)])
 def test_models_must_fit_the_data(shape, classes):
-  with pytest.raises(ValueError, match="Model 'mine': expected images"):
+  with pytest.raises(ValueError, match="Model 'mine': expected inputs"):
     own_models.to_functional([_classifier()], shape, classes)

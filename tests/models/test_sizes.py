@@ -73,6 +73,42 @@ def test_other_extractors(name, expected):
   assert head == 512 * 10 + 10
 
 
+_TO_FEATURES = 64 * 512 + 512
+
+
+@pytest.mark.parametrize(
+  'name, shape, expected',
+  [
+    ('table_mlp', (14,), 14 * 64 + 64 + 64 * 64 + 64 + _TO_FEATURES),
+    (
+      'table_resnet',
+      (14,),
+      # BatchNorm of 64, to 128, and back.
+      14 * 64
+      + 64
+      + 2 * (2 * 64 + (64 * 128 + 128) + (128 * 64 + 64))
+      + 2 * 64
+      + _TO_FEATURES,
+    ),
+    (
+      'sensor_cnn',
+      (128, 9),
+      5 * 9 * 32 + 32 + 5 * 32 * 64 + 64 + _TO_FEATURES,
+    ),
+    ('text_mean', (64,), 10_000 * 32 + 32 * 512 + 512),
+    (
+      'text_cnn',
+      (64,),
+      10_000 * 32 + (3 + 4 + 5) * 32 * 32 + 3 * 32 + 96 * 512 + 512,
+    ),
+  ],
+)
+def test_extractors_of_other_kinds(name, shape, expected):
+  size = 10_000 if name.startswith('text') else None
+  found = parameter_counts.sizes(name, shape, 10, 512, size)
+  assert (found.extractor, found.head) == (expected, 512 * 10 + 10)
+
+
 def test_group_norm_has_the_parameters_of_batch_norm():
   assert _sizes('resnet8_gn') == _sizes('resnet8')
 

@@ -63,8 +63,8 @@ class ClientOutput(NamedTuple):
 def examples_type(input_spec: input_spec_lib.InputSpec) -> tff.Type:
   """Returns the (unplaced) TFF type of a client's stacked examples.
 
-  The type is `<x=D[?, height, width, channels], y=int32[?]>`. `D` is the dtype
-  of stored images.
+  The type is `<x=D[?, …], y=int32[?]>`. `D` is the dtype
+  of stored inputs.
   """
   return tff.types.to_type(
     collections.OrderedDict(
@@ -100,7 +100,7 @@ def check_models(
   for model in models:
     if tuple(model.input_shape) != tuple(input_spec.model_shape):
       raise errors.UserError(
-        f'The model {model.name!r} takes images of shape {model.input_shape}, '
+        f'The model {model.name!r} takes inputs of shape {model.input_shape}, '
         f'but the data gives {input_spec.model_shape}. Build the family with '
         '`input_spec.model_shape` or resize in the input spec.'
       )
@@ -195,7 +195,7 @@ def build_client_work(
     measure_fn: `fn(result) -> dict` of float32 scalars. They are averaged over
       clients and reported like the gauges of the objective.
     optimizer: Updates the trainable weights.
-    input_spec: Specification of the examples' images.
+    input_spec: Specification of the examples' inputs.
     config: Batches, epochs and kind of prototypes.
 
   Raises:

@@ -57,7 +57,7 @@ def choose_model(
     models: Models of the clients.
     shared_model: A model, the name of a registered architecture, or None for
       the architecture of the clients that has the fewest weights.
-    input_spec: Specification of the clients' images.
+    input_spec: Specification of the clients' inputs.
 
   Raises:
     ValueError: If `shared_model` names several architectures, or does not fit
@@ -72,6 +72,7 @@ def choose_model(
       input_spec.model_shape,
       first.num_classes,
       first.feature_dim,
+      vocabulary_size=input_spec.vocabulary_size,
     )
     if len(members) != 1:
       raise errors.UserError(
@@ -113,7 +114,7 @@ def build_training(
     objective: Objective of a step. `pairs.ModelPair.build_train_step` describes
       its inputs and results.
     optimizer: Optimizer of the client's model and the private tensors.
-    input_spec: Specification of the examples' images.
+    input_spec: Specification of the examples' inputs.
     config: Batches, epochs and kind of prototypes.
 
   Returns:

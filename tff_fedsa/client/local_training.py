@@ -116,13 +116,13 @@ def build_local_training(
     model: The client's model. Its step is traced once, here.
     objective: Objective of a step.
     optimizer: Updates the trainable weights.
-    input_spec: Specification of the examples' images.
+    input_spec: Specification of the examples' inputs.
     config: Batches, epochs and kind of prototypes.
 
   Returns:
     A function that returns a `LocalResult`. Call it while tracing. Its
     arguments are `weights` float32[?], `optimizer` float32[?], `examples` (a
-    dict of stacked images `x` and int32 labels `y`), `context` (the objective's
+    dict of stacked inputs `x` and int32 labels `y`), `context` (the objective's
     inputs, fixed for the round), `seed` int32[2] and `round_num`, an int32
     scalar.
   """
@@ -155,8 +155,8 @@ def build_local_training(
     return sums, counts + more_counts
 
   def clean_pass(trainable, model_state, examples):
-    def add(carry, images, labels):
-      features, logits = forward(trainable, model_state, images)
+    def add(carry, inputs, labels):
+      features, logits = forward(trainable, model_state, inputs)
       return add_to_sums(carry, features, logits, labels)
 
     return fold_over_examples(examples, add, no_sums())
@@ -164,7 +164,7 @@ def build_local_training(
   def local_training(
     weights, optimizer_vector, examples, context, seed, round_num
   ):
-    images, labels = examples['x'], examples['y']
+    inputs, labels = examples['x'], examples['y']
     num_available = tf.shape(labels)[0]
     if config.remainder == 'drop':
       num_steps = num_available // batch_size
@@ -203,7 +203,7 @@ def build_local_training(
         output = step(
           progress.trainable,
           progress.model_state,
-          _take(images, chosen),
+          _take(inputs, chosen),
           batch_labels,
           context,
           _fold_in(epoch_seed, index + 1),
@@ -272,7 +272,7 @@ def build_local_training(
     else:
       visited = tf.minimum(num_steps * batch_size, num_available)
       sums, counts = clean_pass(
-        trainable, model_state, {'x': images[:visited], 'y': labels[:visited]}
+        trainable, model_state, {'x': inputs[:visited], 'y': labels[:visited]}
       )
       counts_per_epoch = counts
     means = {n: prototypes.class_means(sums[n], counts) for n in widths}
@@ -292,21 +292,21 @@ def build_local_training(
 def fold_over_examples(
   examples: Any, fold_fn: Callable[..., Any], initial: Any
 ) -> Any:
-  """Folds `fold_fn(carry, images, labels)` over batches of all examples.
+  """Folds `fold_fn(carry, inputs, labels)` over batches of all examples.
 
   Batches only limit memory. Every example is visited once, in order.
 
   Args:
-    examples: Dict of stacked images `x` and labels `y`.
+    examples: Dict of stacked inputs `x` and labels `y`.
     fold_fn: Returns the next carry, with the structure of `initial`.
     initial: Structure of tensors.
   """
-  images, labels = examples['x'], examples['y']
+  inputs, labels = examples['x'], examples['y']
   num_examples = tf.shape(labels)[0]
 
   def body(start, carry):
     end = tf.minimum(start + _INFERENCE_BATCH_SIZE, num_examples)
-    return end, fold_fn(carry, images[start:end], labels[start:end])
+    return end, fold_fn(carry, inputs[start:end], labels[start:end])
 
   _, result = tf.while_loop(
     lambda start, _: start < num_examples, body, (tf.constant(0), initial)
@@ -328,23 +328,23 @@ def _batch(order, index, num_available, config):
   return tf.gather(order, positions % num_available), is_first_visit
 
 
-def _take(images, chosen):
-  """Returns `tf.gather(images, chosen)`, also for uint8 on GPUs.
+def _take(inputs, chosen):
+  """Returns `tf.gather(inputs, chosen)`, also for uint8 on GPUs.
 
   TensorFlow has no GPU kernel for bytes. Without this function, each step would
-  send all images of the client to the CPU.
+  send all inputs of the client to the CPU.
   """
-  size = images.shape[1:].num_elements()
-  if images.dtype != tf.uint8 or size is None or size % tf.int64.size:
-    return tf.gather(images, chosen)
+  size = inputs.shape[1:].num_elements()
+  if inputs.dtype != tf.uint8 or size is None or size % tf.int64.size:
+    return tf.gather(inputs, chosen)
   bytes_of_words = tf.reshape(
-    images, [-1, size // tf.int64.size, tf.int64.size]
+    inputs, [-1, size // tf.int64.size, tf.int64.size]
   )
   words = tf.gather(tf.bitcast(bytes_of_words, tf.int64), chosen)
   count = chosen.shape[0]
   return tf.reshape(
     tf.bitcast(words, tf.uint8),
-    [-1 if count is None else count, *images.shape[1:]],
+    [-1 if count is None else count, *inputs.shape[1:]],
   )
 
 

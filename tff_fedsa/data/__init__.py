@@ -1,1 +1,33 @@
-"""Data: sources -> partition -> per-client arrays -> federated task."""
+"""Data: sources -> partition -> per-client arrays -> federated task.
+
+Own data become the `task` of an `Experiment` by one of
+
+  from_arrays       images, series, tables, tokens or texts as arrays
+  from_dataframe    a table of pandas
+  from_csv          a file of a table; from_parquet likewise
+
+which take a column of clients, or deal examples out by any partition.
+`make_sensor_clients` and `make_text_clients` make clients by formulas.
+"""
+
+import importlib
+from typing import Any
+
+# Name -> module. They are imported when they are first used.
+_NAMES = {
+  'from_arrays': 'own_data',
+  'from_csv': 'own_data',
+  'from_dataframe': 'own_data',
+  'from_parquet': 'own_data',
+  'make_sensor_clients': 'generators',
+  'make_text_clients': 'generators',
+}
+
+__all__ = [*_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _NAMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module = importlib.import_module(f'{__name__}.{_NAMES[name]}')
+  return getattr(module, name)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.data import dealing
 from tff_fedsa.data import elements
 from tff_fedsa.data import tasks
 from tff_fedsa.runs import errors
@@ -25,13 +26,15 @@ def task_from_client_data(
   offset: Optional[float] = None,
   image_size: Optional[int] = None,
   channels: Optional[int] = None,
+  vocabulary_size: Optional[int] = None,
+  normalization: str = 'half',
   name: str = 'client_data',
 ) -> tasks.FederatedTask:
   """Makes a task whose clients are those of a `ClientData`.
 
   Args:
-    train: Each element a dict of an image (`x`, `image` or `pixels`) and a
-      label (`y` or `label`).
+    train: Each element a dict of an input (`x`, `image` or `pixels`) and a
+      label (`y` or `label`), see `elements.stack`.
     test: The same clients' held-out examples; by default `train_fraction` of
       each client's examples are for training, the rest for testing.
     num_classes: C; by default as many as there are distinct labels, see
@@ -39,11 +42,13 @@ def task_from_client_data(
     client_ids: Which clients to take, in this order; all by default.
     train_fraction: See `test`; in (0, 1).
     seed: Seed of the division where there is no `test`.
-    scale: Models see `x * scale + offset`; by default [0, 255] of uint8, and
-      [0, 1] of float images, is mapped to [-1, 1].
-    offset: See `scale`.
-    image_size: Images are resized to this many pixels square in the step.
-    channels: Images get this many channels by repetition.
+    scale: See `elements.input_spec_for`.
+    offset: See there.
+    image_size: See there.
+    channels: See there.
+    vocabulary_size: See there; by default what the clients' tokens need.
+    normalization: See `normalization.normalized`; `scale` and `offset` go
+      before it.
     name: For messages.
 
   Raises:
@@ -60,15 +65,14 @@ def task_from_client_data(
   chosen = _chosen(known, client_ids, name)
   parts: list[list[tuple[np.ndarray, np.ndarray]]] = []
   for index, client_id in enumerate(chosen):
-    images, labels = _read(train, client_id)
+    inputs, labels = _read(train, client_id)
     if test is not None:
-      parts.append([(images, labels), _read(test, client_id)])
+      parts.append([(inputs, labels), _read(test, client_id)])
       continue
-    order = np.random.default_rng([seed, index]).permutation(len(labels))
-    cut = int(np.ceil(train_fraction * len(order)))
-    parts.append(
-      [(images[part], labels[part]) for part in (order[:cut], order[cut:])]
+    divided = dealing.division(
+      len(labels), train_fraction, seed=seed, client=index
     )
+    parts.append([(inputs[part], labels[part]) for part in divided])
   return tasks.task_from_pairs(
     parts,
     functools.partial(
@@ -77,10 +81,12 @@ def task_from_client_data(
       offset=offset,
       image_size=image_size,
       channels=channels,
+      vocabulary_size=vocabulary_size,
     ),
     num_classes=num_classes,
     name=name,
     client_names=[repr(client_id) for client_id in chosen],
+    normalization=normalization if (scale, offset) == (None, None) else None,
   )
 
 
@@ -111,7 +117,7 @@ def _chosen(
 def _read(
   data: tff.simulation.datasets.ClientData, client_id: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a client's images and labels; errors name the client."""
+  """Returns a client's inputs and labels; errors name the client."""
   try:
     return elements.gather(data.create_tf_dataset_for_client(client_id))
   except errors.UserError as error:

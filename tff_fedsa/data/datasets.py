@@ -4,12 +4,14 @@ from collections.abc import Callable
 import inspect
 from typing import NamedTuple, Optional
 
+from tff_fedsa.data import generators
 from tff_fedsa.data import sources
 from tff_fedsa.data.readers import digits
 from tff_fedsa.data.readers import domain_folder
 from tff_fedsa.data.readers import ham10000
 from tff_fedsa.data.readers import image_folder
 from tff_fedsa.data.readers import npz_file
+from tff_fedsa.data.readers import sklearn_tables
 from tff_fedsa.data.readers import tfds
 from tff_fedsa.data.readers import tiny_imagenet
 from tff_fedsa.runs import errors
@@ -96,12 +98,32 @@ NATURAL_NAMES = (
   'tff_gldv2',
   'tff_gldv2_160k',
 )
-NAMES = ('digits', *_TFDS_NAMES, *FOLDERS, 'npz', *NATURAL_NAMES)
+# Data sets that need no file.
+SHIPPED = ('digits', *sklearn_tables.NAMES, *generators.NAMES)
+
+# A file of the user's.
+TABLES = ('csv', 'parquet')
+FILES = ('npz', *TABLES)
+
+NAMES = (*SHIPPED, *_TFDS_NAMES, *FOLDERS, *FILES, *NATURAL_NAMES)
 
 
 def names() -> tuple[str, ...]:
   """Returns the names of all data sets, registered ones too."""
   return (*NAMES, *(name for name in FOLDERS if name not in NAMES))
+
+
+def required(path: Optional[str], dataset: str) -> str:
+  """Returns the path of a data set that is one file.
+
+  Raises:
+    ValueError: If it is missing.
+  """
+  if not path:
+    raise errors.UserError(
+      f'The dataset {dataset!r} needs data_dir, the path of the file.'
+    )
+  return path
 
 
 def register(
@@ -140,7 +162,7 @@ def load(
   """Returns a source by name.
 
   Args:
-    dataset: One of `NAMES`, but of `NATURAL_NAMES`.
+    dataset: One of `NAMES` that has no clients of its own.
     data_dir: The TFDS directory, the folder, or the `.npz` file.
     download: Whether TFDS may download what is missing.
     image_size: Pixels square, of image files and of TFDS data sets whose images
@@ -155,6 +177,8 @@ def load(
   """
   if dataset == 'digits':
     return digits.read()
+  if dataset in sklearn_tables.NAMES:
+    return sklearn_tables.read(dataset)
   if dataset in _TFDS_NAMES:
     return tfds.read(
       dataset,
@@ -167,17 +191,13 @@ def load(
     raise errors.UserError(
       f'Unknown dataset {dataset!r}; known: {", ".join(names())}.'
     )
-  if dataset in NATURAL_NAMES:
+  if dataset in (*NATURAL_NAMES, *generators.NAMES, *TABLES):
     raise errors.UserError(
-      f'The dataset {dataset!r} has clients of its own: `natural.load` returns '
-      'them.'
+      f'The dataset {dataset!r} has clients of its own, or columns that say '
+      'so: `dealing.load` returns them.'
     )
   if dataset == 'npz':
-    if not data_dir:
-      raise errors.UserError(
-        "The dataset 'npz' needs data_dir, the path of the file."
-      )
-    return npz_file.read(data_dir)
+    return npz_file.read(required(data_dir, dataset))
   folder = FOLDERS[dataset]
   if not data_dir:
     raise errors.UserError(

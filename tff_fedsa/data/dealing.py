@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
 
 from tff_fedsa.data import datasets
+from tff_fedsa.data import generators
 from tff_fedsa.data import held_out
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import partition_file
 from tff_fedsa.data import sources
+from tff_fedsa.data import tables
 from tff_fedsa.data import task_spec
+from tff_fedsa.data.readers import table_file
 from tff_fedsa.runs import errors
 
 
@@ -29,7 +33,52 @@ def load(
     from tff_fedsa.data import natural  # Imports TFF.
 
     return natural.load(spec)
-  source = datasets.load(
+  source = _source(spec)
+  return source, deal(spec, source)
+
+
+def deal(
+  spec: task_spec.TaskSpec, source: sources.Source
+) -> partition_lib.Partition:
+  """Loads or draws the partition of a source, or takes the clients it has.
+
+  Raises:
+    FileNotFoundError: If the partition file is not there.
+    ValueError: If it is impossible; the message says what to change.
+  """
+  if source.client_ids is not None:
+    return natural_clients(spec, source)
+  if spec.partition_file:
+    return partition_lib.load(
+      spec.partition_file,
+      labels=source.labels,
+      order=source.order,
+      ids_fn=source.ids_fn,
+    )
+  return draw(spec, source)
+
+
+def _source(spec: task_spec.TaskSpec) -> sources.Source:
+  if spec.dataset in generators.NAMES:
+    return generators.read(
+      spec.dataset,
+      num_clients=spec.num_clients,
+      alpha=spec.alpha,
+      seed=spec.seed,
+      sequence_length=spec.sequence_length,
+    )
+  if spec.dataset in datasets.TABLES:
+    path = datasets.required(spec.data_dir, spec.dataset)
+    return tables.source_of(
+      table_file.read(path, spec.dataset),
+      label=spec.label_column,
+      client=spec.client_column,
+      text=spec.text_column,
+      drop=spec.drop_columns,
+      sequence_length=spec.sequence_length,
+      name=os.path.basename(path),
+    )
+  return datasets.load(
     spec.dataset,
     data_dir=spec.data_dir,
     download=spec.download,
@@ -37,14 +86,103 @@ def load(
     cache_dir=spec.cache_directory(),
     alpha_background=spec.alpha_background,
   )
-  if spec.partition_file:
-    return source, partition_lib.load(
-      spec.partition_file,
-      labels=source.labels,
-      order=source.order,
-      ids_fn=source.ids_fn,
+
+
+def natural_clients(
+  spec: task_spec.TaskSpec, source: sources.Source
+) -> partition_lib.Partition:
+  """Returns the clients that a source has, sorted by their ids.
+
+  Clients with a single example, which cannot be divided, are left out with a
+  notice.
+
+  Args:
+    spec: Its `test_set`, `train_fraction`, `max_test_examples` and `seed` say
+      what clients are tested on.
+    source: Its `client_ids` are not None.
+
+  Raises:
+    ValueError: If no client is left, or the test set is impossible.
+  """
+  assert source.client_ids is not None
+  pool, tests = held_out.pool_and_tests(source, spec.test_set, seed=spec.seed)
+  tests = _some_of_tests(spec, source, tests)
+  names, whose = np.unique(source.client_ids[pool], return_inverse=True)
+  owned = np.split(
+    pool[np.argsort(whose, kind='stable')],
+    np.cumsum(np.bincount(whose))[:-1],
+  )
+  whole = np.concatenate([*tests.values()]) if tests else None
+  kept: list[str] = []
+  alone: list[str] = []
+  train, test = [], []
+  for name, indices in zip(map(str, names), owned):
+    if whole is None and len(indices) < 2:
+      alone.append(name)
+      continue
+    own_test = whole
+    if own_test is None:
+      parts = division(
+        len(indices), spec.train_fraction, seed=spec.seed, client=len(kept)
+      )
+      indices, own_test = (indices[part] for part in parts)
+    kept.append(name)
+    train.append(indices)
+    test.append(own_test)
+  if not kept:
+    raise errors.UserError(
+      f'{source.name}: expected clients with two examples or more, found '
+      f'{len(alone)} with one each. Is the column of clients the right one?'
     )
-  return source, draw(spec, source)
+  left_out = f'{source.name}: left out {len(alone)} clients with one example: '
+  shown = ', '.join(alone[:10]) + (', …' if len(alone) > 10 else '')
+  return partition_lib.Partition(
+    tuple(train),
+    tuple(test),
+    tests,
+    origin=partition_file.origin_of(source.labels, source.order),
+    client_names=tuple(kept),
+    notices=(f'{left_out}{shown}.',) if alone else (),
+  )
+
+
+def division(
+  count: int, train_fraction: float, *, seed: int, client: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Divides a client's examples at random.
+
+  Args:
+    count: How many it has, >= 2.
+    train_fraction: Share to train on, in (0, 1).
+    seed: Seed of all divisions.
+    client: Number of the client.
+
+  Returns:
+    Indices of train and of test examples, one or more each.
+  """
+  order = np.random.default_rng([seed, client]).permutation(count)
+  cut = min(int(np.ceil(train_fraction * count)), count - 1)
+  return order[:cut], order[cut:]
+
+
+def _some_of_tests(
+  spec: task_spec.TaskSpec,
+  source: sources.Source,
+  tests: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Returns `max_test_examples` of each test set."""
+  if spec.max_test_examples is None:
+    return dict(tests)
+  return {
+    name: held_out.stratified_subset(
+      indices,
+      source.labels,
+      spec.max_test_examples,
+      seed=spec.seed,
+      what=f'max_test_examples, {name}',
+    )
+    for name, indices in tests.items()
+  }
 
 
 def draw(
@@ -65,17 +203,7 @@ def draw(
       seed=spec.seed,
       what='max_examples',
     )
-  if spec.max_test_examples is not None:
-    tests = {
-      name: held_out.stratified_subset(
-        indices,
-        source.labels,
-        spec.max_test_examples,
-        seed=spec.seed,
-        what=f'max_test_examples, {name}',
-      )
-      for name, indices in tests.items()
-    }
+  tests = _some_of_tests(spec, source, tests)
   of_domains = (
     _domain_options(spec, source, pool, whole_pool)
     if spec.partition == 'domain'

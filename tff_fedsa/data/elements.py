@@ -1,4 +1,4 @@
-"""Elements of a client's data set: an image and a label, stacked."""
+"""Elements of a client's data set: an input and a label, stacked."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import inputs as inputs_lib
 from tff_fedsa.runs import errors
 
-# Names of images and labels in `tff.simulation.datasets`.
-_IMAGE_KEYS = ('x', 'image', 'pixels')
+# Names of inputs and labels in `tff.simulation.datasets`.
+_IMAGE_KEYS = ('image', 'pixels')
+_INPUT_KEYS = ('x', *_IMAGE_KEYS)
 _LABEL_KEYS = ('y', 'label')
 
 # Examples of a client at most; no memory is reserved for it.
@@ -20,6 +22,12 @@ _MANY = np.iinfo(np.int64).max
 
 # Dtypes of labels that int32 always holds.
 _SMALL = (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16, tf.int32)
+
+# Dtypes of inputs that are stored as another one.
+_STORED_AS = {
+  tf.as_dtype(name): tf.as_dtype(stored)
+  for name, stored in inputs_lib.STORED_AS.items()
+}
 
 # Text that TensorFlow adds to the messages of its kernels.
 _NODES = re.compile(r'\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\](?: name: *)?')
@@ -32,35 +40,49 @@ def input_spec_of(
   offset: Optional[float] = None,
   image_size: Optional[int] = None,
   channels: Optional[int] = None,
+  vocabulary_size: Optional[int] = None,
 ) -> input_spec_lib.InputSpec:
-  """Returns the input spec of the images in elements of a data set.
+  """Returns the input spec of the inputs in elements of a data set.
 
   Args:
     element_spec: `ClientData.element_type_structure`; see `stack`.
-    scale: See `client_data.task_from_client_data`, as for all others.
+    scale: See `input_spec_for`, as for all others.
     offset: See there.
     image_size: See there.
     channels: See there.
+    vocabulary_size: See there; needed for integers.
 
   Raises:
     ValueError: For unsuitable elements.
   """
-  image_spec, label_spec = image_and_label(element_spec)
-  is_batched = _is_batched(image_spec.shape, label_spec.shape)
-  shape = tuple(image_spec.shape)[is_batched:]
+  input_element, label_spec = input_and_label(element_spec)
+  is_batched = _is_batched(input_element.shape, label_spec.shape)
+  shape = tuple(input_element.shape)[is_batched:]
   if None in shape:
     raise errors.UserError(
-      f'The size of images is unknown: {shape}. Resize them to one size in '
-      'the pipeline, or tell TensorFlow: image.set_shape([height, width, '
-      'channels]).'
+      f'The size of inputs is unknown: {shape}. Resize or pad them to one size '
+      'in the pipeline, or tell TensorFlow, e.g. image.set_shape([height, '
+      'width, channels]).'
     )
+  dtype = _STORED_AS.get(input_element.dtype, input_element.dtype)
+  if dtype in (tf.int32, tf.int64) and vocabulary_size is None:
+    raise errors.UserError(
+      'Expected vocabulary_size, the number of different tokens, of integer '
+      f'inputs {shape}; found none.'
+    )
+  # An axis of examples, as `inputs.with_channels` expects it.
+  stacked = inputs_lib.with_channels(
+    np.empty((0, *shape), dtype.as_numpy_dtype),
+    are_images=_are_images(element_spec),
+  )
   return input_spec_for(
-    shape,
-    image_spec.dtype.name,
+    stacked.shape[1:],
+    dtype.name,
     scale=scale,
     offset=offset,
     image_size=image_size,
     channels=channels,
+    vocabulary_size=vocabulary_size,
   )
 
 
@@ -72,29 +94,31 @@ def input_spec_for(
   offset: Optional[float] = None,
   image_size: Optional[int] = None,
   channels: Optional[int] = None,
+  vocabulary_size: Optional[int] = None,
 ) -> input_spec_lib.InputSpec:
-  """Returns the input spec of images of a shape.
+  """Returns the input spec of inputs of a shape.
 
   Args:
-    shape: (height, width) or (height, width, channels).
-    dtype: 'uint8' or 'float32'.
-    scale: See `client_data.task_from_client_data`, as for all others.
-    offset: See there.
-    image_size: See there.
-    channels: See there.
+    shape: Shape of one input.
+    dtype: Its stored dtype.
+    scale: Models see `x * scale + offset`; by default that of the dtype, see
+      `InputSpec`.
+    offset: See `scale`.
+    image_size: Images are resized to this many pixels square in the step.
+    channels: Images get this many channels by repetition.
+    vocabulary_size: See `InputSpec`.
 
   Raises:
-    ValueError: If no images are of this shape or dtype.
+    ValueError: If no inputs are of this shape or dtype.
   """
-  full: Any = (*shape, 1) if len(shape) == 2 else tuple(shape)
-  is_uint8 = dtype == 'uint8'
   return input_spec_lib.InputSpec(
-    shape=full,
+    shape=tuple(shape),
     dtype=dtype,
-    scale=scale if scale is not None else (1 / 127.5 if is_uint8 else 2.0),
-    offset=-1.0 if offset is None else offset,
+    scale=scale,
+    offset=offset,
     size=None if image_size is None else (image_size, image_size),
     channels=channels,
+    vocabulary_size=vocabulary_size,
   )
 
 
@@ -104,25 +128,42 @@ def stack(dataset: tf.data.Dataset) -> Any:
   Works eagerly and within computations.
 
   Args:
-    dataset: Single elements or batches; an element is a dict of an image
-      (`x`, `image` or `pixels`, with or without channels) and an integer label
-      (`y` or `label`), or a pair of the two.
+    dataset: Single elements or batches; an element is a dict of an input (`x`,
+      `image` or `pixels`) and an integer label (`y` or `label`), or a pair of
+      the two. Inputs of uint8, and those called `image` or `pixels`, may be
+      images without channels.
 
   Returns:
-    Dict of `x`, images as stored `[n, height, width, channels]`, and `y`,
-    int32 labels `[n]`.
+    Dict of `x`, inputs as stored `[n, …]`, and `y`, int32 labels `[n]`.
 
   Raises:
     ValueError: For unsuitable elements.
   """
-  image_spec, label_spec = image_and_label(dataset.element_spec)
-  if _is_batched(image_spec.shape, label_spec.shape):
+  input_element, label_spec = input_and_label(dataset.element_spec)
+  if _is_batched(input_element.shape, label_spec.shape):
     dataset = dataset.unbatch()
   whole = dataset.batch(_MANY).get_single_element()
-  images, labels = image_and_label(whole)
-  if images.shape.rank == 3:
-    images = images[..., tf.newaxis]
-  return collections.OrderedDict(x=images, y=class_numbers(labels))
+  return collections.OrderedDict(zip('xy', of_batch(whole)))
+
+
+def of_batch(batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns inputs as stored, and int32 labels, of a batch of elements.
+
+  Args:
+    batch: Batch of elements as `stack` takes them.
+
+  Raises:
+    ValueError: For text.
+  """
+  inputs, labels = input_and_label(batch)
+  if inputs.dtype == tf.string:
+    raise errors.UserError(
+      'Expected inputs of numbers, found text. Map text to numbers in the '
+      'pipeline, e.g. by tf.keras.layers.TextVectorization.'
+    )
+  inputs = tf.cast(inputs, _STORED_AS.get(inputs.dtype, inputs.dtype))
+  inputs = inputs_lib.with_channels(inputs, are_images=_are_images(batch))
+  return inputs, class_numbers(labels)
 
 
 def class_numbers(labels: tf.Tensor) -> tf.Tensor:
@@ -160,62 +201,67 @@ def gather(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     dataset: See `stack`; ranks may be unknown, and labels of any dtype.
 
   Returns:
-    Images `[n, height, width, channels]` and labels `[n]`, as they are.
+    Inputs `[n, …]` and labels `[n]`, as they are; images have channels.
 
   Raises:
-    ValueError: If there is no example, images differ in size, the pipeline
+    ValueError: If there is no example, inputs differ in size, the pipeline
       fails (its error is quoted), or elements are unsuitable.
   """
-  image_spec, label_spec = image_and_label(dataset.element_spec)
+  input_element, label_spec = input_and_label(dataset.element_spec)
   try:
-    if None in (image_spec.shape.rank, label_spec.shape.rank):
-      images, labels = _one_by_one(dataset)
+    if None in (input_element.shape.rank, label_spec.shape.rank):
+      inputs, labels = _one_by_one(dataset)
     else:
-      if _is_batched(image_spec.shape, label_spec.shape):
+      if _is_batched(input_element.shape, label_spec.shape):
         dataset = dataset.unbatch()
       whole = dataset.batch(_MANY).get_single_element()
-      images, labels = (part.numpy() for part in image_and_label(whole))
+      inputs, labels = (part.numpy() for part in input_and_label(whole))
   except tf.errors.OpError as error:
     raise errors.UserError(_explained(dataset, error)) from error
-  if images.ndim == 3:
-    images = images[..., np.newaxis]
-  return images, labels
+  are_images = _are_images(dataset.element_spec)
+  return inputs_lib.with_channels(inputs, are_images=are_images), labels
 
 
-def image_and_label(element: Any) -> tuple[Any, Any]:
+def input_and_label(element: Any) -> tuple[Any, Any]:
   """Returns the two parts of an element, a batch, or the spec of either."""
   if isinstance(element, tuple) and len(element) == 2:
     return element
   keys = tuple(element) if isinstance(element, Mapping) else ()
-  image_key = next((key for key in _IMAGE_KEYS if key in keys), None)
+  input_key = next((key for key in _INPUT_KEYS if key in keys), None)
   label_key = next((key for key in _LABEL_KEYS if key in keys), None)
-  if image_key is None or label_key is None:
+  if input_key is None or label_key is None:
     raise errors.UserError(
-      f'Expected elements with one of {_IMAGE_KEYS} and one of {_LABEL_KEYS}, '
-      f'or pairs (image, label), found {keys or element}.'
+      f'Expected elements with one of {_INPUT_KEYS} and one of {_LABEL_KEYS}, '
+      f'or pairs (input, label), found {keys or element}.'
     )
-  return element[image_key], element[label_key]
+  return element[input_key], element[label_key]
 
 
-def _is_batched(image: tf.TensorShape, label: tf.TensorShape) -> bool:
+def _are_images(element: Any) -> bool:
+  """Returns whether elements name their input an image."""
+  return isinstance(element, Mapping) and not {'x'} & set(element)
+
+
+def _is_batched(inputs: tf.TensorShape, label: tf.TensorShape) -> bool:
   """Returns whether elements of these shapes are batches of examples."""
-  if image.rank is None or label.rank is None:
+  if inputs.rank is None or label.rank is None:
     raise errors.UserError(
       'The shape of elements is unknown. Tell TensorFlow in the pipeline: '
       'image.set_shape([height, width, channels]), label.set_shape([]).'
     )
-  if image.rank in (2, 3) and label.rank == 0:
+  if inputs.rank and label.rank == 0:
     return False
   # A label for itself may be an array of one number.
-  if image.rank in (2, 3) and label.rank == 1 and label[0] == 1:
-    if image.rank == 2 or image[0] != 1:
+  if inputs.rank and label.rank == 1 and label[0] == 1:
+    if inputs.rank == 1 or inputs[0] != 1:
       return False
-  same = image.rank and label.rank and image[:1].is_compatible_with(label[:1])
-  if image.rank in (3, 4) and same and (label.rank == 1 or label[1:] == [1]):
+  same = label.rank and inputs[:1].is_compatible_with(label[:1])
+  if inputs.rank >= 2 and same and (label.rank == 1 or label[1:] == [1]):
     return True
   raise errors.UserError(
-    'Expected elements of an image [height, width, channels] and a label, or '
-    f'batches of them, found shapes {image} and {label}.'
+    'Expected elements of an input, e.g. an image [height, width, channels] or '
+    f'a row [columns], and a label, or batches of them, found shapes {inputs} '
+    f'and {label}.'
   )
 
 
@@ -223,20 +269,18 @@ def _one_by_one(
   dataset: tf.data.Dataset,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the examples of a data set whose shapes only the data tell."""
-  images, labels = [], []
+  inputs, labels = [], []
   for element in dataset:
-    image, label = (np.asarray(part) for part in image_and_label(element))
-    if not _is_batched(
-      tf.TensorShape(image.shape), tf.TensorShape(label.shape)
-    ):
-      image, label = image[np.newaxis], label.reshape(1)
-    images.append(image)
+    own, label = (np.asarray(part) for part in input_and_label(element))
+    if not _is_batched(tf.TensorShape(own.shape), tf.TensorShape(label.shape)):
+      own, label = own[np.newaxis], label.reshape(1)
+    inputs.append(own)
     labels.append(label.reshape(-1))
-  if not images:
+  if not inputs:
     raise errors.UserError('it has no example.')
-  for number, image in enumerate(images):
-    _check_same_size(images[0].shape[1:], image.shape[1:], number)
-  return np.concatenate(images), np.concatenate(labels)
+  for number, own in enumerate(inputs):
+    _check_same_size(inputs[0].shape[1:], own.shape[1:], number)
+  return np.concatenate(inputs), np.concatenate(labels)
 
 
 def _check_same_size(
@@ -244,8 +288,8 @@ def _check_same_size(
 ) -> None:
   if tuple(first) != tuple(found):
     raise errors.UserError(
-      f'its images differ in size: {tuple(first)} at first, {tuple(found)} at '
-      f'element {number}. Resize them to one size in the pipeline.'
+      f'its inputs differ in size: {tuple(first)} at first, {tuple(found)} at '
+      f'element {number}. Resize or pad them to one size in the pipeline.'
     )
 
 
@@ -254,9 +298,9 @@ def _explained(dataset: tf.data.Dataset, error: tf.errors.OpError) -> str:
   first, number = None, 0
   try:
     for element in dataset:
-      image, _ = image_and_label(element)
-      first = image.shape if first is None else first
-      _check_same_size(first, image.shape, number)
+      own, _ = input_and_label(element)
+      first = own.shape if first is None else first
+      _check_same_size(first, own.shape, number)
       number += 1
   except tf.errors.OpError as inner:
     return f'its pipeline fails at element {number}: {_said(inner)}'

@@ -1,8 +1,8 @@
-"""Turns stored images into the input of a model."""
+"""Turns stored inputs of any kind into the input of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import dataclasses
 from typing import Any, Optional
 
@@ -16,66 +16,102 @@ with epy.lazy_imports():
 
   from tff_fedsa.data import augmentation
 
-_DTYPES = ('uint8', 'float32')
+DTYPES = ('uint8', 'float32', 'int32', 'int64')
+_INTEGERS = ('int32', 'int64')
+
+# What inputs are, in messages.
+NAMES = {
+  'image': 'images (height, width, channels)',
+  'series': 'series (steps, channels)',
+  'table': 'rows of a table',
+  'tokens': 'tokens',
+  'tensor': 'tensors of no known kind',
+}
 
 # Folded into the seed of a step; models and objectives take other numbers.
 _AUGMENTATION = -2
 
 
+def kind_of(shape: Sequence[int], dtype: str) -> str:
+  """Returns what inputs are, by their stored shape and dtype.
+
+  Args:
+    shape: Shape of one input.
+    dtype: Its stored dtype.
+
+  Returns:
+    `image` (height, width, channels), `series` (steps, channels), `table` (a
+    vector of columns), `tokens` (a vector of integers), or `tensor`.
+  """
+  if dtype in _INTEGERS:
+    return 'tokens' if len(shape) == 1 else 'tensor'
+  return {1: 'table', 2: 'series', 3: 'image'}.get(len(shape), 'tensor')
+
+
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-  """Images as stored, and their way into a model.
+  """Inputs as stored, one tensor for each example, and their way into a model.
 
-  Images stay in their stored dtype (uint8 takes a quarter of the memory and
+  Inputs stay in their stored dtype (uint8 takes a quarter of the memory and
   of the traffic) until the client's step calls `preprocess`.
 
   Attributes:
-    shape: (height, width, channels) as stored.
-    dtype: 'uint8' or 'float32', as stored.
-    scale: The model sees `x * scale + offset`; the default maps [0, 255] to
-      [-1, 1], i.e. (x / 255 - 0.5) / 0.5. One for all channels, or a tuple of
-      one for each.
-    offset: See `scale`.
+    shape: Shape of one input as stored: (height, width, channels) of images,
+      (steps, channels) of series, (columns,) of tables, (length,) of tokens,
+      or any other.
+    dtype: 'uint8', 'float32', 'int32' or 'int64', as stored.
+    scale: The model sees `x * scale + offset`. One for all, or a tuple of one
+      for each position of the last axis (channels, columns). Default: uint8 is
+      mapped from [0, 255] to [-1, 1], i.e. (x / 255 - 0.5) / 0.5; float32 stays
+      (1). Integers have no scale: the model sees them as int32.
+    offset: See `scale`; by default -1 for uint8 and 0 for float32.
     size: (height, width) that images are resized to, bilinearly, with
       half-pixel centers and without antialiasing; None keeps them.
-    channels: A multiple of the stored channels, which are repeated; None keeps
-      them.
+    channels: A multiple of the stored channels of images, which are repeated;
+      None keeps them.
     crop_padding: In training, images are padded with black by this many pixels
       of `model_shape` at each side and cropped to their size anywhere.
     flip: In training, every other image is mirrored, at random.
+    vocabulary_size: Number of different integers; they are in [0,
+      vocabulary_size), and 0 is padding. None where the inputs are no integers.
 
   Raises (when constructed):
     ValueError: If a value is out of range; it is named.
   """
 
-  shape: tuple[int, int, int]
+  shape: tuple[int, ...]
   dtype: str = 'uint8'
-  scale: float | tuple[float, ...] = 1.0 / 127.5
-  offset: float | tuple[float, ...] = -1.0
+  scale: Any = None
+  offset: Any = None
   size: Optional[tuple[int, int]] = None
   channels: Optional[int] = None
   crop_padding: int = 0
   flip: bool = False
+  vocabulary_size: Optional[int] = None
 
   def __post_init__(self):
     object.__setattr__(self, 'shape', tuple(int(n) for n in self.shape))
-    if len(self.shape) != 3 or min(self.shape) < 1:
+    if not self.shape or min(self.shape) < 1:
       raise errors.UserError(
-        'Expected images of shape (height, width, channels), found '
-        f'{self.shape}.'
+        'Expected inputs of one axis or more, found the shape '
+        f'{self.shape}. One number for each example is a table of one column, '
+        'x[:, None].'
       )
-    if self.dtype not in _DTYPES:
+    if self.dtype not in DTYPES:
       raise errors.UserError(
-        f'Expected images of dtype uint8 or float32, found {self.dtype!r}.'
+        f'Expected inputs of dtype {", ".join(DTYPES)}, found {self.dtype!r}.'
       )
+    is_uint8 = self.dtype == 'uint8'
+    self._set_default('scale', 1.0 / 127.5 if is_uint8 else 1.0)
+    self._set_default('offset', -1.0 if is_uint8 else 0.0)
     for name in ('scale', 'offset'):
       value = getattr(self, name)
       if isinstance(value, Iterable):
         object.__setattr__(self, name, tuple(map(float, value)))
-      if np.shape(value) not in ((), self.shape[2:]):
+      if np.shape(value) not in ((), self.shape[-1:]):
         raise errors.UserError(
-          f'Expected one {name}, or one for each of {self.shape[2]} channels, '
-          f'found {value}.'
+          f'Expected one {name}, or one for each of {self.shape[-1]} '
+          f'{self.last_axis}, found {value}.'
         )
     if (
       not np.isfinite(self.scale).all()
@@ -85,6 +121,37 @@ class InputSpec:
       raise errors.UserError(
         'Expected a finite scale other than 0 and a finite offset, found '
         f'scale={self.scale}, offset={self.offset}.'
+      )
+    if self.dtype in _INTEGERS and (self.scale, self.offset) != (1.0, 0.0):
+      raise errors.UserError(
+        f'Integers ({self.dtype}) are looked up, not scaled, found scale='
+        f'{self.scale}, offset={self.offset}. Numbers of a table are float32: '
+        'x.astype(np.float32).'
+      )
+    if self.vocabulary_size is not None and (
+      self.dtype not in _INTEGERS or self.vocabulary_size < 1
+    ):
+      raise errors.UserError(
+        'Expected vocabulary_size >= 1 of integer inputs, found '
+        f'vocabulary_size={self.vocabulary_size} of {self.dtype}.'
+      )
+    self._check_of_images()
+
+  def _set_default(self, name: str, value: float) -> None:
+    if getattr(self, name) is None:
+      object.__setattr__(self, name, value)
+
+  def _check_of_images(self) -> None:
+    """Checks what only images have."""
+    given = [
+      name
+      for name in ('size', 'channels', 'crop_padding', 'flip')
+      if getattr(self, name)
+    ]
+    if given and self.kind != 'image':
+      raise errors.UserError(
+        f'Only images have {", ".join(given)}; found inputs of shape '
+        f'{self.shape} ({self.dtype}), which are {NAMES[self.kind]}.'
       )
     if self.size is not None:
       object.__setattr__(self, 'size', tuple(int(n) for n in self.size))
@@ -105,37 +172,68 @@ class InputSpec:
       )
 
   @property
-  def model_shape(self) -> tuple[int, int, int]:
-    """(height, width, channels) that a model gets."""
+  def kind(self) -> str:
+    """What the inputs are, see `kind_of`."""
+    return kind_of(self.shape, self.dtype)
+
+  @property
+  def last_axis(self) -> str:
+    """Name of what has a scale of its own, in the plural."""
+    return 'columns' if self.kind == 'table' else 'channels'
+
+  @property
+  def model_shape(self) -> tuple[int, ...]:
+    """Shape of one input that a model gets."""
+    if self.kind != 'image':
+      return self.shape
     return (*(self.size or self.shape[:2]), self.channels or self.shape[2])
 
+  @property
+  def model_dtype(self) -> str:
+    """Dtype that a model gets: 'int32' of integers, 'float32' of others."""
+    return 'int32' if self.dtype in _INTEGERS else 'float32'
+
+  def describe(self) -> str:
+    """Says in words what the inputs are and what models see of them."""
+    shape = ', '.join(map(str, self.shape))
+    text = f'{NAMES[self.kind]}, {self.dtype}[{shape}]'
+    if self.vocabulary_size is not None:
+      return f'{text}, a vocabulary of {self.vocabulary_size}'
+    if isinstance(self.scale, tuple):
+      return f'{text}, each of its {self.last_axis} scaled by its own numbers'
+    if (self.scale, self.offset) == (1.0, 0.0):
+      return f'{text}, as stored'
+    return f'{text}, x * {self.scale:g} + {self.offset:g}'
+
   def preprocess(
-    self, images: tf.Tensor, training_seed: Optional[tf.Tensor] = None
+    self, inputs: tf.Tensor, training_seed: Optional[tf.Tensor] = None
   ) -> tf.Tensor:
-    """Returns images as a model sees them.
+    """Returns inputs as a model sees them.
 
     Args:
-      images: `dtype`[batch, *shape], as stored.
+      inputs: `dtype`[batch, *shape], as stored.
       training_seed: int32[2], of the step, in which images are augmented; None
         (evaluation) leaves them as they are.
 
     Returns:
-      float32[batch, *model_shape].
+      `model_dtype`[batch, *model_shape].
     """
-    images = tf.cast(images, tf.float32) * self.scale + self.offset
+    if self.dtype in _INTEGERS:
+      return tf.cast(inputs, tf.int32)
+    inputs = tf.cast(inputs, tf.float32) * self.scale + self.offset
     if self.size is not None and self.size != self.shape[:2]:
-      images = tf.image.resize(images, self.size, antialias=False)
+      inputs = tf.image.resize(inputs, self.size, antialias=False)
     if training_seed is not None and (self.crop_padding or self.flip):
-      images = augmentation.augment(
-        images,
+      inputs = augmentation.augment(
+        inputs,
         tf.random.experimental.stateless_fold_in(training_seed, _AUGMENTATION),
         crop_padding=self.crop_padding,
         flip=self.flip,
         fill=self.offset,
       )
     if self.channels is not None:
-      images = tf.tile(images, [1, 1, 1, self.channels // self.shape[2]])
-    return images
+      inputs = tf.tile(inputs, [1, 1, 1, self.channels // self.shape[2]])
+    return inputs
 
   def to_json_dict(self) -> dict[str, Any]:
     """Returns the fields as JSON-able values; `InputSpec(**d)` undoes it."""

@@ -1,23 +1,36 @@
-"""Own data of any form as a task: arrays, `ClientData`, or a task already."""
+"""Own data of any form as a task: arrays, tables, `ClientData`, or a task."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import functools
 import hashlib
-from typing import Any
+import os
+import typing
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow_federated as tff
 
+from tff_fedsa import settings as settings_lib
 from tff_fedsa.data import client_data
-from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import dealing
+from tff_fedsa.data import elements
+from tff_fedsa.data import sources
+from tff_fedsa.data import tables
 from tff_fedsa.data import task_spec
 from tff_fedsa.data import tasks
+from tff_fedsa.data import texts
 from tff_fedsa.data import validation
+from tff_fedsa.data.readers import table_file
 from tff_fedsa.runs import errors
+
+if typing.TYPE_CHECKING:
+  import pandas as pd
 
 _FORMS = (
   'Expected own data as a FederatedTask, a tff.simulation.datasets.ClientData, '
-  'or a list with, for each client, a pair of arrays (images, labels), a pair '
+  'or a list with, for each client, a pair of arrays (inputs, labels), a pair '
   'of such pairs (train, test) or a ClientExamples'
 )
 
@@ -26,14 +39,13 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
   """Returns own data as a task.
 
   Args:
-    data: A `FederatedTask`; a `ClientData`; or for each client a pair (images,
-      labels), a pair of such pairs (train, test), or a `ClientExamples`. Images
-      are uint8 or float32[num_examples, height, width(, channels)], labels
-      whole numbers or text[num_examples]. uint8 is scaled to [-1, 1], float32
-      is taken as it comes.
+    data: A `FederatedTask`; a `ClientData`; or for each client a pair (inputs,
+      labels), a pair of such pairs (train, test), or a `ClientExamples`. Inputs
+      are arrays `[num_examples, …]` of any kind (see `inputs.stored`), labels
+      whole numbers or text[num_examples].
     spec: Its `train_fraction` and `seed` divide the examples of clients that
-      have no test examples; its `validation_fraction`, `image_size` and
-      `channels` apply, too.
+      have no test examples; its `validation_fraction`, `normalization`,
+      `image_size` and `channels` apply, too.
 
   Raises:
     TypeError: If data have another form.
@@ -48,6 +60,7 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
       seed=spec.seed,
       image_size=spec.image_size,
       channels=spec.channels,
+      normalization=spec.normalization,
     )
     return validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
   if isinstance(data, np.ndarray | str | bytes | Mapping) or not isinstance(
@@ -57,6 +70,156 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
   return validation.hold_out(
     _task_of_arrays(data, spec), spec.validation_fraction, seed=spec.seed
   )
+
+
+def from_arrays(
+  x: Any,
+  y: Any,
+  *,
+  client_ids: Any = None,
+  num_train: Optional[int] = None,
+  num_classes: Optional[int] = None,
+  name: str = 'arrays',
+  **settings: Any,
+) -> tasks.FederatedTask:
+  """Makes a task of own arrays, for `Experiment(task=…)`.
+
+    task = tff_fedsa.data.from_arrays(x, y, client_ids=hospital)
+    task = tff_fedsa.data.from_arrays(x, y, num_clients=10, alpha=0.5)
+
+  Args:
+    x: Inputs of any kind: images [num_examples, height, width, channels],
+      series [num_examples, steps, channels], a table [num_examples, columns],
+      tokens (integers) [num_examples, length], or texts.
+    y: Labels: whole numbers or text, see `labels.classes`.
+    client_ids: Whose example it is, numbers or text[num_examples]; by default
+      examples are dealt out as `partition` says.
+    num_train: How many of the first examples are for training; the rest is the
+      test set of `test_set='original'`.
+    num_classes: By default as many as there are distinct labels.
+    name: For messages and file names.
+    **settings: Values by the name of their flag, those of `TaskSpec` that are
+      not about files: `num_clients`, `partition`, `alpha`, `partition_seed`,
+      `test_set`, `train_fraction`, `normalization`, `vocabulary_size`, ….
+
+  Raises:
+    settings.SettingsError: If a setting is unknown or would be ignored.
+    ValueError, TypeError: If arrays do not fit; what is wrong is named.
+  """
+  spec = _spec(settings, has_clients=client_ids is not None)
+  source = sources.from_arrays(
+    x,
+    y,
+    client_ids=client_ids,
+    num_train=num_train,
+    num_classes=num_classes,
+    sequence_length=spec.sequence_length,
+    name=name,
+  )
+  return tasks.task_of(source, dealing.deal(spec, source), spec)
+
+
+def from_dataframe(
+  frame: pd.DataFrame,
+  *,
+  label: str,
+  client: Optional[str] = None,
+  text: Optional[str] = None,
+  drop: Sequence[str] = (),
+  name: str = 'table',
+  **settings: Any,
+) -> tasks.FederatedTask:
+  """Makes a task of a table, for `Experiment(task=…)`.
+
+  Args:
+    frame: The table; see `tables.source_of` for what becomes of its columns.
+    label: Column of labels.
+    client: Column that says whose row it is; by default rows are dealt out as
+      `partition` says.
+    text: Column of texts, which are the inputs instead of all other columns.
+    drop: Columns to leave out.
+    name: For messages and file names.
+    **settings: See `from_arrays`.
+
+  Raises:
+    settings.SettingsError: If a setting is unknown or would be ignored.
+    ValueError: If a column is missing, misses values, or is unsuitable.
+  """
+  spec = _spec(settings, has_clients=client is not None)
+  source = tables.source_of(
+    frame,
+    label=label,
+    client=client,
+    text=text,
+    drop=drop,
+    sequence_length=spec.sequence_length,
+    name=name,
+  )
+  return tasks.task_of(source, dealing.deal(spec, source), spec)
+
+
+def from_csv(
+  path: str | os.PathLike[str], **options: Any
+) -> tasks.FederatedTask:
+  """Makes a task of a file of CSV, see `table_file.read`.
+
+  Args:
+    path: Path of the file.
+    **options: See `from_dataframe`.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is no table; otherwise see `from_dataframe`.
+  """
+  return _from_file(path, 'csv', options)
+
+
+def from_parquet(
+  path: str | os.PathLike[str], **options: Any
+) -> tasks.FederatedTask:
+  """Makes a task of a file of Parquet.
+
+  Args:
+    path: Path of the file.
+    **options: See `from_dataframe`.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is no table; otherwise see `from_dataframe`.
+  """
+  return _from_file(path, 'parquet', options)
+
+
+def _from_file(
+  path: str | os.PathLike[str], form: str, options: Mapping[str, Any]
+) -> tasks.FederatedTask:
+  path = os.fspath(path)
+  options = {'name': os.path.basename(path), **options}
+  return from_dataframe(table_file.read(path, form), **options)
+
+
+def _spec(
+  values: Mapping[str, Any], *, has_clients: bool
+) -> task_spec.TaskSpec:
+  """Returns the settings of own data, checked."""
+  known = {
+    setting.flag: setting.name
+    for setting in settings_lib.fields_of(task_spec.TaskSpec)
+    if setting.flag is not None and setting.name not in task_spec.OF_FILES
+  }
+  for name in values:
+    if name not in known:
+      raise settings_lib.SettingsError(
+        f'There is no setting {name!r} of own data; known: {", ".join(known)}.'
+      )
+  given = {known[name] for name in values}
+  if has_clients and given & {*task_spec.OF_CLIENTS}:
+    ignored = sorted(given & {*task_spec.OF_CLIENTS})
+    raise settings_lib.SettingsError(
+      f'{", ".join(ignored)} would be ignored: the data have clients of their '
+      'own.'
+    )
+  return settings_lib.with_flags(task_spec.TaskSpec(), values)
 
 
 def digest(task: tasks.FederatedTask) -> str:
@@ -74,6 +237,12 @@ def digest(task: tasks.FederatedTask) -> str:
 def _task_of_arrays(
   data: Sequence[Any], spec: task_spec.TaskSpec
 ) -> tasks.FederatedTask:
+  if not data:
+    raise errors.UserError(
+      'own data: expected at least one client, found none.'
+    )
+  if (of_texts := _task_of_texts(data, spec)) is not None:
+    return of_texts
   clients = []
   for index, client in enumerate(data):
     try:
@@ -85,28 +254,40 @@ def _task_of_arrays(
     clients.append(parts)
   return tasks.task_from_pairs(
     clients,
-    functools.partial(_input_spec, spec),
+    functools.partial(
+      elements.input_spec_for,
+      image_size=spec.image_size,
+      channels=spec.channels,
+    ),
     name='own data',
     client_names=[str(index) for index in range(len(clients))],
+    normalization=spec.normalization,
   )
 
 
-def _input_spec(
-  spec: task_spec.TaskSpec, shape: Any, dtype: str
-) -> input_spec_lib.InputSpec:
-  is_float = dtype == 'float32'
-  return input_spec_lib.InputSpec(
-    shape=shape,
-    dtype=dtype,
-    scale=1.0 if is_float else 1.0 / 127.5,
-    offset=0.0 if is_float else -1.0,
-    size=None if spec.image_size is None else (spec.image_size,) * 2,
-    channels=spec.channels,
+def _task_of_texts(
+  data: Sequence[Any], spec: task_spec.TaskSpec
+) -> Optional[tasks.FederatedTask]:
+  """Returns the task of pairs (texts, labels); None of other data."""
+  pairs = [c for c in data if isinstance(c, Sequence) and len(c) == 2]
+  if len(pairs) < len(data) or not all(texts.are_texts(x) for x, _ in pairs):
+    return None
+  width = len(str(len(data)))
+  return from_arrays(
+    np.concatenate([np.asarray(x, str) for x, _ in pairs]),
+    np.concatenate([np.asarray(y) for _, y in pairs]),
+    client_ids=np.repeat(
+      [f'{index:0{width}d}' for index in range(len(data))],
+      [len(x) for x, _ in pairs],
+    ),
+    name='own data',
+    train_fraction=spec.train_fraction,
+    partition_seed=spec.seed,
   )
 
 
 def _parts(client: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Returns (images, labels) of all examples, or of train and test."""
+  """Returns (inputs, labels) of all examples, or of train and test."""
   if isinstance(client, Mapping):
     return [_pair(client)]
   if not isinstance(client, Sequence) or len(client) != 2:
@@ -123,7 +304,7 @@ def _pair(examples: Any) -> tuple[np.ndarray, np.ndarray]:
       raise TypeError(f'found a dict with {list(examples)}, not x and y')
     return np.asarray(examples['x']), np.asarray(examples['y'])
   if not isinstance(examples, Sequence) or len(examples) != 2:
-    raise TypeError(f'found {type(examples).__name__} for (images, labels)')
+    raise TypeError(f'found {type(examples).__name__} for (inputs, labels)')
   return np.asarray(examples[0]), np.asarray(examples[1])
 
 
@@ -133,10 +314,10 @@ def _divided(
   spec: task_spec.TaskSpec,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """Divides a client's examples into train and test."""
-  images, labels = examples
-  if len(images) != len(labels):
+  inputs, labels = examples
+  if len(inputs) != len(labels):
     raise errors.UserError(
-      f'Client {index}: expected one label for each of {len(images)} images, '
+      f'Client {index}: expected one label for each of {len(inputs)} inputs, '
       f'found {len(labels)}.'
     )
   if len(labels) < 2:
@@ -144,6 +325,7 @@ def _divided(
       f'Client {index}: expected two examples or more, one of them to test '
       f'with, found {len(labels)}.'
     )
-  order = np.random.default_rng([spec.seed, index]).permutation(len(labels))
-  cut = min(int(np.ceil(spec.train_fraction * len(order))), len(order) - 1)
-  return [(images[part], labels[part]) for part in (order[:cut], order[cut:])]
+  divided = dealing.division(
+    len(labels), spec.train_fraction, seed=spec.seed, client=index
+  )
+  return [(inputs[part], labels[part]) for part in divided]

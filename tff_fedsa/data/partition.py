@@ -68,6 +68,7 @@ class Partition:
       are only the clients' own.
     origin: Whose examples the indices count; None where that is not known.
     notices: Notices for the user.
+    client_names: One per client, where they have names.
 
   Raises (when constructed):
     ValueError: If a client has no train or no test example, an index is no
@@ -81,6 +82,7 @@ class Partition:
   )
   origin: Optional[partition_file.Origin] = None
   notices: tuple[str, ...] = ()
+  client_names: tuple[str, ...] = ()
 
   def __post_init__(self):
     for name in ('train', 'test'):

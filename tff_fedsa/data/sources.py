@@ -1,4 +1,4 @@
-"""Sources: where images and labels come from, before any partition."""
+"""Sources: where inputs and labels come from, before any partition."""
 
 from collections.abc import Callable
 import dataclasses
@@ -7,9 +7,10 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tff_fedsa.data import images as images_lib
 from tff_fedsa.data import input_spec
+from tff_fedsa.data import inputs as inputs_lib
 from tff_fedsa.data import labels as labels_lib
+from tff_fedsa.data import texts
 from tff_fedsa.runs import errors
 
 
@@ -19,12 +20,14 @@ class Source:
 
   Attributes:
     name: For messages and file names.
-    images: uint8 or float32[num_examples, height, width, channels].
+    images: The inputs `[num_examples, …]`, images or of any other kind, of a
+      dtype of `input_spec.DTYPES`.
     labels: int32[num_examples], in `[0, num_classes)`.
     class_names: One per class.
     num_train: How many of the first examples are the original train set; the
       rest is the original test set. None where the data set has no such split.
-    scale: Models see `images * scale + offset`.
+    scale: Models see `images * scale + offset`; None is the default of their
+      dtype, see `InputSpec`.
     offset: See `scale`.
     domains: int32[num_examples], in `[0, len(domain_names))`; where an example
       comes from. None where the data set has no domains.
@@ -34,12 +37,16 @@ class Source:
       on their order; None where the data set has none.
     notices: What a user should know about these data. What the images give
       cause for is added.
+    vocabulary_size: See `InputSpec`; by default what the integers need.
+    client_ids: text[num_examples], whose example it is; None where examples are
+      dealt out.
+    words: Words behind tokens, see `texts.encoded`; empty of other inputs.
     examined: Findings of a look at the images.
 
   Raises (when constructed):
     ValueError: If arrays do not fit, labels, domains or `num_train` are out of
-      range, or images hold NaN or infinity; the first bad example is named.
-    TypeError: For images or labels of another dtype.
+      range, or inputs hold NaN or infinity; the first bad example is named.
+    TypeError: For inputs or labels of another dtype.
   """
 
   name: str
@@ -47,24 +54,29 @@ class Source:
   labels: np.ndarray
   class_names: tuple[str, ...]
   num_train: Optional[int] = None
-  scale: float = 1.0 / 127.5
-  offset: float = -1.0
+  scale: Optional[float] = None
+  offset: Optional[float] = None
   domains: Optional[np.ndarray] = None
   domain_names: tuple[str, ...] = ()
   sorted_as: str = 'as they are read'
   ids_fn: Optional[Callable[[], np.ndarray]] = None
   notices: tuple[str, ...] = ()
-  examined: images_lib.Examined = dataclasses.field(init=False)
+  vocabulary_size: Optional[int] = None
+  client_ids: Optional[np.ndarray] = None
+  words: tuple[str, ...] = ()
+  examined: inputs_lib.Examined = dataclasses.field(init=False)
 
   def __post_init__(self):
-    examined = images_lib.examine(self.images, self.name)
+    examined = inputs_lib.examine(self.images, self.name)
     object.__setattr__(self, 'examined', examined)
-    notices = images_lib.notices(examined, self.images.shape[1:], self.name)
+    notices = inputs_lib.notices(examined, self.images.shape[1:], self.name)
     object.__setattr__(self, 'notices', (*self.notices, *notices))
     labels = labels_lib.numbered(self.labels, self.num_classes, self.name)
     object.__setattr__(self, 'labels', labels)
     self._check_length('label', labels)
     object.__setattr__(self, 'num_train', self._checked_num_train())
+    if self.client_ids is not None:
+      self._check_length('client id', self.client_ids)
     if self.domains is not None:
       domains = labels_lib.numbered(
         self.domains, len(self.domain_names), self.name, kind='domain'
@@ -80,7 +92,7 @@ class Source:
     if len(found) != len(self.images):
       raise errors.UserError(
         f'{self.name}: expected one {kind} for each of {len(self.images)} '
-        f'images, found {len(found)} {kind}s.'
+        f'inputs, found {len(found)} {kind}s.'
       )
 
   def _checked_num_train(self) -> Optional[int]:
@@ -114,12 +126,14 @@ class Source:
   @property
   def input_spec(self) -> input_spec.InputSpec:
     """The input of a model, without resizing."""
-    _, height, width, channels = self.images.shape
     return input_spec.InputSpec(
-      shape=(height, width, channels),
+      shape=self.images.shape[1:],
       dtype=self.images.dtype.name,
       scale=self.scale,
       offset=self.offset,
+      vocabulary_size=inputs_lib.vocabulary_size(
+        self.images.dtype, self.examined, self.vocabulary_size, self.name
+      ),
     )
 
 
@@ -132,34 +146,37 @@ def from_arrays(
   name: str = 'arrays',
   scale: Optional[float] = None,
   offset: Optional[float] = None,
+  vocabulary_size: Optional[int] = None,
+  client_ids: Optional[Any] = None,
+  sequence_length: int = 128,
   sorted_as: str = 'as they are given',
 ) -> Source:
   """Makes a source of own arrays.
 
   Args:
-    images: uint8 or float32[num_examples, height, width(, channels)].
+    images: The inputs `[num_examples, …]` of any kind, see `inputs.stored`, or
+      text[num_examples].
     labels: Whole numbers or text[num_examples], see `labels.classes`.
     num_classes: By default as many as there are distinct labels.
     num_train: See `Source`.
     name: See `Source`.
-    scale: See `Source`; by default 1 / 127.5 for uint8 and 1 for float32.
-    offset: By default -1 for uint8 and 0 for float32.
+    scale: See `Source`.
+    offset: See `Source`.
+    vocabulary_size: See `Source`.
+    client_ids: See `Source`; numbers become text.
+    sequence_length: See `texts.encoded`; of texts only.
     sorted_as: See `Source`.
 
   Raises:
     ValueError, TypeError: See `Source`.
   """
-  if np.ma.is_masked(images):
-    raise errors.UserError(f'{name}: some pixels are masked. Fill them.')
-  images = np.asarray(images)
-  if images.ndim == 3:
-    images = images[..., np.newaxis]
+  words: tuple[str, ...] = ()
+  if texts.are_texts(images):
+    images, words = texts.encoded(
+      images, sequence_length=sequence_length, what=name
+    )
+  images = inputs_lib.stored(images, name)
   classes = labels_lib.classes(labels, name, num_classes=num_classes)
-  is_uint8 = images.dtype == np.uint8
-  if scale is None:
-    scale = 1.0 / 127.5 if is_uint8 else 1.0
-  if offset is None:
-    offset = -1.0 if is_uint8 else 0.0
   return Source(
     name=name,
     images=images,
@@ -168,6 +185,9 @@ def from_arrays(
     num_train=num_train,
     scale=scale,
     offset=offset,
+    vocabulary_size=vocabulary_size,
+    client_ids=None if client_ids is None else np.asarray(client_ids, str),
+    words=words,
     sorted_as=sorted_as,
     notices=classes.notices,
   )

@@ -7,14 +7,30 @@ from typing import Annotated, Any, Optional
 
 from tff_fedsa import settings
 from tff_fedsa.data import datasets
+from tff_fedsa.data import generators
 from tff_fedsa.data import held_out
 from tff_fedsa.data import images
 from tff_fedsa.data import normalization as normalization_lib
 from tff_fedsa.data import partition as partition_lib
 
+# Data sets of tables, and of texts that need no column.
+_OF_TABLES = ('label_column', 'client_column', 'text_column', 'drop_columns')
+_OF_TEXTS = ('text_clients',)
 _OF_PARTITIONS = ('alpha', 'classes_per_client', 'balanced', 'least_samples')
 _OF_DOMAINS = ('clients_per_domain', 'domain_fraction')
 _OF_DRAWS = ('partition', *_OF_PARTITIONS, 'long_tail_rho', *_OF_DOMAINS)
+
+# What own arrays and tables do not have, and clients of their own do not.
+OF_FILES = (
+  'dataset',
+  'data_dir',
+  'download',
+  'cache_dir',
+  'alpha_background',
+  *_OF_TABLES,
+  *_OF_DOMAINS,
+)
+OF_CLIENTS = (*_OF_DRAWS, 'num_clients', 'partition_file', 'max_examples')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +38,20 @@ class TaskSpec(settings.Settings):
   """The data set, its partition and how models see the images.
 
   Attributes:
-    dataset: digits (scikit-learn, always there); from TFDS: cifar10, cifar100,
-      fashion_mnist, mnist, svhn_cropped, sun397, emnist (emnist/byclass; or
-      emnist/balanced, emnist/bymerge, emnist/digits, emnist/letters,
-      emnist/mnist); folders of images: tiny_imagenet, ham10000,
+    dataset: Always there are digits, wine and breast_cancer (scikit-learn), and
+      sensor_clients and text_clients (made by formulas); from TFDS: cifar10,
+      cifar100, fashion_mnist, mnist, svhn_cropped, sun397, emnist
+      (emnist/byclass; or emnist/balanced, emnist/bymerge, emnist/digits,
+      emnist/letters, emnist/mnist); folders of images: tiny_imagenet, ham10000,
       office_caltech10, digits5, domain_folder (domain/class/image.png under
       `data_dir`), image_folder (class/image.png); npz (the file `data_dir`
-      with arrays x, y); from tff.simulation.datasets, with clients of their
-      own: tff_emnist, tff_emnist_digits, tff_cifar100, tff_gldv2,
-      tff_gldv2_160k. docs/data.md says where to get them and how to lay them
-      out.
-    data_dir: TFDS directory (default: $TFDS_DATA_DIR), folder of images, .npz
-      file, or folder of tff.simulation.datasets (default: ~/.tff).
+      with arrays x, y); csv and parquet (the file `data_dir`, a table); from
+      tff.simulation.datasets, with clients of their own: tff_emnist,
+      tff_emnist_digits, tff_cifar100, tff_gldv2, tff_gldv2_160k. docs/data.md
+      says where to get them and how to lay them out.
+    data_dir: TFDS directory (default: $TFDS_DATA_DIR), folder of images, file
+      (npz, csv, parquet), or folder of tff.simulation.datasets (default:
+      ~/.tff).
     download: Whether TFDS or TFF may download what is missing.
     cache_dir: Directory of decoded images, which are kept until their files
       change; 'none' decodes them each time. Default: tff_fedsa in
@@ -46,9 +64,20 @@ class TaskSpec(settings.Settings):
       as white or black, or #rrggbb.
     channels: Repeat channels up to this number, e.g. 3 for grey images and a
       model for colour images. Default: images keep their channels.
-    normalization: Scaling of pixels. half: to [-1, 1] (reference); unit: to [0,
-      1]; imagenet or dataset: by each channel's mean and standard deviation
-      over ImageNet or over this data set's train images.
+    label_column: Column of a table that has the labels.
+    client_column: Column of a table that says whose row it is. Default: rows
+      are dealt out.
+    text_column: Column of a table with texts, which are the inputs instead of
+      all other columns. Default: the other columns are the inputs.
+    drop_columns: Columns of a table to leave out.
+    vocabulary_size: Words of texts, padding and unknown ones among them: the
+      most frequent ones of the clients' train examples, >= 3.
+    sequence_length: Words of a text at most; the rest is cut off, >= 1.
+    normalization: Scaling of inputs. half: pixels of uint8 to [-1, 1]
+      (reference), float images as they come, tables and series of floats as
+      dataset; unit: to [0, 1]; imagenet or dataset: by the mean and standard
+      deviation of each channel or column over ImageNet, or over this data set's
+      train images or the clients' train examples; none: as stored.
     augment_crop_padding: In training, pad images with this many black pixels at
       each side, and crop them to their size at a random place. 0: off.
     augment_flip: In training, mirror images at random.
@@ -104,6 +133,12 @@ class TaskSpec(settings.Settings):
   image_size: Annotated[Optional[int], settings.AtLeast(1)] = None
   alpha_background: str = 'white'
   channels: Annotated[Optional[int], settings.AtLeast(1)] = None
+  label_column: str = 'label'
+  client_column: Optional[str] = None
+  text_column: Optional[str] = None
+  drop_columns: tuple[str, ...] = ()
+  vocabulary_size: Annotated[int, settings.AtLeast(3)] = 10_000
+  sequence_length: Annotated[int, settings.AtLeast(1)] = 128
   normalization: Annotated[str, settings.OneOf(normalization_lib.NAMES)] = (
     'half'
   )
@@ -153,11 +188,15 @@ class TaskSpec(settings.Settings):
   @property
   def has_clients(self) -> bool:
     """True if the data set has clients of its own."""
-    return self.dataset in datasets.NATURAL_NAMES
+    return self.client_column is not None or self.dataset in (
+      *datasets.NATURAL_NAMES,
+      *generators.NAMES,
+    )
 
   def cache_directory(self) -> Optional[str]:
     """Returns where decoded images are kept; None decodes them each time."""
-    if self.cache_dir == 'none' or self.dataset in ('digits', 'npz'):
+    files = (*datasets.SHIPPED, *datasets.FILES)
+    if self.cache_dir == 'none' or self.dataset in files:
       return None
     caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return os.path.expanduser(
@@ -171,21 +210,32 @@ class TaskSpec(settings.Settings):
     def add(names, because):
       pointless.update({name: because for name in names} | pointless)
 
-    if self.dataset == 'digits':
+    if self.dataset in datasets.SHIPPED:
       add(
-        ['data_dir', 'download', 'cache_dir'], 'digits come with scikit-learn'
+        ['data_dir', 'download', 'cache_dir'],
+        'digits come with scikit-learn'
+        if self.dataset == 'digits'
+        else f'`dataset`={self.dataset} needs no file',
       )
-    if self.dataset == 'npz':
-      add(['download', 'cache_dir'], 'npz is a file of yours')
+    if self.dataset in datasets.FILES:
+      add(['download', 'cache_dir'], f'{self.dataset} is a file of yours')
+    if self.dataset not in datasets.TABLES:
+      add(_OF_TABLES, f'`dataset`={self.dataset} has no columns')
+    if self.text_column is None and self.dataset not in _OF_TEXTS:
+      add(['vocabulary_size', 'sequence_length'], 'the inputs are no texts')
     if self.dataset in datasets.FOLDERS:
       add(['download'], 'neither TFDS nor TFF has these images')
     if self.dataset not in datasets.FOLDERS:
       add(['alpha_background'], 'only files of folders are laid on a colour')
     if self.has_clients:
-      add(
-        [*_OF_DRAWS, 'partition_file', 'max_examples', 'max_test_examples'],
-        f'`dataset`={self.dataset} has clients of its own',
-      )
+      names = {*_OF_DRAWS, 'partition_file', 'max_examples'}
+      if self.dataset in generators.NAMES:
+        names -= {'alpha'}
+      if self.dataset in datasets.NATURAL_NAMES:
+        names |= {'max_test_examples'}
+      if self.client_column is not None:
+        names |= {'num_clients'}
+      add(sorted(names), f'`dataset`={self.dataset} has clients of its own')
     if self.partition_file:
       add(
         [*_OF_DRAWS, 'num_clients', 'train_fraction', 'test_set', 'seed'],
@@ -193,6 +243,8 @@ class TaskSpec(settings.Settings):
       )
     used = partition_lib.OPTIONS[self.partition]
     because = f'`partition`={self.partition}'
+    if self.dataset in generators.NAMES:
+      used = ('alpha',)
     add([name for name in _OF_PARTITIONS if name not in used], because)
     if self.partition != 'domain':
       add(_OF_DOMAINS, because)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from tff_fedsa.data import dealing
-from tff_fedsa.data import images as images_lib
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import inputs as inputs_lib
 from tff_fedsa.data import labels as labels_lib
 from tff_fedsa.data import mapped_clients
 from tff_fedsa.data import normalization as normalization_lib
@@ -17,6 +17,7 @@ from tff_fedsa.data import notices
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
+from tff_fedsa.data import texts
 from tff_fedsa.data import validation
 from tff_fedsa.runs import errors
 
@@ -28,8 +29,7 @@ class ClientExamples(NamedTuple):
   """One client's data.
 
   Attributes:
-    train: Dict of `x`, images as stored `[n, height, width, channels]`, and
-      `y`, int32 labels `[n]`.
+    train: Dict of `x`, inputs as stored `[n, …]`, and `y`, int32 labels `[n]`.
     test: The same of the held-out examples.
   """
 
@@ -43,7 +43,7 @@ class FederatedTask:
 
   Attributes:
     name: Name of the data set.
-    input_spec: How models see the images.
+    input_spec: How models see the inputs.
     class_names: One per class.
     clients: One `ClientExamples` per client.
     partition: The indices behind it; None for natural client data.
@@ -51,6 +51,9 @@ class FederatedTask:
     validation_fns: For each client, a function that returns its validation
       examples, a dict as in `ClientExamples`; empty where there are none.
     notices: Notices for the user about the data; `report` tells them.
+    client_names: One per client, where they have names.
+    words: Words behind tokens, token i being words[i]; empty where the inputs
+      were no texts.
   """
 
   name: str
@@ -61,6 +64,8 @@ class FederatedTask:
   global_test_sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   notices: tuple[str, ...] = ()
   validation_fns: tuple[Callable[[], Any], ...] = ()
+  client_names: tuple[str, ...] = ()
+  words: tuple[str, ...] = ()
 
   @property
   def num_clients(self) -> int:
@@ -107,6 +112,17 @@ def load_task(spec: TaskSpec) -> FederatedTask:
       message says what to change.
   """
   source, partition = dealing.load(spec)
+  return task_of(source, partition, spec)
+
+
+def task_of(
+  source: sources.Source, partition: partition_lib.Partition, spec: TaskSpec
+) -> FederatedTask:
+  """Deals the examples of a source out to clients, as a specification says.
+
+  Raises:
+    ValueError: See `task_from_source`.
+  """
   task = task_from_source(
     source,
     partition,
@@ -115,6 +131,7 @@ def load_task(spec: TaskSpec) -> FederatedTask:
     normalization=spec.normalization,
     crop_padding=spec.augment_crop_padding,
     flip=spec.augment_flip,
+    vocabulary_size=spec.vocabulary_size,
   )
   return validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
 
@@ -128,6 +145,7 @@ def task_from_source(
   normalization: str = 'half',
   crop_padding: int = 0,
   flip: bool = False,
+  vocabulary_size: int = 10_000,
 ) -> FederatedTask:
   """Deals the examples of a source out to clients.
 
@@ -139,10 +157,11 @@ def task_from_source(
     normalization: See `TaskSpec`.
     crop_padding: See `InputSpec`.
     flip: See `InputSpec`.
+    vocabulary_size: See `texts.trained_words`; of texts only.
 
   Raises:
     ValueError: If the partition has indices that the source does not, or the
-      normalization does not fit the images.
+      normalization does not fit the inputs.
   """
   largest = max(
     int(indices.max())
@@ -157,6 +176,13 @@ def task_from_source(
       f'The partition has the index {largest}, but {source.name!r} has '
       f'{len(source.labels)} examples: it was made for other data.'
     )
+  if source.words:
+    tokens, words = texts.trained_words(
+      source.images, source.words, partition.train, vocabulary_size
+    )
+    source = dataclasses.replace(
+      source, images=tokens, words=words, vocabulary_size=len(words)
+    )
   gathered: dict[int, Any] = {}
 
   def read(indices: np.ndarray) -> Any:
@@ -168,7 +194,6 @@ def task_from_source(
       gathered[id(indices)] = read(indices)
     return gathered[id(indices)]
 
-  size = None if image_size is None else (image_size, image_size)
   clients: tuple[ClientExamples | mapped_clients.MappedClient, ...]
   if isinstance(source.images, np.memmap):
     clients = mapped_clients.mapped_clients(read, partition)
@@ -177,11 +202,18 @@ def task_from_source(
       ClientExamples(gather(train), gather(test))
       for train, test in zip(partition.train, partition.test)
     )
+  stored = source.input_spec
+  normalization = normalization_lib.resolved(stored, normalization)
   input_spec = dataclasses.replace(
     normalization_lib.normalized(
-      source.input_spec, normalization, [source.images[: source.num_train]]
+      stored,
+      normalization,
+      # Images keep the statistics of all of a data set's train images.
+      [source.images[: source.num_train]]
+      if stored.kind == 'image'
+      else (source.images[np.sort(train)] for train in partition.train),
     ),
-    size=size,
+    size=None if image_size is None else (image_size, image_size),
     channels=channels,
     crop_padding=crop_padding,
     flip=flip,
@@ -192,6 +224,8 @@ def task_from_source(
     class_names=source.class_names,
     clients=clients,
     partition=partition,
+    client_names=partition.client_names,
+    words=source.words,
     global_test_sets=collections.OrderedDict(
       (name, gather(indices)) for name, indices in partition.global_test.items()
     ),
@@ -199,7 +233,7 @@ def task_from_source(
       (
         *source.notices,
         *partition.notices,
-        *images_lib.range_notices(
+        *inputs_lib.range_notices(
           source.examined, input_spec, normalization, source.name
         ),
       )
@@ -214,6 +248,7 @@ def task_from_clients(
   *,
   name: str = 'clients',
   client_names: Optional[Sequence[str]] = None,
+  normalization: Optional[str] = None,
   found: Sequence[str] = (),
 ) -> FederatedTask:
   """Makes a task of arrays that are per client already.
@@ -221,15 +256,17 @@ def task_from_clients(
   Args:
     clients: Dicts `x`, `y` of arrays, train and test; labels are numbers or
       class names.
-    input_spec: How models see the images.
+    input_spec: How models see the inputs.
     class_names: One per class.
     name: For messages.
     client_names: For messages; by default their positions.
+    normalization: Changes the scale and the offset of the input spec by the
+      clients' train inputs, see `normalization.normalized`; None keeps them.
     found: Notices of these data, which the task is to have, too.
 
   Raises:
     ValueError: If a client is empty or its arrays do not fit the input spec,
-      labels are out of range, or images hold NaN; the client is named.
+      labels are out of range, or inputs hold NaN; the client is named.
     TypeError: For arrays of the wrong dtype.
   """
   if not clients:
@@ -241,38 +278,51 @@ def task_from_clients(
     parts = []
     for part, examples in zip(ClientExamples._fields, client):
       what = f'{name}, client {whose}, {part}'
-      images = np.asarray(examples['x'])
+      inputs = np.asarray(examples['x'])
       labels = labels_lib.named(examples['y'], class_names, what)
       if not labels.size:
         raise errors.UserError(
           f'{what}: expected at least one example, found none.'
         )
-      examined.append(images_lib.examine(images, what))
+      examined.append(inputs_lib.examine(inputs, what))
       expected = (input_spec.shape, input_spec.dtype)
-      given = (images.shape[1:], images.dtype.name)
+      given = (inputs.shape[1:], inputs.dtype.name)
       if given != expected:
         raise errors.UserError(
-          f'{what}: expected images of shape and dtype {expected}, found '
+          f'{what}: expected inputs of shape and dtype {expected}, found '
           f'{given}.'
         )
-      if len(images) != len(labels):
+      if len(inputs) != len(labels):
         raise errors.UserError(
-          f'{what}: expected one label for each of {len(images)} images, found '
+          f'{what}: expected one label for each of {len(inputs)} inputs, found '
           f'{len(labels)} labels.'
         )
-      parts.append(_examples(images, labels))
+      parts.append(_examples(inputs, labels))
     checked.append(ClientExamples(*parts))
-  whole = images_lib.joined(examined)
+  whole = inputs_lib.joined(examined)
+  vocabulary_size = inputs_lib.vocabulary_size(
+    input_spec.dtype, whole, input_spec.vocabulary_size, name
+  )
+  if normalization is not None:
+    normalization = normalization_lib.resolved(input_spec, normalization)
+    trained_on = (client.train['x'] for client in checked)
+    input_spec = normalization_lib.normalized(
+      input_spec, normalization, trained_on
+    )
+  input_spec = dataclasses.replace(input_spec, vocabulary_size=vocabulary_size)
   return FederatedTask(
     name,
     input_spec,
     class_names,
     tuple(checked),
+    client_names=tuple(client_names or ()),
     notices=notices.logged(
       (
         *found,
-        *images_lib.notices(whole, input_spec.shape, name),
-        *images_lib.range_notices(whole, input_spec, 'half', name),
+        *inputs_lib.notices(whole, input_spec.shape, name),
+        *inputs_lib.range_notices(
+          whole, input_spec, normalization or 'half', name
+        ),
       )
     ),
   )
@@ -285,43 +335,45 @@ def task_from_pairs(
   num_classes: Optional[int] = None,
   name: str,
   client_names: Sequence[str],
+  normalization: Optional[str] = None,
 ) -> FederatedTask:
-  """Makes a task of images and labels of any kind, per client.
+  """Makes a task of inputs and labels of any kind, per client.
 
   Args:
-    clients: For each, (images, labels) of train and test; images
-      `[n, height, width(, channels)]`.
-    input_spec_fn: `fn(shape, dtype)` returns how models see images
+    clients: For each, (inputs, labels) of train and test, see `inputs.stored`.
+    input_spec_fn: `fn(shape, dtype)` returns how models see inputs
       `[*shape]`, of the first client.
     num_classes: C; by default as many as all clients have distinct labels.
     name: For messages.
     client_names: For messages.
+    normalization: See `task_from_clients`.
 
   Raises:
-    ValueError, TypeError: If arrays do not fit, or labels or images are not
+    ValueError, TypeError: If arrays do not fit, or labels or inputs are not
       legal; the client is named.
   """
   if not clients:
     raise errors.UserError(f'{name}: expected at least one client, found none.')
-  images, labels = [], []
+  inputs, labels = [], []
   for client, whose in zip(clients, client_names):
     for part, (own, numbers) in zip(ClientExamples._fields, client):
       what = f'{name}, client {whose}, {part}'
-      images.append(own[..., np.newaxis] if own.ndim == 3 else own)
+      inputs.append(inputs_lib.stored(own, what))
       labels.append(labels_lib.checked(numbers, what, num_classes))
   classes = labels_lib.classes(
     np.concatenate(labels), name, num_classes=num_classes
   )
   cuts = np.cumsum([len(own) for own in labels])[:-1]
   examples = [
-    _examples(x, y) for x, y in zip(images, np.split(classes.labels, cuts))
+    _examples(x, y) for x, y in zip(inputs, np.split(classes.labels, cuts))
   ]
   return task_from_clients(
     [ClientExamples(*pair) for pair in zip(examples[::2], examples[1::2])],
-    input_spec_fn(images[0].shape[1:], images[0].dtype.name),
+    input_spec_fn(inputs[0].shape[1:], inputs[0].dtype.name),
     classes.names,
     name=name,
     client_names=client_names,
+    normalization=normalization,
     found=classes.notices,
   )
 
@@ -362,6 +414,8 @@ def report(task: FederatedTask, *, batch_size: int = 1) -> str:
       f'{num_examples} examples that no client trains on choose the best round '
       '(validation)'
     )
+  if task.input_spec.kind != 'image':
+    lines.append(f'inputs: {task.input_spec.describe()}')
   one_class = np.flatnonzero(classes == 1)
   if one_class.size:
     lines.append(
@@ -384,5 +438,5 @@ def _few(numbers: np.ndarray) -> str:
   return shown + (', …' if len(numbers) > 10 else '')
 
 
-def _examples(images: np.ndarray, labels: np.ndarray) -> Any:
-  return collections.OrderedDict(x=images, y=labels)
+def _examples(inputs: np.ndarray, labels: np.ndarray) -> Any:
+  return collections.OrderedDict(x=inputs, y=labels)

@@ -104,7 +104,7 @@ def build_evaluation(
 
   Args:
     models: As given to the process.
-    input_spec: Specification of the clients' images.
+    input_spec: Specification of the clients' inputs.
     model_type: `StatefulProcess.server_model_type` of the process. Default:
       FedSA's.
     tiers: `StatefulProcess.tiers` of a process whose clients keep models of
@@ -207,7 +207,7 @@ def build_count_fn(
 
   Args:
     models: As given to the process.
-    input_spec: Specification of the images.
+    input_spec: Specification of the inputs.
     model_type: Unplaced type of the server's model.
   """
   names = classifiers_of(model_type)
@@ -219,8 +219,8 @@ def build_count_fn(
   def count_correct(model, forward, known, weights, examples):
     trainable, model_state = model.split(weights)
 
-    def add(carry, images, labels):
-      features, logits = forward(trainable, model_state, images)
+    def add(carry, inputs, labels):
+      features, logits = forward(trainable, model_state, inputs)
       predict_fns = {
         'prototype': lambda: prototypes.nearest_class(
           features, known['prototypes'], known['present']

@@ -37,7 +37,7 @@ def build_global_evaluation(
 
   Args:
     models: As given to the process.
-    input_spec: Specification of the images.
+    input_spec: Specification of the inputs.
     model_type: `StatefulProcess.server_model_type` of the process.
 
   Raises:

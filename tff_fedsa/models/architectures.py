@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import inspect
 from typing import Optional
 
 from etils import epy
@@ -16,9 +17,10 @@ with epy.lazy_imports():
   from tff_fedsa.models import functional
   from tff_fedsa.models import standardization
 
-BuildFn = Callable[
-  [tuple[int, int, int], int, int], 'functional.KerasClientModel'
-]
+BuildFn = Callable[..., 'functional.KerasClientModel']
+# What an architecture takes.
+_KINDS = {True: 'integers (tokens)', False: 'numbers, e.g. images'}
+
 _ARCHITECTURES: dict[str, BuildFn] = {}
 
 
@@ -26,7 +28,8 @@ def register_architecture(name: str) -> Callable[[BuildFn], BuildFn]:
   """Returns a decorator that registers an architecture by name.
 
   The decorated function takes `(input_shape, num_classes, feature_dim)` and
-  returns a new `KerasClientModel` each time it is called:
+  returns a new `KerasClientModel` each time it is called. A function that also
+  takes `vocabulary_size` builds models of integers, int32[batch, length]:
 
     @architectures.register_architecture('my_net')
     def my_net(input_shape, num_classes, feature_dim):
@@ -58,6 +61,20 @@ def register_architecture(name: str) -> Callable[[BuildFn], BuildFn]:
   return register
 
 
+def check_rank(input_shape: Sequence[int], rank: int, what: str) -> None:
+  """Raises a ValueError if inputs do not have as many axes as they should.
+
+  Args:
+    input_shape: Shape of one input.
+    rank: The number of axes that an architecture takes.
+    what: What it takes, in words.
+  """
+  if len(input_shape) != rank:
+    raise errors.UserError(
+      f'Expected {what}, found inputs of shape {tuple(input_shape)}.'
+    )
+
+
 def names() -> list[str]:
   """Returns the names of all registered architectures."""
   return sorted(_ARCHITECTURES)
@@ -71,13 +88,43 @@ def is_known(name: str) -> bool:
 
 def build_keras(
   name: str,
-  input_shape: tuple[int, int, int],
+  input_shape: tuple[int, ...],
   num_classes: int,
   feature_dim: int,
+  vocabulary_size: Optional[int] = None,
 ) -> functional.KerasClientModel:
-  """Returns a new Keras model of a registered architecture."""
+  """Returns a new Keras model of an architecture that is known.
+
+  Args:
+    name: See `build`.
+    input_shape: See `build`.
+    num_classes: C.
+    feature_dim: D.
+    vocabulary_size: See `build`.
+
+  Raises:
+    ValueError: If the architecture is not for inputs of this kind.
+  """
   base, _, head = name.partition('+')
-  keras_model = _ARCHITECTURES[base](input_shape, num_classes, feature_dim)
+  build_fn = _ARCHITECTURES[base]
+  takes_tokens = 'vocabulary_size' in inspect.signature(build_fn).parameters
+  if takes_tokens != (vocabulary_size is not None):
+    raise errors.UserError(
+      f'The architecture {base!r} takes {_KINDS[takes_tokens]}, found '
+      f'{_KINDS[not takes_tokens]} of shape {tuple(input_shape)}. A model of '
+      'integers is built by a function with an argument vocabulary_size.'
+    )
+  options = {'vocabulary_size': vocabulary_size} if takes_tokens else {}
+  try:
+    keras_model = build_fn(input_shape, num_classes, feature_dim, **options)
+  except (IndexError, TypeError, ValueError) as error:
+    if len(input_shape) == 3 or isinstance(error, errors.UserError):
+      raise
+    # Most architectures take images.
+    raise errors.UserError(
+      f'The architecture {base!r} takes no inputs of shape '
+      f'{tuple(input_shape)}: {error}'
+    ) from error
   if head:
     own_head = heads.build(head, feature_dim, num_classes)
     keras_model = keras_model._replace(head=own_head)
@@ -86,10 +133,11 @@ def build_keras(
 
 def build(
   name: str,
-  input_shape: tuple[int, int, int],
+  input_shape: tuple[int, ...],
   num_classes: int,
   feature_dim: int,
   *,
+  vocabulary_size: Optional[int] = None,
   load_fn: Optional[Callable[[tf.keras.Model], None]] = None,
   standardized: bool = False,
 ) -> functional.FunctionalModel:
@@ -98,9 +146,11 @@ def build(
   Args:
     name: One of `names()`, or with another head of `heads.names()`, e.g.
       `resnet34+mlp256`.
-    input_shape: (height, width, channels), `InputSpec.model_shape`.
+    input_shape: Shape of one input, `InputSpec.model_shape`.
     num_classes: C.
     feature_dim: D.
+    vocabulary_size: `InputSpec.vocabulary_size`. None for inputs other than
+      integers.
     load_fn: Assigns initial weights to a feature extractor, e.g. with
       `pretrained.load`.
     standardized: Whether to standardize features, see `standardization`.
@@ -116,7 +166,9 @@ def build(
     )
 
   def build_fn() -> functional.KerasClientModel:
-    keras_model = build_keras(name, input_shape, num_classes, feature_dim)
+    keras_model = build_keras(
+      name, input_shape, num_classes, feature_dim, vocabulary_size
+    )
     if load_fn is not None:
       load_fn(keras_model.feature_extractor)
     if standardized:

@@ -31,3 +31,21 @@ def client_model(
     feature_extractor=tf.keras.Model(images, features, name='extractor'),
     head=head or initializers.linear_head(feature_dim, num_classes),
   )
+
+
+def dense_client_model(
+  inputs: tf.Tensor, hidden: tf.Tensor, num_classes: int, feature_dim: int
+) -> functional.KerasClientModel:
+  """Returns the model whose features are a dense layer on `hidden`.
+
+  Args:
+    inputs: The Keras input.
+    hidden: Output of the last layer, float32[batch, width].
+    num_classes: C.
+    feature_dim: D.
+  """
+  features = initializers.dense(hidden, feature_dim)
+  return functional.KerasClientModel(
+    feature_extractor=tf.keras.Model(inputs, features, name='extractor'),
+    head=initializers.linear_head(feature_dim, num_classes),
+  )

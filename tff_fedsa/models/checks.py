@@ -38,12 +38,12 @@ def check_shapes(
   head: tf.keras.Model,
   declared: Optional[tuple[int, ...]],
 ) -> tuple[tuple[int, ...], int, int]:
-  """Returns the shape of images, feature_dim and num_classes.
+  """Returns the shape of an input, feature_dim and num_classes.
 
   Args:
     extractor: Built.
     head: Built.
-    declared: The shape of images, None if the extractor knows it.
+    declared: The shape of one input, None if the extractor knows it.
 
   Raises:
     ValueError: If the two do not fit each other, or the declared shape.
@@ -68,7 +68,7 @@ def check_shapes(
     declared = tuple(image[1:])
   if not tf.TensorShape(image[1:]).is_compatible_with(declared):
     raise errors.UserError(
-      f'expected images of shape {declared}, but the feature extractor takes '
+      f'expected inputs of shape {declared}, but the feature extractor takes '
       f'{tuple(image[1:])}.'
     )
   return declared, features[1], logits[1]

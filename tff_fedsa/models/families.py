@@ -8,6 +8,7 @@ from typing import Optional
 
 from etils import epy
 
+from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import architectures
 from tff_fedsa.models import digits as _digits
 from tff_fedsa.models import fedavg_cnn as _fedavg_cnn
@@ -17,6 +18,9 @@ from tff_fedsa.models import heads
 from tff_fedsa.models import keras_applications as _keras_applications
 from tff_fedsa.models import mobilenet_v2 as _mobilenet_v2
 from tff_fedsa.models import resnet as _resnet
+from tff_fedsa.models import sensor as _sensor
+from tff_fedsa.models import tabular as _tabular
+from tff_fedsa.models import text as _text
 from tff_fedsa.models import vit as _vit
 from tff_fedsa.runs import errors
 
@@ -26,7 +30,7 @@ with epy.lazy_imports():
 
 # Importing these modules registers their architectures.
 del _digits, _fedavg_cnn, _googlenet, _hcnn, _keras_applications
-del _mobilenet_v2, _resnet, _vit
+del _mobilenet_v2, _resnet, _sensor, _tabular, _text, _vit
 
 _SMALL_RESNETS = ('resnet4', 'resnet6', 'resnet8', 'resnet10')
 _LARGE_RESNETS = ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152')
@@ -45,9 +49,12 @@ def _with_heads(
   )
 
 
-# The names of the reference (HtFLlib, lokinko/FedSA), and three own names.
+# The names of the reference (HtFLlib, lokinko/FedSA), and some own names.
 _FAMILIES: dict[str, tuple[str, ...]] = {
   'digits3': ('digits_mlp', 'digits_cnn', 'digits_cnn_bn'),
+  'tabular': ('table_mlp', 'table_resnet', 'table_transformer'),
+  'sensor': ('sensor_cnn', 'sensor_fcn', 'sensor_gru'),
+  'text': ('text_mean', 'text_cnn', 'text_transformer'),
   'reference_mlp2': ('mlp_64_64_128', 'mlp_64_128_64'),
   'cnn_resnet8': ('fedavg_cnn', 'resnet8'),
   'cnn_resnet10': ('fedavg_cnn', 'resnet10'),
@@ -86,6 +93,34 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
 }
 
 
+# The default, and what stands for it where inputs are of another kind.
+DEFAULT = 'digits3'
+_OF_KIND = {'table': 'tabular', 'series': 'sensor', 'tokens': 'text'}
+
+
+def for_kind(family: str, input_spec: input_spec_lib.InputSpec) -> str:
+  """Returns a family, the default one by the kind of the inputs.
+
+  Args:
+    family: Any; `DEFAULT` stands for `tabular`, `sensor` or `text` where the
+      inputs are no images.
+    input_spec: How models see the inputs.
+
+  Raises:
+    ValueError: If it is the default, and there is none for such inputs.
+  """
+  if family.lower() != DEFAULT or input_spec.kind == 'image':
+    return family
+  if input_spec.kind not in _OF_KIND:
+    raise errors.UserError(
+      f'There is no family for inputs of shape {input_spec.shape} '
+      f'({input_spec.dtype}): give own models, or an architecture of your own '
+      '(docs/extending.md). If they are pixels in [0, 255], use '
+      'x.astype(np.uint8).'
+    )
+  return _OF_KIND[input_spec.kind]
+
+
 def names() -> list[str]:
   """Returns the names of all families, as their sources write them."""
   return sorted(_FAMILIES)
@@ -120,10 +155,11 @@ def members(family: str | Sequence[str]) -> tuple[str, ...]:
 
 def build_family(
   family: str | Sequence[str],
-  input_shape: tuple[int, int, int],
+  input_shape: tuple[int, ...],
   num_classes: int,
   feature_dim: int,
   *,
+  vocabulary_size: Optional[int] = None,
   pretrained_weights: Optional[Mapping[str, str]] = None,
   standardized: bool = False,
 ) -> list[functional.FunctionalModel]:
@@ -131,9 +167,10 @@ def build_family(
 
   Args:
     family: See `members`.
-    input_shape: (height, width, channels), `InputSpec.model_shape`.
+    input_shape: Shape of one input, `InputSpec.model_shape`.
     num_classes: C.
     feature_dim: D, the same for all members.
+    vocabulary_size: See `architectures.build`.
     pretrained_weights: Architecture -> file with initial weights of its feature
       extractor, see `pretrained.load`.
     standardized: See `architectures.build`.
@@ -161,6 +198,7 @@ def build_family(
       input_shape,
       num_classes,
       feature_dim,
+      vocabulary_size=vocabulary_size,
       load_fn=load_fn(name),
       standardized=standardized,
     )

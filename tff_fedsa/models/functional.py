@@ -30,7 +30,7 @@ class KerasClientModel(NamedTuple):
   """The two halves of a client's model.
 
   Attributes:
-    feature_extractor: Maps float32 images to features
+    feature_extractor: Maps inputs, float32 or int32 tokens, to features
       `[batch, feature_dim]`.
     head: Maps features to logits `[batch, num_classes]`.
   """
@@ -54,7 +54,7 @@ class FunctionalModel:
 
   Attributes:
     name: Appears in error messages.
-    input_shape: (height, width, channels) of images.
+    input_shape: Shape of one input, (height, width, channels) of images.
     feature_dim: D.
     num_classes: C.
     trainable_specs: A `tf.TensorSpec` for each trainable weight.
@@ -79,7 +79,7 @@ class FunctionalModel:
         initializers. A reused initializer would give the same weights for every
         seed.
       name: Appears in error messages.
-      input_shape: (height, width, channels). Needed only for models that do not
+      input_shape: Shape of one input. Needed only for models that do not
         know it: subclassed models before their first call, and Sequential
         models without an Input.
 
@@ -266,26 +266,26 @@ class FunctionalModel:
         int32[2], for random draws of the objective.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
-      input_spec: Specification of the step's images.
+      input_spec: Specification of the step's inputs.
 
     Returns:
-      A pure function `step(trainable, state, images, labels, context, seed)`
-      of lists of weights, stored images, int32 labels, context, and an int32[2]
+      A pure function `step(trainable, state, inputs, labels, context, seed)`
+      of lists of weights, stored inputs, int32 labels, context, and an int32[2]
       seed (e.g. for dropout). It returns a `StepOutput`.
 
     Raises:
-      ValueError: If the images do not fit, the head returns probabilities, or
+      ValueError: If the inputs do not fit, the head returns probabilities, or
         the graph is not pure: a layer reads a value that is not a weight, or
         draws random numbers without the seed.
     """
-    self.check_images(input_spec)
+    self.check_inputs(input_spec)
 
-    def step(trainable, state, images, labels, context, seed):
+    def step(trainable, state, inputs, labels, context, seed):
       trainable = list(trainable)
       with tf.GradientTape() as tape:
         tape.watch(trainable)
-        images = input_spec.preprocess(images, seed)
-        with self.training_call(trainable, state, images, seed) as call:
+        inputs = input_spec.preprocess(inputs, seed)
+        with self.training_call(trainable, state, inputs, seed) as call:
           losses = dict(
             objective_fn(
               call.features,
@@ -321,7 +321,7 @@ class FunctionalModel:
     self,
     trainable: Sequence[tf.Tensor],
     state: Sequence[tf.Tensor],
-    images: tf.Tensor,
+    inputs: tf.Tensor,
     seed: tf.Tensor,
   ) -> Iterator[steps.TrainingCall]:
     """Calls the model in training mode, during the trace of a step.
@@ -329,7 +329,7 @@ class FunctionalModel:
     Args:
       trainable: Trainable weights, as in the result of `split`.
       state: Other weights, as in the result of `split`.
-      images: float32[batch, height, width, channels], preprocessed.
+      inputs: Batch of inputs, preprocessed.
       seed: int32[2], e.g. for dropout.
 
     Yields:
@@ -337,7 +337,7 @@ class FunctionalModel:
     """
     with self._bound(trainable, state, seed) as cells:
       extractor, head = self._keras_model
-      features = steps.call(extractor, images, training=True)
+      features = steps.call(extractor, inputs, training=True)
       yield steps.TrainingCall(
         features,
         steps.call_head(head, features, training=True),
@@ -353,22 +353,22 @@ class FunctionalModel:
     """Traces the model in inference mode.
 
     Args:
-      input_spec: Specification of the function's images.
+      input_spec: Specification of the function's inputs.
 
     Returns:
-      A pure function `forward(trainable, state, images) -> (features, logits)`.
+      A pure function `forward(trainable, state, inputs) -> (features, logits)`.
 
     Raises:
       ValueError: As `build_train_step` does.
     """
-    self.check_images(input_spec)
+    self.check_inputs(input_spec)
 
-    def forward(trainable, state, images):
+    def forward(trainable, state, inputs):
       no_seed = tf.zeros([2], tf.int32)
       with self._bound(trainable, state, no_seed):
         extractor, head = self._keras_model
-        images = input_spec.preprocess(images)
-        features = steps.call(extractor, images, training=False)
+        inputs = input_spec.preprocess(inputs)
+        features = steps.call(extractor, inputs, training=False)
         return features, steps.call_head(head, features, training=False)
 
     return self._trace(
@@ -433,13 +433,13 @@ class FunctionalModel:
     with self._binding.bind([*trainable, *cells], seed):
       yield cells
 
-  def check_images(self, input_spec: input_spec_lib.InputSpec) -> None:
-    """Raises a ValueError if the model does not take images of the spec."""
+  def check_inputs(self, input_spec: input_spec_lib.InputSpec) -> None:
+    """Raises a ValueError if the model does not take inputs of the spec."""
     if not tf.TensorShape(self.input_shape).is_compatible_with(
       input_spec.model_shape
     ):
       raise errors.UserError(
-        f'Model {self.name!r}: expected images of shape {self.input_shape}, '
+        f'Model {self.name!r}: expected inputs of shape {self.input_shape}, '
         f'but the input spec gives {input_spec.model_shape}. Build the model '
         'for `input_spec.model_shape` or resize in the input spec.'
       )

@@ -59,6 +59,30 @@ def conv(
   )(inputs)
 
 
+def conv1d(
+  inputs: tf.Tensor,
+  filters: int,
+  kernel_size: int,
+  activation: str | None = None,
+) -> tf.Tensor:
+  """Applies a convolution over steps with PyTorch's default initialization.
+
+  Args:
+    inputs: float32[batch, steps, channels].
+    filters: Channels of the result, which has as many steps.
+    kernel_size: Steps of the kernel.
+    activation: Name of an activation of Keras.
+  """
+  return tf.keras.layers.Conv1D(
+    filters,
+    kernel_size,
+    padding='same',
+    activation=activation,
+    kernel_initializer=kernel_initializer(),
+    bias_initializer=bias_initializer(kernel_size * inputs.shape[-1]),
+  )(inputs)
+
+
 def linear_head(feature_dim: int, num_classes: int) -> tf.keras.Model:
   """Returns the classifier head of all families: one dense layer."""
   features = tf.keras.Input([feature_dim])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 import importlib
-from typing import Annotated
+from typing import Annotated, Optional
 
 from etils import epy
 import psutil
 
 from tff_fedsa import settings
+from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import architectures
 from tff_fedsa.models import families
 
@@ -35,6 +36,7 @@ class ModelConfig(settings.Settings):
   Attributes:
     family: Architectures of the clients: a family, an architecture, or several
       architectures separated by commas. Client i gets member i mod n.
+      digits3 stands for tabular, sensor or text if the inputs are no images.
       resnet34+mlp256 is an architecture with another head (docs/models.md).
     pretrained_weights: ARCHITECTURE=FILE, …: initial weights of feature
       extractors. FILE is a torchvision state_dict as .npz, or, for keras_*, the
@@ -56,7 +58,7 @@ class ModelConfig(settings.Settings):
     str,
     settings.Lists('Families', families.names),
     settings.Lists('Architectures', architectures.names),
-  ] = 'digits3'
+  ] = families.DEFAULT
   pretrained_weights: Annotated[
     Mapping[str, str], settings.Pairs('=', 'ARCHITECTURE=FILE')
   ] = dataclasses.field(default_factory=dict)
@@ -68,8 +70,13 @@ class ModelConfig(settings.Settings):
   model_seed: int = 0
   client_init: Annotated[str, settings.OneOf(CLIENT_INITS)] = 'shared'
 
-  def members(self) -> tuple[str, ...]:
+  def members(
+    self, input_spec: Optional[input_spec_lib.InputSpec] = None
+  ) -> tuple[str, ...]:
     """Imports `architecture_modules` and returns the family's architectures.
+
+    Args:
+      input_spec: How models see the inputs, if it is known.
 
     Raises:
       SettingsError: If a module does not exist.
@@ -83,15 +90,18 @@ class ModelConfig(settings.Settings):
           f'`architecture_modules`: there is no module {error.name!r} on the '
           'path (PYTHONPATH, or the folder you are in).'
         ) from error
-    return families.members(self.family)
+    family = self.family
+    if input_spec is not None:
+      family = families.for_kind(family, input_spec)
+    return families.members(family)
 
   def build(
-    self, input_shape: tuple[int, int, int], num_classes: int
+    self, input_spec: input_spec_lib.InputSpec, num_classes: int
   ) -> list[functional.FunctionalModel]:
     """Returns one `FunctionalModel` per architecture of the family.
 
     Args:
-      input_shape: (height, width, channels), `InputSpec.model_shape`.
+      input_spec: How models see the inputs.
       num_classes: C.
 
     Raises:
@@ -108,10 +118,11 @@ class ModelConfig(settings.Settings):
         'are free, and 2 GB are the limit of one. Take fewer features.'
       )
     return families.build_family(
-      self.members(),
-      input_shape,
+      self.members(input_spec),
+      input_spec.model_shape,
       num_classes,
       self.feature_dim,
+      vocabulary_size=input_spec.vocabulary_size,
       pretrained_weights=self.pretrained_weights,
       standardized=self.standardize_features,
     )

@@ -10,16 +10,16 @@ from tff_fedsa.runs import errors
 
 
 def to_functional(
-  models: Sequence[Any], input_shape: tuple[int, int, int], num_classes: int
+  models: Sequence[Any], input_shape: tuple[int, ...], num_classes: int
 ) -> list[functional.FunctionalModel]:
   """Turns own models into functional models.
 
   Args:
-    models: Each model is a `FunctionalModel`, a pair of Keras models (images to
-      features, features to logits), or a Keras model from images to logits with
+    models: Each model is a `FunctionalModel`, a pair of Keras models (inputs to
+      features, features to logits), or a Keras model from inputs to logits with
       the head as its last layer. Training starts with the present weights of
       Keras models.
-    input_shape: (height, width, channels) of the data.
+    input_shape: Shape of one input of the data.
     num_classes: Classes of the data.
 
   Raises:
@@ -34,9 +34,9 @@ def to_functional(
     has = tuple(model.input_shape), model.num_classes, model.feature_dim
     if has != expected:
       raise errors.UserError(
-        f'Model {model.name!r}: expected images {expected[0]}, {expected[1]} '
+        f'Model {model.name!r}: expected inputs {expected[0]}, {expected[1]} '
         f'classes and {expected[2]} features (those of the first model), found '
-        f'images {has[0]}, {has[1]} classes and {has[2]} features.'
+        f'inputs {has[0]}, {has[1]} classes and {has[2]} features.'
       )
   return found
 

@@ -112,15 +112,15 @@ class ModelPair:
       objective_fn: See above.
       batch_size: Static size of a batch, None if it varies.
       context_specs: Specs of the dict `context`.
-      input_spec: Specification of the step's images.
+      input_spec: Specification of the step's inputs.
 
     Raises:
       ValueError: See `FunctionalModel.build_train_step`.
     """
     for model in (self.own, self.shared):
-      model.check_images(input_spec)
+      model.check_inputs(input_spec)
 
-    def step(trainable, state, images, labels, context, seed):
+    def step(trainable, state, inputs, labels, context, seed):
       trainable = list(trainable)
       own, shared, private = self._grouped(trainable)
       own_state, shared_state = self._state_parts(state)
@@ -128,11 +128,11 @@ class ModelPair:
       shared_seed = tf.random.experimental.stateless_fold_in(seed, -1)
       with tf.GradientTape() as tape:
         tape.watch(trainable)
-        images = input_spec.preprocess(images, seed)
+        inputs = input_spec.preprocess(inputs, seed)
         with (
-          self.own.training_call(own, own_state, images, seed) as call,
+          self.own.training_call(own, own_state, inputs, seed) as call,
           self.shared.training_call(
-            shared, shared_state, images, shared_seed
+            shared, shared_state, inputs, shared_seed
           ) as other,
         ):
           losses = dict(
@@ -184,8 +184,8 @@ class ModelPair:
     See `FunctionalModel.build_forward`.
     """
     forward = self.own.build_forward(input_spec)
-    return lambda trainable, state, images: forward(
-      self._grouped(trainable)[0], self._state_parts(state)[0], images
+    return lambda trainable, state, inputs: forward(
+      self._grouped(trainable)[0], self._state_parts(state)[0], inputs
     )
 
   def _grouped(self, trainable):

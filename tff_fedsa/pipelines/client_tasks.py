@@ -38,7 +38,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
       models.
     model_fn: Returns TFF's model of the family's first architecture.
     models: One `FunctionalModel` per architecture.
-    input_spec: How models read the images.
+    input_spec: How models read the inputs.
     local: Batches and epochs, equal to those of the preprocessed data sets.
     model_seed: Initial weights follow from it.
   """
@@ -180,7 +180,7 @@ def create_task(
   feature_dim: int,
   client_spec: Optional[tff.simulation.baselines.ClientSpec] = None,
   model_seed: int = 0,
-  **image_options: Any,
+  **input_options: Any,
 ) -> ClientTask:
   """Makes a task from any `ClientData`.
 
@@ -194,8 +194,8 @@ def create_task(
     client_spec: Batch size and epochs of local training. Default: batches of
       10, one epoch. `max_elements` is not supported.
     model_seed: Initial weights follow from it.
-    **image_options: `scale`, `offset`, `image_size`, `channels`, see
-      `client_data.task_from_client_data`.
+    **input_options: `scale`, `offset`, `image_size`, `channels`,
+      `vocabulary_size`, see `elements.input_spec_of`.
 
   Raises:
     ValueError: For unsuitable elements, or if models do not fit.
@@ -211,20 +211,22 @@ def create_task(
       '`train_data.preprocess(lambda dataset: dataset.take(n))`.'
     )
   spec = elements.input_spec_of(
-    train_data.element_type_structure, **image_options
+    train_data.element_type_structure, **input_options
   )
   models = families.build_family(
-    family, spec.model_shape, num_classes, feature_dim
+    family,
+    spec.model_shape,
+    num_classes,
+    feature_dim,
+    vocabulary_size=spec.vocabulary_size,
   )
   template = models[0].to_keras(models[0].initial_weights(model_seed))
   batch_size = client_spec.batch_size
 
   def batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     def seen_by_model(batch):
-      images, labels = elements.image_and_label(batch)
-      if images.shape.rank == 3:
-        images = images[..., tf.newaxis]
-      return spec.preprocess(images), elements.class_numbers(labels)
+      inputs, labels = elements.of_batch(batch)
+      return spec.preprocess(inputs), labels
 
     return dataset.batch(batch_size).map(seen_by_model)
 
@@ -241,7 +243,7 @@ def create_task(
       tf.keras.Sequential([extractor, head]),
       loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
       input_spec=(
-        tf.TensorSpec((None, *spec.model_shape), tf.float32),
+        tf.TensorSpec((None, *spec.model_shape), spec.model_dtype),
         tf.TensorSpec((None,), tf.int32),
       ),
       metrics=[tf.keras.metrics.SparseCategoricalAccuracy(name='accuracy')],

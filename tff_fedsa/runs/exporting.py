@@ -21,7 +21,7 @@ def to_keras(
   *,
   weights: Optional[np.ndarray] = None,
 ) -> tf.keras.Model:
-  """Returns a Keras model from stored images to the scores of all classifiers.
+  """Returns a Keras model from stored inputs to the scores of all classifiers.
 
   Preprocessing, prototypes and anchors become layers of Keras itself.
   `tf.keras.models.load_model` needs this project only if the architecture has
@@ -33,12 +33,12 @@ def to_keras(
     client_state: The client's state. Not needed if the server averages weights.
     server_model: The server's model. Its fields (see the module `server_model`)
       become classifiers. Averaged weights become those of the model.
-    input_spec: Specification of the client's images.
+    input_spec: Specification of the client's inputs.
     weights: float32[num_weights], the model's, where the server has more than
       the averaged weights of one model, or the client's own are meant.
 
   Returns:
-    A model that maps images `[batch, *input_spec.shape]`, pixel values as
+    A model that maps inputs `[batch, *input_spec.shape]`, values as
     stored, to a dict: `features` `[batch, feature_dim]`, and `[batch,
     num_classes]` scores `head` (logits) and, if the server's model has their
     fields, `prototype` and `anchor` (larger if nearer) and `global_head`
@@ -52,8 +52,14 @@ def to_keras(
     assert client_state is not None, 'A model of a client needs its state.'
     own_weights = client_state.weights
   keras_model = model.to_keras(np.asarray(own_weights))
-  images = tf.keras.Input(input_spec.shape, name='images')
-  features = keras_model.feature_extractor(_preprocessed(images, input_spec))
+  # Keras casts other dtypes to float32 first, and integers are looked up.
+  is_float = input_spec.model_dtype == 'float32'
+  inputs = tf.keras.Input(
+    input_spec.shape,
+    name='images' if input_spec.kind == 'image' else 'inputs',
+    dtype='float32' if is_float else input_spec.dtype,
+  )
+  features = keras_model.feature_extractor(_preprocessed(inputs, input_spec))
   outputs = {'features': features, 'head': keras_model.head(features)}
   if hasattr(server_model, 'prototypes'):
     outputs['prototype'] = _nearness(
@@ -73,21 +79,23 @@ def to_keras(
     outputs['global_head'] = tf.keras.Model(
       head.inputs, head.outputs, name='global_head'
     )(features)
-  return tf.keras.Model(images, outputs, name=model.name)
+  return tf.keras.Model(inputs, outputs, name=model.name)
 
 
 def _preprocessed(
-  images: tf.Tensor, input_spec: input_spec_lib.InputSpec
+  inputs: tf.Tensor, input_spec: input_spec_lib.InputSpec
 ) -> tf.Tensor:
+  if input_spec.model_dtype != 'float32':
+    return inputs
   layers = tf.keras.layers
-  images = layers.Rescaling(input_spec.scale, input_spec.offset)(images)
+  inputs = layers.Rescaling(input_spec.scale, input_spec.offset)(inputs)
   if input_spec.size is not None:
-    images = layers.Resizing(*input_spec.size)(images)
+    inputs = layers.Resizing(*input_spec.size)(inputs)
   if input_spec.channels is not None:
     repeats = input_spec.channels // input_spec.shape[2]
     if repeats > 1:
-      images = layers.Concatenate()([images] * repeats)
-  return images
+      inputs = layers.Concatenate()([inputs] * repeats)
+  return inputs
 
 
 def _nearness(

@@ -99,18 +99,18 @@ class TrainedModel:
     return np.asarray(self._client_state.counts)
 
   def predict(
-    self, images: np.ndarray, classifier: Optional[str] = None
+    self, inputs: np.ndarray, classifier: Optional[str] = None
   ) -> np.ndarray:
-    """Returns the class of each image, int64[num_images].
+    """Returns the class of each input, int64[num_examples].
 
     Args:
-      images: Images in the shape and dtype of the data set: uint8 or
-        float32[num_images, height, width, channels].
+      inputs: Inputs in the shape and dtype of the data set: uint8 or
+        float32[num_examples, …].
       classifier: One of `classifiers`. Default: the method's main classifier
         (the nearest prototype if there are prototypes).
 
     Raises:
-      ValueError: If images have another shape or dtype, or the classifier is
+      ValueError: If inputs have another shape or dtype, or the classifier is
         unknown.
     """
     if classifier is None:
@@ -120,11 +120,11 @@ class TrainedModel:
         f'Expected a classifier of {", ".join(self.classifiers)}, found '
         f'{classifier!r}.'
       )
-    return self._scores(images, classifier).argmax(axis=1)
+    return self._scores(inputs, classifier).argmax(axis=1)
 
-  def features(self, images: np.ndarray) -> np.ndarray:
-    """Returns float32[num_images, feature_dim] for images as in `predict`."""
-    return self._scores(images, 'features')
+  def features(self, inputs: np.ndarray) -> np.ndarray:
+    """Returns float32[num_examples, feature_dim] for inputs as in `predict`."""
+    return self._scores(inputs, 'features')
 
   def save(self, path: str) -> None:
     """Writes the Keras model.
@@ -155,20 +155,20 @@ class TrainedModel:
       raise AttributeError('An averaged model is no client: it has no state.')
     return self._state
 
-  def _scores(self, images: np.ndarray, output: str) -> np.ndarray:
+  def _scores(self, inputs: np.ndarray, output: str) -> np.ndarray:
     spec = self._task.input_spec
-    images = np.asarray(images)
-    found = (images.shape[1:], images.dtype.name)
+    inputs = np.asarray(inputs)
+    found = (inputs.shape[1:], inputs.dtype.name)
     if found != (spec.shape, spec.dtype):
       raise errors.UserError(
-        f'Expected images as the data set {self._task.name!r} stores them, '
-        f'{spec.dtype}[num_images, {", ".join(map(str, spec.shape))}], found '
-        f'{images.dtype}{list(images.shape)}.'
+        f'Expected inputs as the data set {self._task.name!r} stores them, '
+        f'{spec.dtype}[num_examples, {", ".join(map(str, spec.shape))}], found '
+        f'{inputs.dtype}{list(inputs.shape)}.'
       )
-    cuts = range(0, len(images), _EXAMPLES_AT_A_TIME) or [0]
+    cuts = range(0, len(inputs), _EXAMPLES_AT_A_TIME) or [0]
     return np.concatenate(
       [
-        self.keras_model(images[cut : cut + _EXAMPLES_AT_A_TIME])[
+        self.keras_model(inputs[cut : cut + _EXAMPLES_AT_A_TIME])[
           output
         ].numpy()
         for cut in cuts
