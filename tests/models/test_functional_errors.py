@@ -327,11 +327,11 @@ def test_images_that_do_not_fit():
     keras_zoo.client_model(keras_zoo.LAYERS['dense']), name='net'
   )
   with pytest.raises(
-    errors.UserError, match=r'expected images of shape \(8, 8, 3\)'
+    errors.UserError, match=r'expected inputs of shape \(8, 8, 3\)'
   ):
     model.build_forward(input_spec.InputSpec((8, 8, 1)))
   with pytest.raises(
-    errors.UserError, match=r'expected images of shape \(9, 9, 3\)'
+    errors.UserError, match=r'expected inputs of shape \(9, 9, 3\)'
   ):
     functional.FunctionalModel(
       keras_zoo.client_model(keras_zoo.LAYERS['dense']), input_shape=(9, 9, 3)

@@ -110,7 +110,7 @@ def test_images_must_fit_both(models):
   own, _ = models
   pair = pairs.ModelPair(own, own.copy())
   spec = input_spec.InputSpec((9, 8, 1))
-  with pytest.raises(ValueError, match="'noisy_7': expected images of shape"):
+  with pytest.raises(ValueError, match="'noisy_7': expected inputs of shape"):
     pair.build_train_step(
       _both, batch_size=10, context_specs={}, input_spec=spec
     )
