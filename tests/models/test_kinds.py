@@ -124,11 +124,15 @@ _SMALLEST = {
 }
 
 
+# One of each: features alone, averaged weights, a companion model.
+_FAST = (('tokens', 'fedgen'), ('series', 'fedavg'), ('table', 'fml'))
+
+
 @pytest.mark.parametrize(
   'kind, method',
   [
     pytest.param(
-      kind, method, marks=() if kind == 'tokens' else pytest.mark.slow
+      kind, method, marks=() if (kind, method) in _FAST else pytest.mark.slow
     )
     for kind in _SMALLEST
     for method in registry.names()
@@ -138,7 +142,9 @@ def test_every_method_runs_on_every_kind(runtimes, kind, method):
   _run(runtimes, kind, method, _SMALLEST[kind])
 
 
-@pytest.mark.parametrize('kind', _TASKS)
+@pytest.mark.parametrize(
+  'kind', ['table', 'tokens', pytest.param('series', marks=pytest.mark.slow)]
+)
 def test_exported_models_take_inputs_as_stored(tmp_path, kind):
   task = _TASKS[kind]
   spec = task.input_spec
