@@ -91,7 +91,7 @@ def test_images_in_another_form_are_refused(made):
     client.predict(images, 'heart')
   with pytest.raises(IndexError, match=r'a client in \[0, 3\), found 3'):
     made[1].client(3)
-  with pytest.raises(ValueError, match='averages no weights'):
+  with pytest.raises(ValueError, match='averages no whole models'):
     made[1].averaged()
 
 
