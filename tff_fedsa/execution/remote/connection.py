@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable
+import os
 import threading
 import time
 from typing import Any, Optional
@@ -19,6 +20,11 @@ from tff_fedsa.execution.in_process import cancellation
 from tff_fedsa.execution.in_process import operation_errors
 from tff_fedsa.execution.remote import functions
 from tff_fedsa.execution.remote import parcels
+
+# gRPC's own handlers of fork() crash the new process now and then while other
+# threads make requests. No channel is used after a fork here. Read with the
+# first channel.
+os.environ.setdefault('GRPC_ENABLE_FORK_SUPPORT', '0')
 
 _CANCELLATION_POLL_SECONDS = 0.1
 _CHANNEL_OPTIONS = (
