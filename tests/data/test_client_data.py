@@ -273,6 +273,7 @@ def test_wrong_labels_are_refused_with_the_client(labels, message):
     _task(data, num_classes=3)
 
 
+@pytest.mark.usefixtures('in_process_context')
 @pytest.mark.parametrize('labels', [[0.5], [np.nan], [2**32], [-(2**40)]])
 def test_wrong_labels_fail_within_computations(labels):
   @tff.tensorflow.computation
