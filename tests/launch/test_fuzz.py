@@ -9,7 +9,7 @@ import pytest
 
 from tests import programs
 
-_SEED, _COMBINATIONS = 16, 100
+_SEED, _COMBINATIONS = 16, 200
 _SECONDS = 300.0  # What takes longer hangs.
 
 _TINY = {

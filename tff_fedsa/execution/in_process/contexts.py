@@ -168,11 +168,17 @@ def _set_threads(threads: int) -> None:
   try:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
   except RuntimeError as error:
+    running = (
+      tf.config.threading.get_intra_op_parallelism_threads()
+      or int(os.environ.get('TF_NUM_INTRAOP_THREADS') or 0)
+      or len(os.sched_getaffinity(0))
+    )
+    if running == threads:
+      return
     raise errors.UserError(
       f'Expected intra_op_threads={threads} before TensorFlow runs its first '
-      'operation; it has run some, with '
-      f'{tf.config.threading.get_intra_op_parallelism_threads() or "all"} '
-      'threads. Set the runtime first, or leave intra_op_threads out.'
+      f'operation; it has run some, with {running} threads. Set the runtime '
+      'first, or leave intra_op_threads out.'
     ) from error
 
 
