@@ -17,7 +17,9 @@ def test_many_rounds_take_no_more_memory_than_100(
   launching.launch_process(
     'train',
     '--flagfile=flags/fedsa.digits.flags',
-    '--max_examples=400',  # Few steps: what a round leaves behind counts.
+    # Few steps: what a round leaves behind counts.
+    '--max_examples=800',
+    '--alpha=1.0',
     f'--runtime={runtime}',
     f'--root_output_dir={tmp_path}',
     '--experiment_name=memory',
