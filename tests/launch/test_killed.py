@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.launch import launching
+from tff_fedsa.runs import directory
 from tff_fedsa.runs import recorders
 from tff_fedsa.sweeps import record
 
@@ -35,6 +36,16 @@ def _last_rounds(root):
     rows = recorders.read_csv(str(path)) if path.exists() else []
     rounds.append(rows[-1]['round'] if rows else -1)
   return rounds
+
+
+def _wait_for_the_runs(root):
+  """The processes of a killed sweep end soon after it, not at once."""
+  deadline = time.monotonic() + 60
+  for run in _RUNS:
+    path = directory.RunDirectory(str(root / run))
+    while directory.read_status(path).state == directory.RUNNING:
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
 
 
 @pytest.mark.slow
@@ -70,6 +81,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(tmp_path):
     process.communicate(timeout=60)
     # What is on the disk can be read at any time.
     record.read(str(tmp_path / 'killed/try'))
+    _wait_for_the_runs(tmp_path / 'killed/try')
   assert kills > 1
   launching.launch('sweep', *arguments('killed'))
   for run in _RUNS:
