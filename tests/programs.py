@@ -7,9 +7,11 @@ of the next one's.
 import importlib
 import types
 
+from absl import app  # noqa: F401, its flags stay for all programs.
 from absl import flags
+from absl import logging  # noqa: F401, as do these,
 
-from launch import errors  # noqa: F401, its flag stays for all programs.
+from launch import errors  # noqa: F401, and this one.
 
 
 def load(name: str) -> types.ModuleType:
