@@ -156,15 +156,15 @@ def _create_runtime(
   if max_concurrent_clients is None:
     max_concurrent_clients = cores if on_cpu else _CLIENTS_PER_GPU
   if intra_op_threads is not None:
-    _set_threads(intra_op_threads)
+    _set_threads(intra_op_threads, is_asked_for=True)
   elif on_cpu:
-    _divide_cores(max(1, cores // max_concurrent_clients))
+    _set_threads(max(1, cores // max_concurrent_clients), is_asked_for=False)
   return executor.Runtime(
     client_pool.ClientPool(_device_names(devices), max_concurrent_clients)
   )
 
 
-def _set_threads(threads: int) -> None:
+def _set_threads(threads: int, *, is_asked_for: bool) -> None:
   try:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
   except RuntimeError as error:
@@ -175,23 +175,18 @@ def _set_threads(threads: int) -> None:
     )
     if running == threads:
       return
+    if not is_asked_for:
+      logging.info(
+        'TensorFlow has started already: its operations keep their number of '
+        'threads. Set the context first to have the cores divided among '
+        'clients.'
+      )
+      return
     raise errors.UserError(
       f'Expected intra_op_threads={threads} before TensorFlow runs its first '
       f'operation; it has run some, with {running} threads. Set the runtime '
       'first, or leave intra_op_threads out.'
     ) from error
-
-
-def _divide_cores(threads: int) -> None:
-  if tf.config.threading.get_intra_op_parallelism_threads() == threads:
-    return
-  try:
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-  except RuntimeError:
-    logging.info(
-      'TensorFlow has started already: its operations keep their number of '
-      'threads. Set the context first to have the cores divided among clients.'
-    )
 
 
 def _device_names(devices: Optional[Sequence[Any]]) -> list[str]:
