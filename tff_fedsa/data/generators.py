@@ -1,7 +1,5 @@
 """Clients made by formulas: sensors and texts that cannot be shipped."""
 
-from typing import Optional
-
 import numpy as np
 
 from tff_fedsa.data import sources
@@ -131,7 +129,7 @@ def read(
   num_clients: int,
   alpha: float,
   seed: int,
-  sequence_length: Optional[int] = None,
+  sequence_length: int = texts.SEQUENCE_LENGTH,
 ) -> sources.Source:
   """Returns the examples of made clients, by name.
 
@@ -153,7 +151,7 @@ def read(
     clients = make_text_clients(num_clients, alpha=alpha, seed=seed)
     inputs, words = texts.encoded(
       np.concatenate([x for x, _ in clients]),
-      sequence_length=sequence_length or 128,
+      sequence_length=sequence_length,
       what=name,
     )
     num_classes = _TEXT_CLASSES

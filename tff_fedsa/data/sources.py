@@ -148,7 +148,7 @@ def from_arrays(
   offset: Optional[float] = None,
   vocabulary_size: Optional[int] = None,
   client_ids: Optional[Any] = None,
-  sequence_length: int = 128,
+  sequence_length: int = texts.SEQUENCE_LENGTH,
   sorted_as: str = 'as they are given',
 ) -> Source:
   """Makes a source of own arrays.

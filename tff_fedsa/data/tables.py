@@ -28,7 +28,7 @@ def source_of(
   client: Optional[str] = None,
   text: Optional[str] = None,
   drop: Sequence[str] = (),
-  sequence_length: int = 128,
+  sequence_length: int = texts.SEQUENCE_LENGTH,
   name: str = 'table',
 ) -> sources.Source:
   """Makes a source of the rows of a table.

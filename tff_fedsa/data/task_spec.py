@@ -12,6 +12,7 @@ from tff_fedsa.data import held_out
 from tff_fedsa.data import images
 from tff_fedsa.data import normalization as normalization_lib
 from tff_fedsa.data import partition as partition_lib
+from tff_fedsa.data import texts
 
 # Data sets of tables, and of texts that need no column.
 _OF_TABLES = ('label_column', 'client_column', 'text_column', 'drop_columns')
@@ -137,8 +138,8 @@ class TaskSpec(settings.Settings):
   client_column: Optional[str] = None
   text_column: Optional[str] = None
   drop_columns: tuple[str, ...] = ()
-  vocabulary_size: Annotated[int, settings.AtLeast(3)] = 10_000
-  sequence_length: Annotated[int, settings.AtLeast(1)] = 128
+  vocabulary_size: Annotated[int, settings.AtLeast(3)] = texts.VOCABULARY_SIZE
+  sequence_length: Annotated[int, settings.AtLeast(1)] = texts.SEQUENCE_LENGTH
   normalization: Annotated[str, settings.OneOf(normalization_lib.NAMES)] = (
     'half'
   )

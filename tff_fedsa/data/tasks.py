@@ -145,7 +145,7 @@ def task_from_source(
   normalization: str = 'half',
   crop_padding: int = 0,
   flip: bool = False,
-  vocabulary_size: int = 10_000,
+  vocabulary_size: int = texts.VOCABULARY_SIZE,
 ) -> FederatedTask:
   """Deals the examples of a source out to clients.
 

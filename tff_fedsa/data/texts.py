@@ -11,6 +11,10 @@ from tff_fedsa.runs import errors
 _SPECIAL = ('', '[UNK]')
 _UNKNOWN = 1
 
+# Defaults of settings: words of a vocabulary and of a text at most.
+VOCABULARY_SIZE = 10_000
+SEQUENCE_LENGTH = 128
+
 
 def are_texts(inputs: Any) -> bool:
   """Returns whether inputs are an array or a sequence of texts."""
