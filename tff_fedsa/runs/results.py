@@ -25,6 +25,7 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
   from tff_fedsa import experiment as experiment_lib
+  from tff_fedsa.models import tiers as tiers_lib
 
 _EXAMPLES_AT_A_TIME = 256
 
@@ -278,7 +279,7 @@ class Result:
       self.experiment,
       self.server_state.model,
       architecture=int(state.architecture),
-      weights=self.tested_weights(client_id),
+      weights=self._tested_weights_of(state),
       client_id=client_id,
       state=state,
     )
@@ -289,7 +290,11 @@ class Result:
     Args:
       client_id: In [0, num_clients).
     """
-    state = self.store.get(client_id)
+    return self._tested_weights_of(self.store.get(client_id))
+
+  def _tested_weights_of(
+    self, state: client_state_lib.ClientState
+  ) -> np.ndarray:
     if self.experiment.tests_averaged:
       return self._averaged_weights(int(state.architecture))
     return np.asarray(state.weights)
@@ -309,7 +314,7 @@ class Result:
         f'{self.experiment.algorithm} averages no whole models here: use '
         'client(i).'
       )
-    names = [model.name for model in self.experiment.models]
+    names = self._tiers.names
     if architecture is None and len(names) == 1:
       (architecture,) = names
     if architecture not in names:
@@ -327,8 +332,14 @@ class Result:
 
   def _averaged_weights(self, architecture: int) -> np.ndarray:
     weights = np.asarray(self.server_state.model.weights)
-    sizes = [model.num_weights for model in self.experiment.models]
-    return np.split(weights, np.cumsum(sizes)[:-1])[architecture]
+    ends = np.cumsum(self._tiers.sizes)
+    return np.split(weights, ends[:-1])[architecture]
+
+  @property
+  def _tiers(self) -> tiers_lib.Tiers:
+    tiers = self.experiment.process.tiers
+    assert tiers is not None  # Models are averaged.
+    return tiers
 
   def figures(self) -> dict[str, matplotlib.figure.Figure]:
     """Returns figures by name: curves, partition, clients, feature space."""
