@@ -256,14 +256,9 @@ def run(
           validation=True,
         )
       )
-    names = (
-      *client_evaluation.CLASSIFIERS,
-      *client_evaluation.GLOBAL_CLASSIFIERS,
-    )
     return {
       client_evaluation.validation_column(name): summary[f'{name}_accuracy']
-      for name in names
-      if f'{name}_accuracy' in summary
+      for name in client_evaluation.classifiers_in(summary)
     }
 
   def evaluate_now() -> Mapping[str, float]:
@@ -424,11 +419,7 @@ def _should_stop(
 ) -> bool:
   if patience is None or not history:
     return False
-  names = (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  )
-  classifiers = [name for name in names if f'{name}_accuracy' in history[0]]
+  classifiers = client_evaluation.classifiers_in(history[0])
   main = client_evaluation.main_classifier(classifiers)
   objective = client_evaluation.validation_column(main)
   if objective not in history[0]:

@@ -38,6 +38,7 @@ CLASSIFIERS = ('prototype', 'anchor', 'head', 'global_head', 'received_head')
 # names differ, so that no table mixes the two protocols.
 GLOBAL_PREFIX = 'global_test_'
 GLOBAL_CLASSIFIERS = tuple(GLOBAL_PREFIX + name for name in CLASSIFIERS)
+ALL_CLASSIFIERS = (*CLASSIFIERS, *GLOBAL_CLASSIFIERS)
 
 # Accuracy of a classifier on examples that clients hold out of training.
 VALIDATION_PREFIX = 'validation_'
@@ -295,11 +296,16 @@ def evaluate_clients(
   return results
 
 
+def classifiers_in(row: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the classifiers whose accuracy a row holds, of either protocol."""
+  return tuple(n for n in ALL_CLASSIFIERS if f'{n}_accuracy' in row)
+
+
 def validation_column(classifier: str) -> str:
   """Returns the column of a classifier's accuracy on validation examples.
 
   Args:
-    classifier: One of `CLASSIFIERS` or `GLOBAL_CLASSIFIERS`.
+    classifier: One of `ALL_CLASSIFIERS`.
   """
   name = classifier.removeprefix(GLOBAL_PREFIX)
   return f'{VALIDATION_PREFIX}{name}_accuracy'

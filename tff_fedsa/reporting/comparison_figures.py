@@ -39,14 +39,11 @@ def _accuracies(group: groups_lib.Group, classifier: str) -> pandas.DataFrame:
 
 def classifiers_of(group: groups_lib.Group) -> list[str]:
   """Returns the classifiers of a group's finished runs."""
-  known = (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  )
   rows = [run.history[-1] for run in group.finished]
-  return [
-    name for name in known if any(f'{name}_accuracy' in row for row in rows)
-  ]
+  found = {
+    name for row in rows for name in client_evaluation.classifiers_in(row)
+  }
+  return [name for name in client_evaluation.ALL_CLASSIFIERS if name in found]
 
 
 def curves(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
@@ -58,11 +55,7 @@ def curves(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
     groups: Result of `groups.group`, at least one with a finished run.
   """
   found = {name for group in groups for name in classifiers_of(group)}
-  order = (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  )
-  names = [name for name in order if name in found]
+  names = [n for n in client_evaluation.ALL_CLASSIFIERS if n in found]
   columns = min(len(names), 2)
   rows = -(-len(names) // columns)
   figure = style_lib.new_figure(4.6 * columns + 2.4, 3.8 * rows + 0.4)

@@ -96,11 +96,7 @@ def curves(
   figure = style.new_figure(12.5, 4.2)
   left, right = figure.subplots(1, 2)
   rounds = np.array([row['round'] for row in history])
-  known = (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  )
-  found = [n for n in known if f'{n}_accuracy' in history[0]]
+  found = client_evaluation.classifiers_in(history[0])
   main = client_evaluation.main_classifier(found)
   is_global = main in client_evaluation.GLOBAL_CLASSIFIERS
   labels = _GLOBAL_CLASSIFIER_LABELS if is_global else CLASSIFIER_LABELS

@@ -34,13 +34,8 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     raise errors.UserError('Expected at least one row of history, found none.')
   trained = [row for row in history if row['round'] > 0] or list(history)
   summary: dict[str, Any] = {'rounds': history[-1]['round']}
-  for classifier in (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  ):
+  for classifier in client_evaluation.classifiers_in(history[-1]):
     column = f'{classifier}_accuracy'
-    if column not in history[-1]:
-      continue
     values = np.array([row[column] for row in trained])
     chosen_by = client_evaluation.validation_column(classifier)
     if chosen_by not in history[-1]:

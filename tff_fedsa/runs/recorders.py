@@ -150,10 +150,7 @@ class TensorBoardRecorder:
 
 def _tensorboard_tag(column: str) -> str:
   """Groups columns as `accuracy/head`, `loss/contrastive`, ..."""
-  for classifier in (
-    *client_evaluation.CLASSIFIERS,
-    *client_evaluation.GLOBAL_CLASSIFIERS,
-  ):
+  for classifier in client_evaluation.ALL_CLASSIFIERS:
     if column.startswith(f'{classifier}_accuracy'):
       return f'{column[len(classifier) + 1:]}/{classifier}'
   group, _, rest = column.partition('_')
