@@ -63,7 +63,7 @@ _ending = _Ending()
 
 
 @contextlib.contextmanager
-def reported(interrupted: str = 'interrupted') -> Iterator[None]:
+def reported(message: str = 'interrupted') -> Iterator[None]:
   """Ends the program with a message for errors that the user can mend.
 
   Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt within the `with`
@@ -71,7 +71,7 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
   itself, SIGTERM with status 143, SIGHUP with status 129.
 
   Args:
-    interrupted: The message if a signal ended the program.
+    message: What to say if a signal ended the program.
   """
   # The function that is registered first is called last.
   atexit.register(_end_by_signal)
@@ -83,10 +83,10 @@ def reported(interrupted: str = 'interrupted') -> Iterator[None]:
       raise_if_interrupted()
     except BaseException as error:
       # TensorFlow turns a KeyboardInterrupt within its C++ into other errors.
-      if _ending.received is not None or isinstance(error, KeyboardInterrupt):
+      if interrupted() or isinstance(error, KeyboardInterrupt):
         _ending.ends_by_signal = True
         logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-        sys.exit(_interruption(interrupted, error))
+        sys.exit(_interruption(message, error))
       if not isinstance(error, Exception) or not isinstance(error, _MENDABLE):
         raise
       if _shows_traces():
@@ -141,8 +141,13 @@ def raise_if_interrupted() -> None:
 
   Python drops exceptions in destructors, and a destructor often runs.
   """
-  if _ending.received is not None:
+  if interrupted():
     raise KeyboardInterrupt
+
+
+def interrupted() -> bool:
+  """Tells if Ctrl-C, SIGTERM or SIGHUP has asked the program to end."""
+  return _ending.received is not None
 
 
 def _shows_traces() -> bool:

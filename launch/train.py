@@ -61,8 +61,8 @@ def train() -> None:
   result = running.run_in_directory(
     described,
     progress=_EXPERIMENT.values()['progress'],
-    on_round=lambda *_: errors.raise_if_interrupted(),
     say=functools.partial(print, flush=True),
+    interrupted=errors.interrupted,
   )
   if result.stopped_early:
     patience = described.simulation.patience

@@ -167,6 +167,12 @@ def test_status_of_a_run(tmp_path):
       owner.start(5)
       raise KeyboardInterrupt
   assert directory.read_status(run).state == directory.INTERRUPTED
+  # TensorFlow turns a KeyboardInterrupt into other exceptions.
+  with pytest.raises(SystemError):
+    with directory.owned(run, interrupted=lambda: True) as owner:
+      owner.start(5)
+      raise SystemError('returned a result with an exception set')
+  assert directory.read_status(run).state == directory.INTERRUPTED
 
 
 def test_a_launch_that_is_refused_does_not_change_the_status(tmp_path):

@@ -11,6 +11,7 @@ from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.runs import directory
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
+from tff_fedsa.runs import running
 
 
 def _experiment(**settings):
@@ -210,6 +211,20 @@ def test_a_second_run_in_the_directory_is_refused(made, tmp_path):
 
   made[0].run(tmp_path / 'run', on_round=again)
   assert refused == [1]
+
+
+def test_a_signal_ends_the_run_after_its_round(made, tmp_path):
+  experiment = made[0].replace(root_output_dir=str(tmp_path))
+  rounds = []
+  with pytest.raises(KeyboardInterrupt):
+    running.run_in_directory(
+      experiment,
+      progress=False,
+      on_round=lambda round_num, _: rounds.append(round_num),
+      interrupted=lambda: rounds[-1:] == [2],
+    )
+  status = directory.read_status(experiment.run_directory)
+  assert status.state == directory.INTERRUPTED and rounds[-1] == 2
 
 
 def test_a_failure_is_on_record(made, tmp_path):

@@ -4,7 +4,7 @@ Launchers, sweeps, reports and `tff_fedsa.load_run` read and write run
 directories through this module. It imports no TensorFlow.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import csv
 import dataclasses
@@ -246,17 +246,18 @@ class Owner:
     state = STOPPED_EARLY if stopped_early else FINISHED
     self._set(self._status._replace(state=state, round_num=round_num))
 
-  def fail(self, error: BaseException) -> None:
+  def fail(self, error: BaseException, *, interrupted: bool = False) -> None:
     """Records how training ended, if it had started.
 
     Args:
-      error: The exception that ended it. Ctrl-C and signals count as
-        interruptions.
+      error: The exception that ended it. Ctrl-C counts as an interruption.
+      interrupted: Whether a signal caused the exception. TensorFlow turns a
+        KeyboardInterrupt within its C++ into other exceptions.
     """
     if self._status.state != RUNNING:
       return
     status = self._status._replace(state=INTERRUPTED)
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) and not interrupted:
       detail = f'{type(error).__name__}: {error}'[:_MOST_DETAIL]
       status = status._replace(state=FAILED, detail=detail)
     # A full disk may be the reason of the failure. Without a record, the run
@@ -270,7 +271,9 @@ class Owner:
 
 
 @contextlib.contextmanager
-def owned(run: RunDirectory) -> Iterator[Owner]:
+def owned(
+  run: RunDirectory, *, interrupted: Callable[[], bool] = lambda: False
+) -> Iterator[Owner]:
   """Owns a run's directory within a `with` statement.
 
   The operating system's lock ends with the program, however the program ends.
@@ -278,6 +281,8 @@ def owned(run: RunDirectory) -> Iterator[Owner]:
 
   Args:
     run: Its directory is created if missing.
+    interrupted: Tells if a signal has asked the program to end. Its exceptions
+      are interruptions then, not failures.
 
   Raises:
     RunDirectoryError: If another program owns the directory (the message names
@@ -309,7 +314,7 @@ def owned(run: RunDirectory) -> Iterator[Owner]:
     try:
       yield owner
     except BaseException as error:
-      owner.fail(error)
+      owner.fail(error, interrupted=interrupted())
       raise
 
 

@@ -77,6 +77,7 @@ def run_in_directory(
   selection_fn: Optional[SelectionFn] = None,
   on_round: OnRound = lambda *_: None,
   say: Callable[[str], None] = lambda _: None,
+  interrupted: Callable[[], bool] = lambda: False,
 ) -> results.Result:
   """Runs an experiment in its directory, or resumes it.
 
@@ -88,8 +89,11 @@ def run_in_directory(
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
     say: Called with each line of text about the run.
+    interrupted: Tells if a signal has asked the program to end. The run then
+      ends after the round, as an interrupted one.
 
   Raises:
+    KeyboardInterrupt: If `interrupted()` is true after a round.
     directory_lib.RunDirectoryError: If the directory cannot be written, another
       program owns it, or it holds a run with other settings or data.
   """
@@ -103,7 +107,13 @@ def run_in_directory(
     selection_fn=selection_fn,
   )
   run = experiment.run_directory
-  with directory_lib.owned(run) as owner:
+
+  def after_round(round_num: int, row: Optional[Mapping[str, Any]]) -> None:
+    on_round(round_num, row)
+    if interrupted():
+      raise KeyboardInterrupt
+
+  with directory_lib.owned(run, interrupted=interrupted) as owner:
     files.remove_leftovers(run.path)
     directory_lib.keep_flags(
       run,
@@ -125,7 +135,7 @@ def run_in_directory(
       store,
       progress=progress,
       selection_fn=selection_fn,
-      on_round=on_round,
+      on_round=after_round,
       directory=run.path,
       say=say,
       checkpoint_manager=checkpoints.CheckpointManager(run.checkpoints),
