@@ -160,7 +160,9 @@ def _groups(directories: Sequence[str]) -> list[Any]:
 
   settings = _settings()
   found = runs.find(directories, settings.defaults)
-  groups = groups_lib.group(found, ignored=settings.ignored)
+  groups = groups_lib.group(
+    found, ignored=settings.ignored, measurement=settings.same
+  )
   groups_lib.check_comparable(groups, settings.same)
   troubles = documents.unfinished(groups)
   if not any(group.finished for group in groups):

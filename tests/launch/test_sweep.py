@@ -250,7 +250,7 @@ def test_a_sweep_and_its_report(tmp_path):
     '--data_dir=nowhere.npz',
     status=1,
   )
-  # Another partition is not mixed in.
+  # Another setting has its own column.
   launching.launch(
     'sweep',
     *arguments,
@@ -259,5 +259,6 @@ def test_a_sweep_and_its_report(tmp_path):
     '--alpha=0.5',
     f'--root_output_dir={tmp_path}/other',
   )
-  output = launching.launch('report', str(root), f'{tmp_path}/other', status=1)
-  assert '--alpha: 0.1 (' in output and 'partition.npz, seed 0' in output
+  output = launching.launch('report', str(root), f'{tmp_path}/other')
+  assert re.search(r'\| method +\| +alpha=0.1 \| +alpha=0.5 \|', output)
+  assert re.search(r'\| Local +\|[^|]+\| +– \|', output)

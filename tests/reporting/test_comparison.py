@@ -69,5 +69,5 @@ def test_a_report_says_whether_seeds_share_a_partition(tmp_path, anew):
   report = comparison.texts(_groups(tmp_path), 'x')['report.md']
   assert ('(partition seeds 0, 1)' in report) == anew
   assert ('(partition seed 0)' in report) == (not anew)
-  assert ('Each seed has its own partition.' in report) == anew
+  assert ('Each pair is a partition of its own' in report) == anew
   assert ('on the same partition' in report) == (not anew)

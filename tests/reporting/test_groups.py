@@ -54,7 +54,7 @@ def test_repeats_may_differ_in_their_anchors_only(tmp_path):
 def test_the_same_run_twice_is_refused(tmp_path):
   made_up.write(tmp_path / 'a', [0.1, 0.5, 0.6, 0.7])
   made_up.write(tmp_path / 'b', [0.1, 0.5, 0.6, 0.8])
-  with pytest.raises(runs.ReportError, match='the same seed, 0/0'):
+  with pytest.raises(runs.ReportError, match='the same seed, 0:'):
     _groups(tmp_path)
 
 
@@ -89,3 +89,115 @@ def test_a_partition_per_seed_is_a_repeat(tmp_path):
   groups = _groups(tmp_path)
   assert [len(group.runs) for group in groups] == [2, 2]
   groups_lib.check_comparable(groups, _SAME)
+
+
+def _sweep(root, methods=('fedsa', 'local'), alphas=('0.1', '0.5'), **options):
+  for alpha in alphas:
+    for method in methods:
+      made_up.write_repeats(
+        root,
+        f'{method},alpha={alpha}',
+        [0.8, 0.7],
+        algorithm=method,
+        alpha=alpha,
+        partition=(int(float(alpha) * 10),),
+        **options,
+      )
+
+
+def _arranged(*directories):
+  found = runs.find(list(map(str, directories)), made_up.DEFAULTS)
+  groups = groups_lib.group(found, measurement=_SAME)
+  groups_lib.check_comparable(groups, _SAME)
+  return {one.name: (one.place.row, one.setting) for one in groups}
+
+
+def test_a_sweep_over_alpha_has_a_column_for_each(tmp_path):
+  _sweep(tmp_path)
+  assert _arranged(tmp_path) == {
+    f'{method},alpha={alpha}': (method, f'alpha={alpha}')
+    for method in ('fedsa', 'local')
+    for alpha in ('0.1', '0.5')
+  }
+
+
+def test_named_sets_of_flags_name_columns_and_variants_join_them(tmp_path):
+  for name, alpha in (('skewed', '0.1'), ('even', '0.5')):
+    for method in ('fedsa', 'local'):
+      made_up.write(
+        tmp_path / f'{method},{name},feature_dim=8',
+        [0.1, 0.5, 0.6, 0.7],
+        algorithm=method,
+        alpha=alpha,
+        feature_dim='8',
+      )
+  made_up.write(tmp_path / 'no_pull', [0.1, 0.5, 0.6, 0.7], lambda_reg='0.0')
+  arranged = _arranged(tmp_path)
+  assert arranged['local,even,feature_dim=8'] == (
+    'local',
+    'even, feature_dim=8',
+  )
+  # Its alpha is that of `skewed`, its feature_dim is not.
+  assert arranged['no_pull'] == ('no_pull', 'alpha=0.1')
+
+
+def test_values_of_one_method_are_rows(tmp_path):
+  for alpha in ('0.1', '0.5'):
+    for value in ('1', '2'):
+      made_up.write(
+        tmp_path / f'fedsa,alpha={alpha},lambda_reg={value}',
+        [0.1, 0.5, 0.6, 0.7],
+        alpha=alpha,
+        lambda_reg=value,
+      )
+  assert set(_arranged(tmp_path).values()) == {
+    (f'fedsa,lambda_reg={value}', f'alpha={alpha}')
+    for value in '12'
+    for alpha in ('0.1', '0.5')
+  }
+
+
+def test_runs_with_names_of_their_own_are_arranged(tmp_path):
+  for alpha in ('0.1', '0.5'):
+    for method in ('fedsa', 'local'):
+      made_up.write(
+        tmp_path / f'mine_{method}_{alpha}',
+        [0.1, 0.5, 0.6, 0.7],
+        algorithm=method,
+        alpha=alpha,
+      )
+  assert set(_arranged(tmp_path).values()) == {
+    (method, f'alpha={alpha}')
+    for method in ('fedsa', 'local')
+    for alpha in ('0.1', '0.5')
+  }
+
+
+def test_seeds_are_missing_within_a_setting(tmp_path):
+  _sweep(tmp_path, alphas=('0.1',))
+  made_up.write_repeats(tmp_path, 'fedsa,alpha=0.5', [0.8], alpha='0.5')
+  found = runs.find([str(tmp_path)], made_up.DEFAULTS)
+  assert not groups_lib.missing_seeds(
+    groups_lib.group(found, measurement=_SAME)
+  )
+
+
+def test_an_axis_of_partition_seeds_makes_repeats(tmp_path):
+  for method in ('fedsa', 'local'):
+    for dealt in '01':
+      for seed in '01':
+        made_up.write(
+          tmp_path / f'{method},partition_seed={dealt}' / f'seed_{seed}',
+          [0.1, 0.5, 0.6, 0.7],
+          algorithm=method,
+          partition=(int(dealt), 5),
+          partition_seed=dealt,
+          model_seed=seed,
+          sampling_seed=seed,
+        )
+  groups = _groups(tmp_path)
+  groups_lib.check_comparable(groups, _SAME)
+  assert [one.name for one in groups] == ['fedsa', 'local']
+  assert [run.seed for run in groups[0].runs] == [
+    f'{seed}, partition {dealt}' for seed in '01' for dealt in '01'
+  ]

@@ -108,6 +108,11 @@ def test_the_same_difference_in_each_seed_is_no_proof():
       'classifier': 'head',
       'is_main': True,
       'last': accuracy,
+      'row': name,
+      'setting': '',
+      'measured': '',
+      'unit': seed,
+      'test_examples': math.nan,
     }
     for name, accuracies in (('fedsa', first), ('local', first - 0.1))
     for seed, accuracy in enumerate(accuracies)
@@ -118,7 +123,7 @@ def test_the_same_difference_in_each_seed_is_no_proof():
   assert math.isnan(table['p'][0]) and math.isnan(table['p_holm'][0])
   assert documents.significance_table(table)['p'].tolist() == ['–']
   note = documents.significance_note(table, 'fedsa', 'last', 't')
-  assert 'the same in each seed' in note and 'no proof' in note
+  assert 'the same in each of the seeds' in note and 'no proof' in note
 
 
 def test_methods_are_compared_within_each_setting(tmp_path):
@@ -150,3 +155,60 @@ def test_methods_are_compared_within_each_setting(tmp_path):
   one = significance.compare(values, 'local,feature_dim=8')
   assert set(one['reference']) == {'local,feature_dim=8'}
   assert one['name'].nunique() == 4
+
+
+def test_a_difference_of_one_test_example_is_no_spread(tmp_path):
+  # 3 of 40 examples in each seed, up to rounding by other sizes of test sets.
+  made_up.write_repeats(tmp_path, 'fedsa', [0.8, 0.9, 0.7])
+  made_up.write_repeats(
+    tmp_path, 'local', [0.72, 0.83, 0.63], algorithm='local'
+  )
+  values = _values(tmp_path)
+  assert set(values['test_examples']) == {40.0}
+  table = significance.compare(values, 'fedsa')
+  assert table['difference'].tolist() == pytest.approx([-0.22 / 3] * 2)
+  assert table['p'].isna().all()
+
+
+def test_partitions_are_the_unit_of_pairing(tmp_path):
+  # Two runs of each of three partitions: three pairs, not six.
+  accuracies = {
+    'fedsa': [[0.8, 0.9], [0.7, 0.8], [0.6, 0.5]],
+    'local': [[0.5, 0.6], [0.65, 0.7], [0.3, 0.6]],
+  }
+  for method, of_partitions in accuracies.items():
+    for dealt, of_runs in enumerate(of_partitions):
+      for seed, accuracy in enumerate(of_runs):
+        made_up.write(
+          tmp_path / f'{method},partition_seed={dealt}' / f'seed_{seed}',
+          [0.1, 0.2, 0.3, accuracy],
+          algorithm=method,
+          partition_seed=str(dealt),
+          partition=(dealt,),
+          model_seed=str(seed),
+          sampling_seed=str(seed),
+        )
+  table = significance.compare(_values(tmp_path), 'fedsa')
+  means = {name: np.mean(a, axis=1) for name, a in accuracies.items()}
+  expected = stats.ttest_rel(means['local'], means['fedsa']).pvalue
+  assert table['n'].tolist() == [3, 3]
+  np.testing.assert_allclose(table['p'], [expected] * 2)
+  note = documents.significance_note(
+    table, 'fedsa', 'last', 't', num_partitions=3
+  )
+  assert 'paired over partitions, n = 3' in note
+
+
+def test_like_is_compared_with_like(tmp_path):
+  made_up.write_repeats(
+    tmp_path, 'fedsa', _FEDSA, classifiers=('prototype', 'anchor', 'head')
+  )
+  made_up.write_repeats(
+    tmp_path, 'local', _LOCAL, classifiers=('head',), algorithm='local'
+  )
+  table = significance.compare(_values(tmp_path), 'local')
+  # The anchors have no counterpart. Main classifiers are compared.
+  assert dict(zip(table['classifier'], table['against'])) == {
+    'prototype': 'head',
+    'head': 'head',
+  }

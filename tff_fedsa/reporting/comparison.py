@@ -10,6 +10,8 @@ from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import documents
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
+from tff_fedsa.reporting import pivots
+from tff_fedsa.reporting import rendering
 from tff_fedsa.reporting import significance
 from tff_fedsa.reporting import tables
 from tff_fedsa.reporting import time_to_accuracy
@@ -77,12 +79,31 @@ def texts(
     return table.replace({'name': titles, 'reference': titles})
 
   setting = documents.setting(groups)
+  rows = {
+    one.place.row: names.title(one.place.row, one.algorithm) for one in groups
+  }
+  by_setting = None
+  if means['setting'].nunique() > 1:
+    pivot_tables = pivots.build(means)
+    by_setting = pivots.document(pivot_tables, rows)
+    comparison_tex = '\n'.join(
+      pivots.to_latex(
+        table,
+        rows,
+        f'{pivots.title(table)}. {setting}',
+        f'tab:{table.classifier}',
+      )
+      for table in pivot_tables
+    )
+  else:
+    narrow = documents.narrow_table(titled(means))
+    comparison_tex = rendering.in_table(
+      rendering.tabular(narrow, list(narrow)), setting, 'tab:comparison'
+    )
   written = {
     'runs.csv': values.to_csv(index=False),
     'comparison.csv': means.to_csv(index=False),
-    'comparison.tex': documents.to_latex(
-      documents.comparison_table(titled(means)), setting, 'tab:comparison'
-    ),
+    'comparison.tex': comparison_tex,
   }
   if len(test_sets):
     written['test_sets.csv'] = test_sets.to_csv(index=False)
@@ -115,18 +136,19 @@ def texts(
         reference or DEFAULT_REFERENCE,
         statistic,
         test,
-        same_partition=_have_one_partition(groups),
+        num_partitions=values['partition_seed'].nunique(),
       )
       differences = f'{documents.to_markdown(table)}\n\n{note}'
       written['significance.csv'] = tested.to_csv(index=False)
       written['significance.tex'] = documents.to_latex(
-        documents.significance_table(titled(tested)),
-        note.replace('*', ''),
+        documents.narrow_significance(tested.replace({'row': rows})),
+        f'Percent points. {note}'.replace('*', ''),
         'tab:tests',
       )
   written['report.md'] = documents.markdown(
     title,
     setting,
+    by_setting,
     means,
     test_sets,
     reached,
@@ -135,10 +157,6 @@ def texts(
     pictures or {},
   )
   return written
-
-
-def _have_one_partition(groups: Sequence[groups_lib.Group]) -> bool:
-  return len({run.partition for g in groups for run in g.finished}) <= 1
 
 
 def _tested(

@@ -1,13 +1,15 @@
 """A comparison as text: Markdown and LaTeX."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import math
 import os
 from typing import Any, Optional
 
+import numpy as np
 import pandas
 
 from tff_fedsa.reporting import groups as groups_lib
+from tff_fedsa.reporting import pivots
 from tff_fedsa.reporting import rendering
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import significance as significance_lib
@@ -23,7 +25,14 @@ _TEST_TITLES = {
   'wilcoxon': 'two-sided Wilcoxon signed-rank test (exact)',
 }
 # Columns with names. The others hold numbers.
-_NAMES = ('method', 'classifier', 'reference', "reference's", 'reached')
+_NAMES = (
+  'method',
+  'setting',
+  'classifier',
+  'reference',
+  "reference's",
+  'reached',
+)
 
 
 def to_markdown(table: pandas.DataFrame) -> str:
@@ -48,32 +57,42 @@ def setting(groups: Sequence[groups_lib.Group]) -> str:
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
   """
-  one = next(run.flags for group in groups for run in group.finished)
-  partition = one['partition']
-  if 'partition_file' in one:
-    partition = os.path.basename(one['partition_file'])
-  elif partition == 'dirichlet':
-    partition += f' {one["alpha"]}'
-  elif partition == 'pathological':
-    partition += f' {one["classes_per_client"]}'
-  seeds = {run.seed for group in groups for run in group.runs}
-  ordered = _by_number(seeds)
-  limit = f', {one["max_examples"]} examples' if 'max_examples' in one else ''
-  drawn = (
-    f', {one["clients_per_round"]} in each round'
-    if 'clients_per_round' in one
-    else ''
-  )
-  partition_seeds = _by_number(
-    {run.flags['partition_seed'] for group in groups for run in group.finished}
-  )
-  drawn_by = f'partition seed{"s" if len(partition_seeds) > 1 else ""} '
-  drawn_by += ', '.join(partition_seeds)
+  finished = [run.flags for group in groups for run in group.finished]
+
+  def each(text_fn: Callable[[Mapping[str, str]], str]) -> str:
+    return ' / '.join(dict.fromkeys(map(text_fn, finished)))
+
+  seeds = _by_number({run.seed for group in groups for run in group.runs})
+  dealt_by = _by_number({flags['partition_seed'] for flags in finished})
   return (
-    f'{one["dataset"]}{limit}, {partition} ({drawn_by}), '
-    f'{one["num_clients"]} clients{drawn}, '
-    f'{one["total_rounds"]} rounds, test set: {one["test_set"]}, protocol: '
-    f'{one.get("protocol", "personal")}; seeds {", ".join(ordered)}.'
+    f'{each(_data)}, {each(_partition)} (partition '
+    f'seed{"s" if len(dealt_by) > 1 else ""} {", ".join(dealt_by)}), '
+    f'{each(_clients)}, {each(lambda flags: flags["total_rounds"])} rounds, '
+    f'test set: {each(lambda flags: flags["test_set"])}, protocol: '
+    f'{each(lambda flags: flags.get("protocol", "personal"))}; seeds '
+    f'{", ".join(seeds)}.'
+  )
+
+
+def _data(flags: Mapping[str, str]) -> str:
+  limit = flags.get('max_examples')
+  return flags['dataset'] + (f', {limit} examples' if limit else '')
+
+
+def _partition(flags: Mapping[str, str]) -> str:
+  if 'partition_file' in flags:
+    return os.path.basename(flags['partition_file'])
+  parameter = {
+    'dirichlet': 'alpha',
+    'pathological': 'classes_per_client',
+  }.get(flags['partition'])
+  return flags['partition'] + (f' {flags[parameter]}' if parameter else '')
+
+
+def _clients(flags: Mapping[str, str]) -> str:
+  drawn = flags.get('clients_per_round')
+  return f'{flags["num_clients"]} clients' + (
+    f', {drawn} in each round' if drawn else ''
   )
 
 
@@ -81,11 +100,15 @@ def _by_number(seeds: Collection[str]) -> list[str]:
   return sorted(seeds, key=lambda seed: (len(seed), seed))
 
 
-def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
+def comparison_table(
+  table: pandas.DataFrame, *, mark: bool = False
+) -> pandas.DataFrame:
   """Returns accuracies and costs as text.
 
   Args:
     table: Result of `tables.over_seeds`.
+    mark: True for Markdown with the best number of a column in bold and the
+      second underlined. They are those of main classifiers.
   """
   # Averaged models have no worst clients.
   titles = {
@@ -94,16 +117,21 @@ def comparison_table(table: pandas.DataFrame) -> pandas.DataFrame:
     if table[f'{name}_mean'].notna().any()
   }
   head = ['method', 'classifier', 'seeds', *titles.values()]
-  head += ['kB up', 'kB down', 'MB in all', 'seconds']
+  head += ['binomial error', 'kB up', 'kB down', 'MB in all', 'seconds']
+  is_main = table['is_main'].eq(True).to_numpy()[:, np.newaxis]
+  means = table[[f'{name}_mean' for name in titles]].to_numpy(float)
+  ranks = pivots.ranks(np.where(is_main & mark, means, math.nan), digits=4)
   rows = []
-  for row in table.to_dict('records'):
+  for index, row in enumerate(table.to_dict('records')):
     cells = [row['name'], row['classifier'] or '–', _seeds(row)]
     if not row['classifier']:
       rows.append(cells + ['–'] * (len(head) - len(cells)))
       continue
-    for name in titles:
-      cells.append(_mean_and_std(row[f'{name}_mean'], row[f'{name}_std']))
+    for name, rank in zip(titles, ranks[index]):
+      text = _mean_and_std(row[f'{name}_mean'], row[f'{name}_std'])
+      cells.append(rendering.marked_markdown(text, rank))
     cells += [
+      '–' if math.isnan(row['binomial_std']) else f'{row["binomial_std"]:.4f}',
       f'{row["bytes_up_per_client"] / 1e3:.1f}',
       f'{row["bytes_down_per_client"] / 1e3:.1f}',
       f'{row["bytes_total"] / 1e6:.1f}',
@@ -120,6 +148,35 @@ def _seeds(row: Mapping[str, Any]) -> str:
     if row[status]
   ]
   return f'{row["n"]}' + (f' ({", ".join(notes)})' if notes else '')
+
+
+def narrow_table(table: pandas.DataFrame) -> pandas.DataFrame:
+  """Returns main accuracies in percent and costs, for one column of a paper.
+
+  The cells are LaTeX: the best number is bold, the second is underlined.
+
+  Args:
+    table: Result of `tables.over_seeds`.
+  """
+  main = table[(table['classifier'] != '') & table['is_main'].eq(True)]
+  statistics = [
+    name
+    for name in ('last', 'worst_10_percent')
+    if main[f'{name}_mean'].notna().any()
+  ]
+  means = main[[f'{name}_mean' for name in statistics]].to_numpy(float)
+  ranks = pivots.ranks(means)
+  columns = {'method': [rendering.escape(name) for name in main['name']]}
+  for column, name in enumerate(statistics):
+    heading = {'last': 'accuracy'}.get(name, rendering.escape('worst 10 %'))
+    columns[heading] = [
+      pivots.latex_cell(mean, std, rank)
+      for mean, std, rank in zip(
+        means[:, column], main[f'{name}_std'], ranks[:, column]
+      )
+    ]
+  columns['MB'] = [f'{sent / 1e6:.1f}' for sent in main['bytes_total']]
+  return pandas.DataFrame(columns)
 
 
 def _mean_and_std(mean: float, std: float) -> str:
@@ -156,9 +213,11 @@ def significance_table(table: pandas.DataFrame) -> pandas.DataFrame:
   Args:
     table: Result of `significance.compare`.
   """
+  setting = {'setting': table['setting']} if table['setting'].any() else {}
   return pandas.DataFrame(
     {
       'method': table['name'],
+      **setting,
       'classifier': table['classifier'],
       'reference': table['reference'],
       "reference's": table['against'],
@@ -172,11 +231,32 @@ def significance_table(table: pandas.DataFrame) -> pandas.DataFrame:
   )
 
 
-def _difference(mean: float, std: float) -> str:
+def narrow_significance(table: pandas.DataFrame) -> pandas.DataFrame:
+  """Returns differences of main classifiers, for one column of a paper.
+
+  Args:
+    table: Result of `significance.compare`.
+  """
+  main = table[table['is_main']]
+  setting = {'setting': main['setting']} if main['setting'].any() else {}
+  return pandas.DataFrame(
+    {
+      'method': main['row'],
+      **setting,
+      'difference': [
+        _difference(100 * mean, 100 * std, digits=1)
+        for mean, std in zip(main['difference'], main['difference_std'])
+      ],
+      'p (Holm)': main['p_holm'].map(_p),
+    }
+  )
+
+
+def _difference(mean: float, std: float, digits: int = 4) -> str:
   if math.isnan(mean):
     return '–'
-  text = f'{mean:+.4f}'.replace('-', '−')
-  return text + ('' if math.isnan(std) else f' ± {std:.4f}')
+  text = f'{mean:+.{digits}f}'.replace('-', '−')
+  return text + ('' if math.isnan(std) else f' ± {std:.{digits}f}')
 
 
 def _p(value: float) -> str:
@@ -185,11 +265,20 @@ def _p(value: float) -> str:
   return '< 0.0001' if value < 0.0001 else f'{value:.4f}'
 
 
-def comparison_note() -> str:
+def comparison_note(*, marked: bool) -> str:
   """Returns the meaning of the columns of `comparison_table`."""
   return (
-    'Accuracy over all test examples (of an averaged model, mean over its '
-    'test sets): mean ± standard deviation (of the sample) over seeds. '
+    (
+      'The best number of a column is bold and the second underlined, among '
+      "the methods' main classifiers. "
+      if marked
+      else ''
+    )
+    + 'Accuracy over all test examples (of an averaged model, mean over its '
+    'test sets): mean ± standard deviation (of the sample) over seeds; over '
+    'partitions, where seeds have different ones, after the mean over the runs '
+    'of a partition. *binomial error*: the standard error of one run that a '
+    'test set of this size has anyway. '
     '*last*: after the last round; *best*: of the round that is best on '
     'validation examples, or, in runs without any, on the test examples '
     'themselves, which flatters; *worst 10 % clients*: mean accuracy of the '
@@ -205,7 +294,7 @@ def significance_note(
   statistic: str,
   test: str,
   *,
-  same_partition: bool = True,
+  num_partitions: int = 1,
 ) -> str:
   """Returns a description of the test and of its power.
 
@@ -214,47 +303,51 @@ def significance_note(
     reference: The argument of `significance.compare`.
     statistic: The argument of `significance.compare`.
     test: The argument of `significance.compare`.
-    same_partition: Whether all seeds have the same partition.
+    num_partitions: Number of partition seeds of the runs.
   """
   counts = sorted(set(table['n']))
   pairs = ' or '.join(map(str, counts))
   title = _TEST_TITLES[test]
+  units = 'partitions' if num_partitions > 1 else 'seeds'
   within = (
     reference
-    if set(table['reference']) == {reference}
+    if set(table['reference']) == {reference} or not table['setting'].any()
     else f'{reference} in the same setting'
   )
   text = (
     f'{title[0].upper()}{title[1:]} of the difference to {within} in the '
-    f'accuracy *{_STATISTIC_TITLES[statistic]}*, paired over seeds, n = '
+    f'accuracy *{_STATISTIC_TITLES[statistic]}*, paired over {units}, n = '
     f'{pairs}; *p (Holm)* is corrected for all tests of this table, '
     f'{int(table["p"].notna().sum())}. '
   )
   text += (
     'Seeds repeat the training on the same partition: the test says nothing '
     'about other partitions.'
-    if same_partition
-    else 'Each seed has its own partition.'
+    if num_partitions == 1
+    else 'Each pair is a partition of its own; several runs of a partition '
+    'count once, with their mean.'
   )
   if (table['p'].isna() & (table['n'] > 1)).any():
     text += (
-      ' A dash in place of p: the difference is the same in each seed, so that '
-      'there is no spread to test it against; it is no proof.'
+      ' A dash in place of p: the difference is the same in each of the '
+      f'{units}, up to one test example, so that there is no spread to test it '
+      'against; it is no proof.'
     )
   least = counts[0] if counts else 0
   if least < 2:
-    return text + ' With one seed there is nothing to test.'
+    return text + f' With one of the {units} there is nothing to test.'
   if test == 'wilcoxon':
     return text + (
-      f' With {least} seeds the smallest p that this test can give is '
+      f' With {least} {units} the smallest p that this test can give is '
       f'{2 / 2**least:g}.'
     )
   return text + (
-    f' With {least} seeds the power is '
+    f' With {least} {units} the power is '
     + ('small' if least < 6 else 'limited')
     + ': a difference is found in 4 of 5 cases (p < 0.05, uncorrected) only '
     f'if it is {significance_lib.detectable(least):.1f} times its standard '
-    'deviation over seeds. A large p does not say that two methods are equal.'
+    f'deviation over {units}. A large p does not say that two methods are '
+    'equal.'
   )
 
 
@@ -279,6 +372,7 @@ def unfinished(groups: Sequence[groups_lib.Group]) -> list[str]:
 def markdown(
   title: str,
   setting: str,
+  by_setting: Optional[str],
   comparison: pandas.DataFrame,
   test_sets: pandas.DataFrame,
   time_to_accuracy: Optional[str],
@@ -291,6 +385,7 @@ def markdown(
   Args:
     title: Heading of the report.
     setting: Setting of the measurement: data, partition, rounds.
+    by_setting: Pivot tables and note, if there are several settings.
     comparison: Result of `tables.over_seeds`.
     test_sets: Result of `tables.per_test_set`.
     time_to_accuracy: Table and note, if there is one.
@@ -298,12 +393,11 @@ def markdown(
     troubles: Result of `unfinished`.
     pictures: Captions by file name.
   """
-  parts = [
-    f'# {title}',
-    setting,
-    to_markdown(comparison_table(comparison)),
-    comparison_note(),
-  ]
+  parts = [f'# {title}', setting]
+  if by_setting:
+    parts += [by_setting, '## All numbers']
+  parts.append(to_markdown(comparison_table(comparison, mark=not by_setting)))
+  parts.append(comparison_note(marked=not by_setting))
   if len(test_sets):
     parts += [
       '## Test sets',

@@ -1,12 +1,16 @@
 """Groups runs by configuration, and checks whether groups are comparable."""
 
+import collections
 from collections.abc import Collection, Mapping, Sequence
 import os
 from typing import Any, NamedTuple
 
+from tff_fedsa.reporting import arrangement
 from tff_fedsa.reporting import runs as runs_lib
 
 _SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
+# Runs with different partitions are still repeats.
+_REPEATED = (*_SEED_FLAGS, 'partition_seed')
 
 
 class Group(NamedTuple):
@@ -16,11 +20,18 @@ class Group(NamedTuple):
     name: Unique name of the group.
     algorithm: The method, or an empty text if no run has started.
     runs: Runs in the order of seeds.
+    place: Its row and column in a table of methods and settings.
   """
 
   name: str
   algorithm: str
   runs: Sequence[runs_lib.Run]
+  place: arrangement.Place = arrangement.Place('')
+
+  @property
+  def setting(self) -> str:
+    """The column's name; empty if there is one column."""
+    return ', '.join(self.place.setting)
 
   @property
   def finished(self) -> list[runs_lib.Run]:
@@ -28,13 +39,18 @@ class Group(NamedTuple):
 
 
 def group(
-  runs: Sequence[runs_lib.Run], *, ignored: Collection[str] = ()
+  runs: Sequence[runs_lib.Run],
+  *,
+  ignored: Collection[str] = (),
+  measurement: Collection[str] = (),
 ) -> list[Group]:
   """Returns groups of runs with the same configuration up to the seed.
 
   Args:
     runs: Result of `runs.find`.
     ignored: Flags that make no difference to results.
+    measurement: Flags of data and protocol. Where they differ, groups are in
+      different settings.
 
   Raises:
     ReportError: If two runs have the same configuration and seed.
@@ -45,9 +61,7 @@ def group(
     key = frozenset(
       (name, value)
       for name, value in run.flags.items()
-      if name not in ignored
-      # Runs with different partitions per seed are still repeats.
-      and name not in (*_SEED_FLAGS, 'partition_seed')
+      if name not in ignored and name not in _REPEATED
     )
     by_flags.setdefault(key, []).append(run)
   groups = list(by_flags.values())
@@ -57,7 +71,10 @@ def group(
       own = [
         members
         for members in groups
-        if members[0].name == run.name and _same_sweep(members[0], run)
+        if any(
+          member.name == run.name and _same_sweep(member, run)
+          for member in members
+        )
       ]
       if own:
         own[0].append(run)
@@ -66,7 +83,8 @@ def group(
   named = _names(groups, ignored)
   result = []
   for name, members in zip(named, groups):
-    members = _with_anchor_seeds(members)
+    members = _with_seeds_of(members, 'partition_seed', ', partition ')
+    members = _with_seeds_of(members, 'anchor_seed', '/')
     seen: dict[str, runs_lib.Run] = {}
     for run in members:
       if run.seed in seen:
@@ -79,7 +97,26 @@ def group(
     algorithms = [run.flags.get('algorithm', '') for run in members]
     result.append(Group(name, max(algorithms), members))
   order = {run.path: index for index, run in enumerate(runs)}
-  return sorted(result, key=lambda g: min(order[run.path] for run in g.runs))
+  result.sort(key=lambda g: min(order[run.path] for run in g.runs))
+  places = arrangement.places(
+    [_configuration(one, ignored) for one in result], measurement
+  )
+  return [one._replace(place=place) for one, place in zip(result, places)]
+
+
+def _configuration(
+  one: Group, ignored: Collection[str]
+) -> arrangement.Configuration:
+  flags = next((run.flags for run in one.runs if run.flags), {})
+  return arrangement.Configuration(
+    one.name,
+    one.algorithm,
+    {
+      name: value
+      for name, value in flags.items()
+      if name not in ignored and name not in _REPEATED
+    },
+  )
 
 
 def _same_sweep(one: runs_lib.Run, other: runs_lib.Run) -> bool:
@@ -110,7 +147,7 @@ def _names(
         flag
         for flag, value in sorted(first.flags.items())
         if flag not in ignored
-        and flag not in (*_SEED_FLAGS, 'partition_seed')
+        and flag not in _REPEATED
         and any(
           groups[other][0].flags.get(flag) != value
           for other in same
@@ -126,13 +163,46 @@ def _names(
 def check_comparable(groups: Sequence[Group], names: Collection[str]) -> None:
   """Refuses to compare runs with different measurements.
 
+  Groups in different settings (see `group`) are not compared with each other.
+
   Args:
     groups: Result of `group`.
     names: Flags that must be equal: those of the data and of the protocol.
 
   Raises:
-    ReportError: If something differs. The message names it and the groups.
+    ReportError: If something differs within a setting, or no setting has two
+      methods, so that no two methods were measured alike. The message names
+      what differs, and the groups.
   """
+  by_measurement = _by_measurement(groups)
+  lines = []
+  for members in by_measurement:
+    lines += _different_flags(members, names) + _different_partitions(members)
+  rows = {one.place.row for one in groups}
+  if len(by_measurement) > 1 and len(rows) > 1:
+    most = max(len({g.place.row for g in part}) for part in by_measurement)
+    if most < 2:
+      lines += _different_flags(groups, names)
+  if lines:
+    raise runs_lib.ReportError(
+      'These runs were not measured in the same way:\n  '
+      + '\n  '.join(lines)
+      + '\nReport them one at a time: give the directories of those that '
+      'belong together.'
+    )
+
+
+def _by_measurement(groups: Sequence[Group]) -> list[list[Group]]:
+  """Returns groups whose numbers are comparable together."""
+  parts: dict[Any, list[Group]] = collections.defaultdict(list)
+  for one in groups:
+    parts[one.place.measured].append(one)
+  return list(parts.values())
+
+
+def _different_flags(
+  groups: Sequence[Group], names: Collection[str]
+) -> list[str]:
   lines = []
   for name in sorted(names):
     values: dict[str, list[str]] = {}
@@ -145,22 +215,21 @@ def check_comparable(groups: Sequence[Group], names: Collection[str]) -> None:
             members.append(one.name)
     if len(values) > 1:
       lines.append(f'--{name}: {_said(values)}')
+  return lines
+
+
+def _different_partitions(groups: Sequence[Group]) -> list[str]:
   by_seed: dict[str, dict[str, list[str]]] = {}
   for one in groups:
     for run in one.runs:
       if run.partition is not None:
         by_digest = by_seed.setdefault(run.seed, {})
         by_digest.setdefault(run.partition[:8], []).append(one.name)
-  for seed, digests in by_seed.items():
-    if len(digests) > 1:
-      lines.append(f'partition.npz, seed {seed}: {_said(digests)}')
-  if lines:
-    raise runs_lib.ReportError(
-      'These runs were not measured in the same way:\n  '
-      + '\n  '.join(lines)
-      + '\nReport them one at a time: give the directories of those that '
-      'belong together.'
-    )
+  return [
+    f'partition.npz, seed {seed}: {_said(digests)}'
+    for seed, digests in by_seed.items()
+    if len(digests) > 1
+  ]
 
 
 def _said(members: Mapping[str, Sequence[str]]) -> str:
@@ -172,22 +241,32 @@ def _said(members: Mapping[str, Sequence[str]]) -> str:
 
 
 def missing_seeds(groups: Sequence[Group]) -> dict[str, list[str]]:
-  """Returns, by group, the seeds of other groups without a finished run."""
-  seeds = {run.seed for one in groups for run in one.runs}
+  """Returns, by group, seeds of others in its setting that it lacks."""
   missing = {}
-  for one in groups:
-    found = {run.seed for run in one.finished}
-    if found != seeds:
-      missing[one.name] = sorted(seeds - found, key=_numeric)
+  for members in _by_measurement(groups):
+    seeds = {run.seed for one in members for run in one.runs}
+    for one in members:
+      found = {run.seed for run in one.finished}
+      if found != seeds:
+        missing[one.name] = sorted(seeds - found, key=_numeric)
   return missing
 
 
-def _with_anchor_seeds(runs: Sequence[runs_lib.Run]) -> list[runs_lib.Run]:
-  """Distinguishes runs that differ only in the seed of their anchors."""
+def _with_seeds_of(
+  runs: Sequence[runs_lib.Run], flag: str, separator: str
+) -> list[runs_lib.Run]:
+  """Distinguishes runs that differ only in one more seed."""
   seeds = [run.seed for run in runs]
+  several = {
+    seed
+    for seed in seeds
+    if len({r.flags.get(flag) for r in runs if r.seed == seed}) > 1
+  }
+  if not several:
+    return list(runs)
   return [
-    run._replace(seed=f'{run.seed}/{run.flags["anchor_seed"]}')
-    if seeds.count(run.seed) > 1 and 'anchor_seed' in run.flags
+    run._replace(seed=f'{run.seed}{separator}{run.flags[flag]}')
+    if flag in run.flags
     else run
     for run in runs
   ]

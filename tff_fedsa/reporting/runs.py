@@ -39,6 +39,9 @@ class Run(NamedTuple):
     partition: Digest of its partition; None if there is none.
     status: `finished`, `failed`, `incomplete` or `not started`.
     detail: More about a status other than `finished`.
+    test_examples: Number of examples behind an accuracy. If it is a mean over
+      several test sets, the number of one test set with the same binomial
+      error. None if nothing was tested.
   """
 
   path: str
@@ -50,6 +53,12 @@ class Run(NamedTuple):
   partition: Optional[str]
   status: str
   detail: str = ''
+  test_examples: Optional[float] = None
+
+  @property
+  def partition_seed(self) -> str:
+    """Seed of its partition; empty if it has never started."""
+    return self.flags.get('partition_seed', '')
 
   @property
   def diverged(self) -> int:
@@ -135,7 +144,19 @@ def _read(
     _partition_digest(run.partition_npz),
     status,
     detail,
+    _test_examples(run, per_client),
   )
+
+
+def _test_examples(
+  run: directory_lib.RunDirectory, per_client: Optional[pandas.DataFrame]
+) -> Optional[float]:
+  if per_client is not None:
+    return float(per_client['num_examples'].sum())
+  if not os.path.exists(run.per_test_set_csv):
+    return None
+  sizes = pandas.read_csv(run.per_test_set_csv)['num_examples']
+  return float(len(sizes) ** 2 / (1 / sizes).sum())
 
 
 def _status(

@@ -1,7 +1,8 @@
-"""Tests of differences between methods, paired over seeds."""
+"""Tests of differences between methods, paired over partitions or seeds."""
 
 from collections.abc import Mapping
 import math
+from typing import Optional
 
 import numpy as np
 import pandas
@@ -9,14 +10,16 @@ from scipy import optimize
 from scipy import stats
 from statsmodels.stats import multitest
 
-from tff_fedsa.reporting import names
 from tff_fedsa.reporting import runs as runs_lib
 
 TESTS = ('t', 'wilcoxon')
 
 _COLUMNS = (
   'name',
+  'row',
+  'setting',
   'classifier',
+  'is_main',
   'reference',
   'against',
   'n',
@@ -36,30 +39,29 @@ def references(values: pandas.DataFrame, reference: str) -> dict[str, str]:
 
   Args:
     values: Result of `tables.per_run`.
-    reference: Name of a configuration, the reference of all others. Or name of
-      a method in a sweep over settings: the reference is then this method in
-      the same setting, e.g. `fedsa,feature_dim=8` for `local,feature_dim=8`.
+    reference: Name of a configuration, the reference of all others that were
+      measured alike. Or name of a method in a sweep over settings: the
+      reference is then this method in the same setting, e.g.
+      `fedsa,feature_dim=8` for `local,feature_dim=8`.
 
   Returns:
     Names of references by the names of configurations. Configurations without
     reference are left out.
   """
-  algorithms = dict(zip(values['name'], values['algorithm']))
-  if reference in algorithms:
-    return {name: reference for name in algorithms if name != reference}
-  settings = {
-    name: names.setting(name, algorithm)
-    for name, algorithm in algorithms.items()
-  }
-  by_setting: dict[tuple[str, ...], str] = {}
-  for name, setting in settings.items():
-    if algorithms[name] == reference and setting is not None:
-      by_setting[setting] = name
-  return {
-    name: by_setting[setting]
-    for name, setting in settings.items()
-    if setting in by_setting and algorithms[name] != reference
-  }
+  one = values.drop_duplicates('name').set_index('name')
+  if reference in one.index:
+    alike = one[one['measured'] == one['measured'][reference]]
+    return {name: reference for name in alike.index if name != reference}
+  found: dict[str, str] = {}
+  for _, members in one.groupby('setting', sort=False):
+    own = members[members['algorithm'] == reference]
+    # Variants of the method have names of their own.
+    if len(own) > 1:
+      own = own[own['row'] == reference]
+    if len(own) == 1:
+      (chosen,) = own.index
+      found |= {name: chosen for name in members.index if name != chosen}
+  return found
 
 
 def compare(
@@ -69,11 +71,13 @@ def compare(
   statistic: str = 'last',
   test: str = 't',
 ) -> pandas.DataFrame:
-  """Tests differences to a reference, paired over seeds.
+  """Tests differences to a reference, paired over partitions or seeds.
 
-  Each classifier is compared with the same classifier of the reference. If the
-  reference lacks it, the main classifier of the reference is used; for
-  `received_head`, which is a head, that is the reference's `head`.
+  Like is compared with like: each classifier with the same classifier of the
+  reference. If the reference lacks it, a main classifier is compared with the
+  reference's main classifier, and `received_head`, which is a head, with the
+  reference's `head`; any other classifier is left out. Several runs of one
+  partition are one pair, with their mean.
 
   Args:
     values: Result of `tables.per_run`.
@@ -83,11 +87,12 @@ def compare(
 
   Returns:
     One row per classifier of each configuration with a reference: `name`,
-    `classifier`, `reference`, `against` (the reference's classifier), `n`
-    (seeds that both have), `difference` (mean, of the configuration minus the
+    `row`, `setting`, `classifier`, `is_main`, `reference`, `against` (the
+    reference's classifier), `n` (pairs: units that both have, see
+    `tables.per_run`), `difference` (mean, of the configuration minus the
     reference), `difference_std` (of the sample), `p` and `p_holm`, corrected
     for the number of tests. `p` is NaN if there is nothing to test: fewer than
-    two seeds, or the same difference in each seed.
+    two pairs, or the same difference in each, up to one test example.
 
   Raises:
     ReportError: If there is no such reference with finished runs.
@@ -102,14 +107,21 @@ def compare(
   for (name, classifier), own in values.groupby(
     ['name', 'classifier'], sort=False
   ):
-    if name in found:
-      theirs = values[values['name'] == found[name]]
+    if name not in found:
+      continue
+    theirs = values[values['name'] == found[name]]
+    against = _counterpart(own, theirs, classifier)
+    if against is not None:
       rows.append(
         {
           'name': name,
+          'row': own['row'].iloc[0],
+          'setting': own['setting'].iloc[0],
           'classifier': classifier,
+          'is_main': own['is_main'].iloc[0],
           'reference': found[name],
-          **_row(own, theirs, classifier, statistic, test),
+          'against': against,
+          **_row(own, theirs[theirs['classifier'] == against], statistic, test),
         }
       )
   table = pandas.DataFrame(rows, columns=list(_COLUMNS))
@@ -117,34 +129,47 @@ def compare(
   return table
 
 
+def _counterpart(
+  own: pandas.DataFrame, theirs: pandas.DataFrame, classifier: str
+) -> Optional[str]:
+  """Returns the reference's classifier to compare with, if there is one."""
+  have = set(theirs['classifier'])
+  if classifier in have:
+    return classifier
+  if classifier == 'received_head' and 'head' in have:
+    return 'head'
+  if own['is_main'].iloc[0]:
+    return theirs[theirs['is_main']]['classifier'].iloc[0]
+  return None
+
+
 def _row(
-  own: pandas.DataFrame,
-  theirs: pandas.DataFrame,
-  classifier: str,
-  statistic: str,
-  test: str,
-) -> Mapping[str, str | float]:
-  against = classifier
-  if against not in set(theirs['classifier']) and classifier == 'received_head':
-    against = 'head'
-  if against not in set(theirs['classifier']):
-    against = theirs[theirs['is_main']]['classifier'].iloc[0]
-  pairs = own.merge(theirs[theirs['classifier'] == against], on='seed')
-  differences = (pairs[f'{statistic}_x'] - pairs[f'{statistic}_y']).to_numpy()
+  own: pandas.DataFrame, theirs: pandas.DataFrame, statistic: str, test: str
+) -> Mapping[str, float]:
+  pairs = pandas.concat(
+    [
+      one.groupby('unit', sort=False)[statistic].mean() for one in (own, theirs)
+    ],
+    axis=1,
+    join='inner',
+  )
+  differences = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
   n = len(differences)
+  # An accuracy is a multiple of one test example.
+  examples = own['test_examples'].min()
+  smallest = _ROUNDING if math.isnan(examples) else 1.0 / max(examples, 1.0)
   return {
-    'against': against,
     'n': n,
     'difference': differences.mean() if n else math.nan,
     'difference_std': differences.std(ddof=1) if n > 1 else math.nan,
-    'p': _p_value(differences, test),
+    'p': _p_value(differences, test, smallest),
   }
 
 
-def _p_value(differences: np.ndarray, test: str) -> float:
-  # Equal differences in all seeds are no evidence. Their deviation of 0 would
-  # make any difference certain.
-  if len(differences) < 2 or np.ptp(differences) < _ROUNDING:
+def _p_value(differences: np.ndarray, test: str, smallest: float) -> float:
+  # Equal differences in all pairs are no evidence. Their deviation of 0 would
+  # make any difference certain. Test sets of different sizes round differently.
+  if len(differences) < 2 or np.ptp(differences) < max(smallest, _ROUNDING):
     return math.nan
   if test == 'wilcoxon':
     return float(stats.wilcoxon(differences).pvalue)

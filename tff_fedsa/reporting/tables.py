@@ -30,6 +30,13 @@ _PER_RUN = (
   'best_round',
   *_COSTS,
   'diverged',
+  'row',
+  'setting',
+  'measured',
+  'partition_seed',
+  'unit',
+  'test_examples',
+  'binomial_std',
 )
 _PER_TEST_SET = ('name', 'classifier', 'test_set', 'n', 'last', 'last_std')
 
@@ -43,12 +50,16 @@ def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
   one, after the last round), `bytes_up_per_client` and `bytes_down_per_client`
   (of one round, mean over rounds), `bytes_total` (both ways, all clients and
   rounds), `seconds` (training, all rounds) and `diverged` (how often training
-  did).
+  did); `row`, `setting` and `measured` (see `arrangement.Place`, as text);
+  `partition_seed`; `unit`, which repeats the experiment: the partition if there
+  are several, else the seed; `test_examples` and `binomial_std`, the standard
+  error of `last` that a test set of this size has.
 
   Args:
     groups: Result of `groups.group`.
   """
   rows = []
+  partitions = {r.partition_seed for g in groups for r in g.finished}
   for group in groups:
     for run in group.finished:
       summary = summary_lib.summarize(run.history)
@@ -73,9 +84,22 @@ def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
             'best_round': values['best_round'],
             **costs,
             'diverged': run.diverged,
+            'row': group.place.row,
+            'setting': group.setting,
+            'measured': ', '.join(group.place.measured),
+            'partition_seed': run.partition_seed,
+            'unit': run.partition_seed if len(partitions) > 1 else run.seed,
+            'test_examples': run.test_examples,
+            'binomial_std': _binomial(values['last'], run.test_examples),
           }
         )
   return pandas.DataFrame(rows, columns=list(_PER_RUN))
+
+
+def _binomial(accuracy: float, examples: Optional[float]) -> float:
+  if not examples:
+    return math.nan
+  return math.sqrt(accuracy * (1.0 - accuracy) / examples)
 
 
 def _costs(run: runs_lib.Run) -> dict[str, float]:
@@ -111,10 +135,12 @@ def over_seeds(
 ) -> pandas.DataFrame:
   """Returns one row per classifier of each group: means and deviations.
 
-  Its columns are `name`, `classifier`, `is_main`, `n` (finished runs), a
-  `_mean` and a `_std` (of the sample; NaN for one run) of each statistic, the
-  means of costs, and `failed`, `incomplete` and `diverged` (runs; diverged ones
-  are finished and count). Groups without finished runs have one row.
+  Its columns are `name`, `row`, `setting`, `classifier`, `is_main`, `n`
+  (finished runs), `units` (of `per_run`: partitions, or seeds), a `_mean` and a
+  `_std` of each statistic (of the sample of units; NaN for one), the means of
+  costs and of `binomial_std`, and `failed`, `incomplete` and `diverged` (runs;
+  diverged ones are finished and count). Groups without finished runs have one
+  row.
 
   Args:
     groups: Result of `groups.group`.
@@ -124,6 +150,8 @@ def over_seeds(
   for group in groups:
     statuses = [run.status for run in group.runs]
     common = {
+      'row': group.place.row,
+      'setting': group.setting,
       'n': len(group.finished),
       'failed': statuses.count('failed'),
       'incomplete': len(statuses)
@@ -141,11 +169,13 @@ def over_seeds(
         'name': group.name,
         'classifier': classifier,
         'is_main': bool(found['is_main'].iloc[0]),
+        'units': found['unit'].nunique(),
       }
       for name in STATISTICS:
-        row[f'{name}_mean'] = found[name].mean()
-        row[f'{name}_std'] = found[name].std(ddof=1)
-      row |= {name: found[name].mean() for name in _COSTS}
+        of_units = found.groupby('unit', sort=False)[name].mean()
+        row[f'{name}_mean'] = of_units.mean()
+        row[f'{name}_std'] = of_units.std(ddof=1)
+      row |= {name: found[name].mean() for name in (*_COSTS, 'binomial_std')}
       rows.append({**row, **common})
   return pandas.DataFrame(rows)
 
