@@ -100,6 +100,7 @@ def test_two_rounds_by_hand(process):
   assert list(output.measurements) == [
     'distributor',
     'client_work',
+    'screening',
     'aggregator',
     'finalizer',
   ]

@@ -461,3 +461,40 @@ def test_impossible_numbers_are_named_before_anything_runs(experiment):
   for name in ('total_rounds', 'rounds_per_evaluation', 'patience'):
     with pytest.raises(ValueError, match=f'{name} >= 1, found 0'):
       simulation.SimulationConfig(**{name: 0})
+
+
+class _RejectingProcess(_FailingProcess):
+  """A process that turns clients 1 and 3, and then all others, away."""
+
+  def __init__(self, process):
+    super().__init__(process, 0, None)
+
+  def next(self, *arguments):
+    output = self._process.next(*arguments)
+    work = {**output.measurements['client_work'], 'clients_trained': 0}
+    rejected = np.array([[1, 1], [3, 3]], np.int32)
+    screening = {'clients_rejected': 2, 'rejected': rejected}
+    return tff.templates.MeasuredProcessOutput(
+      output.state,
+      output.result,
+      {
+        **output.measurements,
+        'client_work': work,
+        'screening': screening,
+      },
+    )
+
+
+def test_clients_that_are_turned_away_are_named(experiment, caplog):
+  with pytest.raises(
+    simulation.TrainingFailedError,
+    match='The server turned 2 clients away, .* in 2 rounds in a row',
+  ):
+    experiment.run(
+      experiment.store(),
+      process=_RejectingProcess(experiment.process),
+      total_rounds=9,
+      max_failed_rounds=2,
+    )
+  assert 'Round 1: client 1 was turned away (nonfinite)' in caplog.text
+  assert 'Round 2: client 3 was turned away (weight)' in caplog.text

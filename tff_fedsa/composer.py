@@ -2,12 +2,15 @@
 
 import collections
 from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.aggregation import screening
+from tff_fedsa.client import attacks
 from tff_fedsa.models import tiers as tiers_lib
 from tff_fedsa.runs import errors
 from tff_fedsa.server import averaging as averaging_lib
@@ -43,6 +46,22 @@ class Parts(NamedTuple):
   aggregator: tff.templates.AggregationProcess
   finalizer: tff.learning.templates.FinalizerProcess
   averaging: Optional[averaging_lib.WeightAveraging] = None
+  limits: screening.Limits = screening.UNKNOWN
+  attack: Optional[attacks.Attack] = None
+
+
+class _Message(NamedTuple):
+  """All that a client sends.
+
+  Attributes:
+    update: `ClientOutput.update`.
+    weights: `WeightedValue` of its weights with averaging, else `()`.
+    metrics: `ClientMetrics`.
+  """
+
+  update: Any
+  weights: Any
+  metrics: Any
 
 
 class StatefulProcess(tff.templates.MeasuredProcess):
@@ -90,6 +109,8 @@ def compose_process(
   aggregator: tff.templates.AggregationProcess,
   finalizer: tff.learning.templates.FinalizerProcess,
   averaging: Optional[averaging_lib.WeightAveraging] = None,
+  limits: screening.Limits = screening.UNKNOWN,
+  attack: Optional[attacks.Attack] = None,
 ) -> StatefulProcess:
   """Composes a process for clients with states.
 
@@ -107,6 +128,9 @@ def compose_process(
                          └───────►│ client work │◄─────────────┘
                                   └┬─────┬─────┬┘
               update               │     │     └──► new client states
+                                  ┌▼─────▼┐
+                                  │ check │──► who was turned away, and why
+                                  └┬─────┬┘
   ─────────────────────────────────┼─────┼──────────────────────────────────
   SERVER         ┌─────────────┐   │     │ metrics
                  │ aggregator  │◄──┘     └──► sums over clients
@@ -128,8 +152,12 @@ def compose_process(
   - `next`: `(<S@SERVER, {C}@CLIENTS, {E}@CLIENTS> -> <state=S@SERVER,
     result={C}@CLIENTS, measurements=M@SERVER>)`, `C` being
     `client_state.ClientState` and `E` a client's stacked examples. `M` is
-    `<distributor, client_work, aggregator, finalizer>`, and `averager` with
-    averaging.
+    `<distributor, client_work, screening, aggregator, finalizer>`, and
+    `averager` with averaging.
+
+  A client whose update, weights or metrics no honest client can have sent (see
+  `screening`) takes no part in the round: zeros take the place of all that it
+  sent. `screening` counts and names these clients.
 
   The server's computation sees the aggregate of updates (and of weights) and
   sums of metrics. It never sees a client's state or update.
@@ -138,18 +166,30 @@ def compose_process(
     initial_model_fn: Returns the server's initial model (NumPy or tensors).
     distributor: Sends (a part of) the model to clients.
     client_work: See `client_work.build_client_work`.
-    aggregator: Aggregates `ClientOutput.update`.
+    aggregator: Aggregates `ClientOutput.update`. One that takes a third
+      argument gets what the clients received, as a public reference.
     finalizer: Updates the model with the aggregate.
     averaging: Averages the clients' weights, see `averaging`. Without it,
       weights never leave the clients.
+    limits: Largest weights and counts of an update.
+    attack: Simulated attackers among the clients. Default: none.
 
   Raises:
     TypeError: If two parts do not fit. The message names both and shows their
       types.
   """
   parts = Parts(
-    initial_model_fn, distributor, client_work, aggregator, finalizer, averaging
+    initial_model_fn,
+    distributor,
+    client_work,
+    aggregator,
+    finalizer,
+    averaging,
+    limits,
+    attack,
   )
+  if attack is not None and attack.config.attack == 'label_flip':
+    client_work = attacks.with_flipped_labels(client_work, attack, _client_id)
   work_type = client_work.type_signature.parameter
   output_type = client_work.type_signature.result
 
@@ -176,6 +216,13 @@ def compose_process(
     'the client work',
     output_type.update,
   )
+  if aggregator.is_weighted:
+    _check_fit(
+      'aggregator',
+      aggregator.next.type_signature.parameter[2].member,
+      'the distributor',
+      work_type.broadcast,
+    )
   _check_fit(
     'finalizer',
     finalizer.next.type_signature.parameter[1].member,
@@ -208,6 +255,54 @@ def compose_process(
   @tff.tensorflow.computation(np.int32)
   def one_round_more(round_num):
     return round_num + 1
+
+  weights_limits = dataclasses.replace(
+    limits, weighting=averaging.weighting if averaging else None
+  )
+
+  def fault_of(message):
+    reasons = [
+      screening.fault(message.update, limits),
+      screening.metrics_fault(message.metrics, limits),
+    ]
+    if averaging is not None:
+      reasons.append(screening.fault(message.weights, weights_limits))
+    # The first one counts.
+    found = tf.boolean_mask(reasons, tf.stack(reasons) > 0)
+    return tf.concat([found, [0]], axis=0)[0]
+
+  def prepare_fn(output):
+    weights = ends.weigh(output) if averaging is not None else ()
+    return (
+      _Message(
+        screening.clean(output.update, limits),
+        screening.clean(weights, limits) if averaging is not None else (),
+        output.metrics,
+      ),
+      _client_id(output.client_state),
+    )
+
+  def check_fn(message, client_id):
+    screened = screening.screen(message, fault_of)
+    value = screened.value
+    if hasattr(message.weights, 'tier'):
+      # The server knows it, whatever a client sends.
+      weights = value.weights._replace(tier=message.weights.tier)
+      value = value._replace(weights=weights)
+    return value, collections.OrderedDict(id=client_id, reason=screened.reason)
+
+  prepare = tff.tensorflow.computation(prepare_fn, output_type)
+  # One computation in place of two is faster.
+  prepare_and_check = tff.tensorflow.computation(
+    lambda output: check_fn(*prepare_fn(output)), output_type
+  )
+  prepared_type = prepare.type_signature.result
+  check = tff.tensorflow.computation(
+    lambda prepared: check_fn(*prepared), prepared_type
+  )
+  forgery = attack and attacks.build_forgery(attack, prepared_type)
+
+  count_rejected = screening.build_count()
 
   @tff.tensorflow.computation(output_type.metrics)
   def finish_metrics(metrics):
@@ -254,16 +349,28 @@ def compose_process(
         examples,
       ),
     )
-    aggregation = aggregator.next(server_state.aggregator, outputs.update)
+    if attack is None:
+      messages, verdicts = tff.federated_map(prepare_and_check, outputs)
+    else:
+      prepared = tff.federated_map(prepare, outputs)
+      messages, verdicts = tff.federated_map(
+        check, forgery(server_state.round_num, prepared)
+      )
+    rejected = count_rejected.next(count_rejected.initialize(), verdicts)
+    sent = [messages.update]
+    if aggregator.is_weighted:
+      sent.append(distribution.result)
+    aggregation = aggregator.next(server_state.aggregator, *sent)
     finalization = finalizer.next(
       server_state.finalizer, model, aggregation.result
     )
     metrics = tff.federated_map(
-      finish_metrics, tff.federated_sum(outputs.metrics)
+      finish_metrics, tff.federated_sum(messages.metrics)
     )
     measurements = collections.OrderedDict(
       distributor=distribution.measurements,
       client_work=metrics,
+      screening=rejected.result,
       aggregator=aggregation.measurements,
       finalizer=finalization.measurements,
     )
@@ -273,8 +380,7 @@ def compose_process(
         averager,
         server_state.model,
         model,
-        outputs.client_state,
-        outputs.num_examples,
+        messages.weights,
       )
       averager, model = averaged.state, averaged.result
       measurements['averager'] = averaged.measurements
@@ -320,6 +426,27 @@ def with_averaging(
       'Expected a process of `compose_process` that averages no weights.'
     )
   return compose_process(*process.parts._replace(averaging=averaging))
+
+
+def with_parts(process: StatefulProcess, **changes: Any) -> StatefulProcess:
+  """Returns a process of which some parts are others.
+
+  Args:
+    process: Process made by `compose_process`.
+    **changes: Arguments of `compose_process`.
+
+  Raises:
+    ValueError: If the process was not composed here.
+  """
+  if process.parts is None:
+    raise errors.UserError('Expected a process of `compose_process`.')
+  return compose_process(*process.parts._replace(**changes))
+
+
+def _client_id(client_state: Any) -> tf.Tensor:
+  """Returns whose state it is, int32 scalar; -1 if it does not say."""
+  seed = getattr(client_state, 'seed', None)
+  return tf.constant(-1) if seed is None else seed[1]
 
 
 def _check_fit(taker, taken_type, giver, given_type):

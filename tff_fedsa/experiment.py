@@ -21,7 +21,9 @@ from etils import epy
 
 from tff_fedsa import settings as settings_lib
 from tff_fedsa import simulation as simulation_lib
+from tff_fedsa.aggregation import aggregator_config
 from tff_fedsa.algorithms import registry
+from tff_fedsa.client import attack_config
 from tff_fedsa.client import local_training
 from tff_fedsa.client import optimizer_config
 from tff_fedsa.client import store_config
@@ -35,6 +37,7 @@ from tff_fedsa.runs import presets
 from tff_fedsa.server import sharing_config
 
 with epy.lazy_imports():
+  from tff_fedsa.client import attacks
   from tff_fedsa.client import client_state
   from tff_fedsa.data import own_data
   from tff_fedsa.data import tasks
@@ -62,6 +65,8 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   local_training.LocalTrainingConfig,
   prototypes.ClassMeanConfig,
   sharing_config.SharingConfig,
+  aggregator_config.AggregatorConfig,
+  attack_config.AttackConfig,
   simulation_lib.SimulationConfig,
   field_config.FieldConfig,
   store_config.StoreConfig,
@@ -289,6 +294,16 @@ class Experiment:
     return self._groups[local_training.LocalTrainingConfig]
 
   @property
+  def aggregator(self) -> aggregator_config.AggregatorConfig:
+    """The settings of the server's aggregator."""
+    return self._groups[aggregator_config.AggregatorConfig]
+
+  @property
+  def attack(self) -> attack_config.AttackConfig:
+    """The settings of the attack."""
+    return self._groups[attack_config.AttackConfig]
+
+  @property
   def simulation(self) -> simulation_lib.SimulationConfig:
     """The settings of the round loop."""
     return self._groups[simulation_lib.SimulationConfig]
@@ -385,6 +400,9 @@ class Experiment:
       return self._build_process()
 
   def _build_process(self) -> composer.StatefulProcess:
+    attackers = self.attack.attackers(self.task.num_clients)
+    with _naming_flags(attack_config.AttackConfig):
+      self.attack.check_classes(self.task.num_classes)
     return registry.build(
       self.algorithm,
       self.models,
@@ -397,6 +415,11 @@ class Experiment:
       max_participants=(
         self.simulation.clients_per_round or self.task.num_clients
       ),
+      max_examples=self.task.max_train_examples,
+      aggregator=self.aggregator,
+      attack=attacks.Attack(self.attack, attackers, self.task.num_classes)
+      if attackers
+      else None,
       averaging=self._build_averaging(),
     )
 
@@ -406,6 +429,9 @@ class Experiment:
       sharing = sharing_config.SharingConfig('model')
     if sharing.share_weights == 'none':
       return None
+    factory = None
+    if self.aggregator.aggregator != 'anchor_screened':
+      factory = self.aggregator.build()
     return averaging.build_weight_averaging(
       self.models,
       tiers=tiers.Tiers(
@@ -414,6 +440,7 @@ class Experiment:
         statistics=sharing.share_statistics,
       ),
       model_seed=self.model_config.model_seed,
+      aggregator_factory=factory,
     )
 
   @functools.cached_property
@@ -550,6 +577,10 @@ class Experiment:
     if not method.averages_classes:
       of_means = (*_flags_of(prototypes.ClassMeanConfig), 'prototypes')
       found |= dict.fromkeys(of_means, because)
+    if not method.takes_aggregator:
+      found |= dict.fromkeys(
+        _flags_of(aggregator_config.AggregatorConfig), because
+      )
     if self.simulation.clients_per_round is None:
       found['over_selection'] = (
         'all clients take part, as there is no `clients_per_round`'
@@ -603,6 +634,14 @@ class Experiment:
         '`protocol`=global tests whole averaged models: it needs '
         '`share_weights`=model, statistics included. `protocol`=personal tests '
         'clients that have a part of their own.'
+      )
+    if (
+      self.aggregator.aggregator == 'anchor_screened'
+      and not registry.get(self.algorithm).broadcasts_anchors
+    ):
+      raise settings_lib.SettingsError(
+        '`aggregator`=anchor_screened needs a method with anchors (fedsa), '
+        f'found `algorithm`={self.algorithm}.'
       )
     if self.simulation.protocol == 'global' and self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):

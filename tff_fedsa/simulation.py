@@ -12,6 +12,7 @@ from etils import epy
 import numpy as np
 
 from tff_fedsa import settings
+from tff_fedsa.client import attack_config
 from tff_fedsa.field import field_config
 from tff_fedsa.field import outcomes
 from tff_fedsa.runs import errors
@@ -21,6 +22,7 @@ with epy.lazy_imports():
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_store
   from tff_fedsa.data import tasks
   from tff_fedsa.evaluation import client_evaluation
@@ -51,8 +53,9 @@ class SimulationConfig(settings.Settings):
       examples if there are any (--validation_fraction), else on test examples.
       Default: never stop early.
     max_failed_rounds: Failed rounds in a row after which the run stops with an
-      error, >= 1. A round fails if training diverged at every client, or if no
-      client returned (see --dropout and --round_deadline).
+      error, >= 1. A round fails if training diverged at every client, if the
+      server turned every client away, or if no client returned (see --dropout
+      and --round_deadline).
     clients_per_evaluation: Clients evaluated in one call, >= 1. It bounds
       memory if client states are on disk.
     protocol: How methods are tested (docs/comparing.md). personal (the paper):
@@ -164,6 +167,7 @@ def run(
   config: SimulationConfig,
   *,
   field: Optional[field_config.FieldConfig] = None,
+  attack: Optional[attack_config.AttackConfig] = None,
   num_epochs: int = 1,
   selection_fn: Optional[Callable[..., Sequence[int]]] = None,
   server_metrics_fn: Optional[Callable[[Any], Mapping[str, Any]]] = None,
@@ -191,6 +195,7 @@ def run(
     config: Length of the run, intervals of evaluation and checkpoints.
     field: Decides which clients are available, drop out or are late. Default:
       all are available and return.
+    attack: Attack that the process simulates. Rows are about honest clients.
     num_epochs: Passes of a client over its examples in a round, for the
       field's simulated time.
     selection_fn: Draws the clients of a round: `fn(round_num)`, `fn(round_num,
@@ -233,6 +238,9 @@ def run(
       logging.info('Resuming after round %d.', start_round)
   for recorder in recorders:
     recorder.rewind(history)
+  attack = attack or attack_config.AttackConfig()
+  attackers = attack.attackers(task.num_clients)
+  victims = _victims(task, attack) if config.protocol == 'personal' else []
   per_client: Sequence[Mapping[str, Any]] = []
   per_test_set: Mapping[str, Mapping[str, Any]] = {}
 
@@ -275,7 +283,23 @@ def run(
       server_state.model,
       clients_per_evaluation=config.clients_per_evaluation,
     )
-    return client_evaluation.summarize(per_client)
+    return {
+      **client_evaluation.summarize(
+        [c for i, c in enumerate(per_client) if i not in attackers]
+      ),
+      **success_now(),
+    }
+
+  def success_now() -> Mapping[str, float]:
+    if not victims:
+      return {}
+    counts = client_evaluation.evaluate_clients(
+      evaluate,
+      server_state.model,
+      ((store.get(client_id), examples) for client_id, examples in victims),
+      clients_per_call=config.clients_per_evaluation,
+    )
+    return metrics.attack_columns(counts)
 
   def take_row(
     round_num: int, training: metrics.Row, *, trained: bool
@@ -335,6 +359,7 @@ def run(
         )
         new_state, measurements = output.state, output.measurements
         new_states = list(output.result)
+        _log_rejected(round_num, measurements)
       is_last = round_num == config.total_rounds
 
       # From here to the end of the round, client states and server state belong
@@ -370,7 +395,7 @@ def run(
       failed_rounds = failed_rounds + 1 if failed else 0
       if failed_rounds == config.max_failed_rounds:
         raise TrainingFailedError(
-          _why_it_failed(failed_rounds, round_num, outcome)
+          _why_it_failed(failed_rounds, round_num, outcome, measurements)
         )
   except BaseException as error:
     try:
@@ -395,11 +420,57 @@ def run(
   )
 
 
+def _victims(
+  task: tasks.FederatedTask, attack: attack_config.AttackConfig
+) -> list[tuple[int, Any]]:
+  """Returns honest clients and their test examples of the attacked class.
+
+  The examples are labelled as a targeted attack wants them to be classified, so
+  the accuracy on them is its rate of success.
+  """
+  if attack.attack != 'targeted':
+    return []
+  attackers = attack.attackers(task.num_clients)
+  found = []
+  for client_id, client in enumerate(task.clients):
+    test = client.test
+    chosen = np.flatnonzero(test['y'] == attack.attack_source)
+    if client_id not in attackers and len(chosen):
+      labels = np.full(len(chosen), attack.attack_target, np.int32)
+      examples = {**test, 'x': test['x'][chosen], 'y': labels}
+      found.append((client_id, type(test)(examples)))
+  return found
+
+
+def _log_rejected(round_num: int, measurements: Mapping[str, Any]) -> None:
+  reasons = list(screening.REASONS.items())
+  rejected = (measurements.get('screening') or {}).get('rejected', ())
+  for client_id, code in np.asarray(rejected):
+    name, meaning = reasons[code - 1]
+    logging.warning(
+      'Round %d: client %d was turned away (%s): it %s.',
+      round_num,
+      client_id,
+      name,
+      meaning,
+    )
+
+
 def _why_it_failed(
-  failed_rounds: int, round_num: int, outcome: outcomes.Outcome
+  failed_rounds: int,
+  round_num: int,
+  outcome: outcomes.Outcome,
+  measurements: Mapping[str, Any],
 ) -> str:
   which = f'{failed_rounds} rounds in a row, the last of them round {round_num}'
   more = '--max_failed_rounds allows more such rounds.'
+  rejected = (measurements.get('screening') or {}).get('clients_rejected', 0)
+  if rejected:
+    return (
+      f'The server turned {rejected} clients away, and no other client counts, '
+      f'in {which}. The log names the clients, and the columns '
+      f'clients_rejected_* of metrics.csv say why; {more}'
+    )
   if outcome.returned:
     return (
       f'Training diverged at every client in {which}. Start a new run with a '

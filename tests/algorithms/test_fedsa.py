@@ -242,7 +242,10 @@ def test_type_properties(model):
     f'(<server_state={server},client_states={client},'
     'examples={<x=float32[?,8,8,1],y=int32[?]>}@CLIENTS> -> '
     f'<state={server},result={client},measurements=<distributor=<>,'
-    f'client_work={metrics},aggregator=<classes_present=int32,vectors=<>,'
+    f'client_work={metrics},screening=<clients_rejected=int32,'
+    'clients_rejected_nonfinite=int32,clients_rejected_large=int32,'
+    'clients_rejected_weight=int32,clients_rejected_metrics=int32,'
+    'rejected=int32[?,2]>,aggregator=<classes_present=int32,vectors=<>,'
     'weights=<>>,finalizer=<server_nonfinite=int32>>@SERVER>)'
   )
 

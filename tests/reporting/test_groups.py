@@ -44,6 +44,22 @@ def test_runs_of_any_name_are_grouped_by_their_flags(tmp_path):
   assert [run.seed for run in group.runs] == ['0', '1/0']
 
 
+def test_attacks_and_aggregators_are_named_and_not_mixed(tmp_path):
+  made_up.write(tmp_path / 'plain' / 'run', [0.1, 0.9], aggregator='mean')
+  made_up.write(
+    tmp_path / 'a' / 'run', [0.1, 0.2], aggregator='mean', attack='ipm'
+  )
+  made_up.write(
+    tmp_path / 'b' / 'other', [0.1, 0.8], aggregator='krum', attack='ipm'
+  )
+  names = [group.name for group in _groups(tmp_path)]
+  assert sorted(names) == [
+    'other,attack=ipm,aggregator=krum',
+    'run',
+    'run,attack=ipm',
+  ]
+
+
 def test_repeats_may_differ_in_their_anchors_only(tmp_path):
   for seed in '01':
     made_up.write(tmp_path / seed, [0.1, 0.5, 0.6, 0.7], anchor_seed=seed)

@@ -113,6 +113,7 @@ def test_every_column_is_documented():
     **metrics.FIELD_COLUMNS,
     **metrics.SHARING_COLUMNS,
     **metrics.VALIDATION_COLUMNS,
+    **metrics.ATTACK_COLUMNS,
   }
   for name, description in columns.items():
     assert f'| `{name}` | {description} |' in text, name

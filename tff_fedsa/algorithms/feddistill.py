@@ -28,6 +28,7 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import class_mean
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
@@ -188,6 +189,7 @@ def build_feddistill(
     ),
     (aggregator_factory or class_mean.ClassMeanFactory()).create(update_type),
     finalizers.build_finalizer(model_type, update_type, finalize_fn),
+    limits=screening.Limits(class_means.weighting),
   )
 
 

@@ -27,6 +27,7 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import collecting
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
@@ -536,6 +537,7 @@ def build_fedgen(
     client_work,
     collecting.CollectingFactory().create(_update_type(models[0])),
     build_finalizer(models[0], config, batch_size, seed=model_seed),
+    limits=screening.Limits('examples', counts='counts'),
   )
 
 

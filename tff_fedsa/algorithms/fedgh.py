@@ -24,6 +24,8 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import collecting
+  from tff_fedsa.aggregation import robust_means
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
@@ -109,6 +111,9 @@ def build_fedgh(
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   model_seed: int = 0,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
 ) -> composer.StatefulProcess:
   """Builds the process of FedGH over heterogeneous, stateful clients.
 
@@ -128,6 +133,9 @@ def build_fedgh(
       has no effect.
     model_seed: Seed of the first head (the initial head of `models[0]`) and of
       the server's order of prototypes.
+    aggregator_factory: Takes `ClassPrototypes` and returns their mean. The
+      server then sees this mean as if one client had sent it. Default: the
+      server sees the prototypes of each client.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or the heads
@@ -157,10 +165,11 @@ def build_fedgh(
     lambda: initial_model,
     distribution.build_distributor(model_type),
     client_work,
-    collecting.CollectingFactory().create(
+    robust_means.collector(aggregator_factory).create(
       prototypes.prototypes_type(num_classes, feature_dim)
     ),
     build_finalizer(models[0], server_config, seed=model_seed),
+    limits=screening.Limits('clients'),
   )
 
 

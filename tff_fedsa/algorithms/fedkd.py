@@ -25,6 +25,7 @@ with epy.lazy_imports():
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.aggregation import weighted_mean
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import companion as companion_lib
@@ -330,6 +331,7 @@ def build_fedkd(
       client_work.type_signature.result.update
     ),
     build_finalizer(shared, config),
+    limits=screening.Limits(config.weighting),
   )
 
 

@@ -27,6 +27,8 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import collecting
+  from tff_fedsa.aggregation import robust_means
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
@@ -282,6 +284,9 @@ def build_fedpcl(
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   max_participants: int = 20,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
 ) -> composer.StatefulProcess:
   """Builds the process of FedPCL over heterogeneous, stateful clients.
 
@@ -315,6 +320,9 @@ def build_fedpcl(
     local: Batches and epochs. `prototypes` has no effect.
     max_participants: Largest number of clients in a round. As many tables are
       broadcast. A round with more clients fails.
+    aggregator_factory: Takes `ClassPrototypes` and returns their mean. The
+      server then sees this mean as if one client had sent it. Default: the
+      server sees the prototypes of each client.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or
@@ -346,10 +354,11 @@ def build_fedpcl(
     ),
     distribution.build_distributor(model_type),
     client_work,
-    collecting.CollectingFactory().create(
+    robust_means.collector(aggregator_factory).create(
       prototypes.prototypes_type(num_classes, feature_dim)
     ),
     build_finalizer(num_classes, feature_dim, max_participants),
+    limits=screening.Limits(config.weighting),
   )
 
 

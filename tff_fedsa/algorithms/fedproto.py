@@ -25,6 +25,7 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import class_mean
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
@@ -161,6 +162,7 @@ def build_fedproto(
     finalizers.build_prototype_finalizer(
       num_classes, feature_dim, keep_missing=class_means.keep_missing
     ),
+    limits=screening.Limits(class_means.weighting),
   )
 
 

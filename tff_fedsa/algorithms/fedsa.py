@@ -27,6 +27,7 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import class_mean
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
@@ -234,6 +235,7 @@ def build_fedsa(
   class_means: Optional[prototypes.ClassMeanConfig] = None,
   aggregator_factory: Optional[
     tff.aggregators.UnweightedAggregationFactory
+    | tff.aggregators.WeightedAggregationFactory
   ] = None,
 ) -> composer.StatefulProcess:
   """Builds the process of FedSA over heterogeneous, stateful clients.
@@ -262,7 +264,8 @@ def build_fedsa(
     local: Batches, epochs, kind of prototypes.
     class_means: How prototypes are averaged.
     aggregator_factory: Takes `ClassPrototypes` and returns their mean; by
-      default `class_mean.ClassMeanFactory()`.
+      default `class_mean.ClassMeanFactory()`. A weighted one gets the anchors
+      in place of weights, as `robust_means.AnchorScreenedFactory` does.
 
   Raises:
     ValueError: If models, input spec and anchors do not fit each other, or a
@@ -294,9 +297,11 @@ def build_fedsa(
     input_spec=input_spec,
     config=local or local_training.LocalTrainingConfig(),
   )
-  aggregator = (aggregator_factory or class_mean.ClassMeanFactory()).create(
-    prototypes.prototypes_type(num_classes, feature_dim)
-  )
+  factory = aggregator_factory or class_mean.ClassMeanFactory()
+  aggregated = [prototypes.prototypes_type(num_classes, feature_dim)]
+  if isinstance(factory, tff.aggregators.WeightedAggregationFactory):
+    aggregated.append(distributor.next.type_signature.result.result.member)
+  aggregator = factory.create(*aggregated)
   finalizer = finalizers.build_anchor_finalizer(
     num_classes,
     feature_dim,
@@ -304,7 +309,12 @@ def build_fedsa(
     keep_missing=class_means.keep_missing,
   )
   return composer.compose_process(
-    lambda: initial_model, distributor, client_work, aggregator, finalizer
+    lambda: initial_model,
+    distributor,
+    client_work,
+    aggregator,
+    finalizer,
+    limits=screening.Limits(class_means.weighting),
   )
 
 
@@ -324,6 +334,7 @@ METHOD = method.Method(
   config=FedSAConfig,
   build_fn=build_fedsa,
   averages='prototypes',
+  broadcasts_anchors=True,
   terms={
     'regularization': 'pull of features to anchors, unweighted, squared units',
     'contrastive': 'margin contrastive term, unweighted, nats',

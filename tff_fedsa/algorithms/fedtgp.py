@@ -29,6 +29,8 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.aggregation import collecting
+  from tff_fedsa.aggregation import robust_means
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.algorithms import fedproto
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
@@ -249,6 +251,9 @@ def build_fedtgp(
   optimizer: Optional[local_optimizer.LocalOptimizer] = None,
   local: Optional[local_training.LocalTrainingConfig] = None,
   model_seed: int = 0,
+  aggregator_factory: Optional[
+    tff.aggregators.UnweightedAggregationFactory
+  ] = None,
 ) -> composer.StatefulProcess:
   """Builds the process of FedTGP over heterogeneous, stateful clients.
 
@@ -270,6 +275,9 @@ def build_fedtgp(
       has no effect.
     model_seed: Seed of the initial generator and of the server's order of
       prototypes.
+    aggregator_factory: Takes `ClassPrototypes` and returns their mean. The
+      server then sees this mean as if one client had sent it. Default: the
+      server sees the prototypes of each client.
 
   Raises:
     ValueError: If models and input spec do not fit each other, or neither
@@ -315,7 +323,7 @@ def build_fedtgp(
     ),
     distributor,
     client_work,
-    collecting.CollectingFactory().create(
+    robust_means.collector(aggregator_factory).create(
       prototypes.prototypes_type(num_classes, feature_dim)
     ),
     build_finalizer(
@@ -325,6 +333,7 @@ def build_fedtgp(
       max_margin=config.max_margin,
       seed=model_seed,
     ),
+    limits=screening.Limits('clients'),
   )
 
 

@@ -24,6 +24,7 @@ with epy.lazy_imports():
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.aggregation import weighted_mean
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import companion as companion_lib
@@ -210,6 +211,7 @@ def build_fml(
       update_type
     ),
     finalizers.build_finalizer(model_type, update_type, finalize_fn),
+    limits=screening.Limits(config.weighting),
   )
 
 

@@ -22,6 +22,7 @@ with epy.lazy_imports():
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
+  from tff_fedsa.aggregation import screening
   from tff_fedsa.aggregation import weighted_mean
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import local_optimizer
@@ -124,6 +125,7 @@ def build_lg_fedavg(
     finalizers.build_finalizer(
       model_type, client_work.type_signature.result.update, finalize_fn
     ),
+    limits=screening.Limits(weighting),
   )
 
 

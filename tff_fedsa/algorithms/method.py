@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import inspect
 from typing import Any, Optional
 
 from tff_fedsa import settings
@@ -26,6 +27,7 @@ class Method:
       `logits` (by class, see `prototypes.ClassMeanConfig`), `weights` (of the
       whole model, with which clients begin the next round), or None for
       anything else.
+    broadcasts_anchors: Whether clients receive anchors, and nothing else.
   """
 
   name: str
@@ -35,11 +37,17 @@ class Method:
   terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
   metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
   averages: Optional[str] = None
+  broadcasts_anchors: bool = False
 
   @property
   def averages_classes(self) -> bool:
     """True if the server averages something by class."""
     return self.averages in ('prototypes', 'logits')
+
+  @property
+  def takes_aggregator(self) -> bool:
+    """True if its builder takes an `aggregator_factory`."""
+    return 'aggregator_factory' in inspect.signature(self.build_fn).parameters
 
   @property
   def averages_weights(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import importlib
 import inspect
 from typing import Any, Optional
@@ -10,11 +11,14 @@ from typing import Any, Optional
 from etils import epy
 
 from tff_fedsa import settings
+from tff_fedsa.aggregation import aggregator_config
 from tff_fedsa.algorithms import method as method_lib
 from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   from tff_fedsa import composer
+  from tff_fedsa.client import attacks as attacks_lib
+  from tff_fedsa.client import local_training
   from tff_fedsa.data import input_spec as input_spec_lib
   from tff_fedsa.models import functional
   from tff_fedsa.server import averaging as averaging_lib
@@ -87,6 +91,9 @@ def build(
   *,
   input_spec: input_spec_lib.InputSpec,
   averaging: Optional[averaging_lib.WeightAveraging] = None,
+  max_examples: Optional[int] = None,
+  aggregator: Optional[aggregator_config.AggregatorConfig] = None,
+  attack: Optional[attacks_lib.Attack] = None,
   **options: Any,
 ) -> composer.StatefulProcess:
   """Builds the process of a method.
@@ -99,6 +106,11 @@ def build(
     input_spec: How models see the clients' images.
     averaging: Has clients begin a round with averaged weights of their
       architecture; methods that do so anyway stay as they are.
+    max_examples: Examples of the largest client. With it the server turns away
+      clients that claim more. Default: there is no such maximum.
+    aggregator: Decides how the server joins the clients' messages. Default: as
+      the method does.
+    attack: Simulated attackers. Default: none.
     **options: Further arguments of the method's builder, e.g. `optimizer` and
       `local`. Methods without use for `model_seed`, `max_participants` (clients
       of a round) or `class_means` (a `prototypes.ClassMeanConfig`) do not
@@ -124,12 +136,29 @@ def build(
     raise TypeError(
       f'{name} takes no {", ".join(unknown)}; it takes {", ".join(taken)}.'
     )
+  if aggregator is not None and (factory := aggregator.build()) is not None:
+    options['aggregator_factory'] = factory
+    if 'aggregator_factory' not in taken:
+      raise errors.UserError(
+        f'{name} has no other aggregator than its own, found '
+        f'aggregator={aggregator.aggregator!r}.'
+      )
   process = method.build_fn(
     models,
     config,
     input_spec=input_spec,
     **{n: value for n, value in options.items() if n in taken},
   )
-  if averaging is None or process.averages_weights:
-    return process
-  return composer.with_averaging(process, averaging)
+  changes: dict[str, Any] = {}
+  if averaging is not None and not process.averages_weights:
+    changes['averaging'] = averaging
+  if max_examples is not None and process.parts is not None:
+    local = options.get('local') or local_training.LocalTrainingConfig()
+    changes['limits'] = dataclasses.replace(
+      process.parts.limits,
+      max_examples=local.visits(max_examples),
+      num_epochs=local.num_epochs,
+    )
+  if attack is not None:
+    changes['attack'] = attack
+  return composer.with_parts(process, **changes) if changes else process

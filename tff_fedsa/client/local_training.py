@@ -61,6 +61,16 @@ class LocalTrainingConfig(settings.Settings):
   shuffle: bool = True
   prototypes: Annotated[str, settings.OneOf(PROTOTYPE_KINDS)] = 'running'
 
+  def visits(self, num_examples: int) -> int:
+    """Returns the examples that a client visits in an epoch, at most.
+
+    Args:
+      num_examples: Examples that it has, >= 0.
+    """
+    if self.remainder != 'wrap':
+      return num_examples
+    return -(-num_examples // self.batch_size) * self.batch_size
+
 
 class LocalResult(NamedTuple):
   """Result of a round of local training.

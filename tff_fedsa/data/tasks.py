@@ -75,6 +75,13 @@ class FederatedTask:
   def num_classes(self) -> int:
     return len(self.class_names)
 
+  @property
+  def max_train_examples(self) -> int:
+    """Train examples of the largest client."""
+    if self.partition is not None:
+      return max(len(indices) for indices in self.partition.train)
+    return max(len(client.train['y']) for client in self.clients)
+
   def class_counts(self) -> np.ndarray:
     """Returns train examples per client and class, int64[clients, classes]."""
     return np.stack(

@@ -174,12 +174,13 @@ def round_metrics(
 ) -> 'collections.OrderedDict[str, Any]':
   """Returns the metrics of a round for release managers.
 
-  Measurements of clients have the names of the columns of `metrics.csv`
-  (`metrics.training_columns`). Measurements of other parts are under the name
-  of the part (`distributor`, `aggregator`, …).
+  Measurements of clients, and of the check of their messages, have the names of
+  the columns of `metrics.csv` (`metrics.training_columns`). Measurements of
+  other parts are under the name of the part (`distributor`, `aggregator`, …).
   """
   found = collections.OrderedDict(metrics.training_columns(measurements))
   for part in measurements:
-    if part != 'client_work':
+    # Ids of clients are an array: metrics are compared and written.
+    if part not in ('client_work', 'screening'):
       found[part] = measurements[part]
   return found

@@ -11,6 +11,9 @@ from tff_fedsa.reporting import runs as runs_lib
 _SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 # Runs with different partitions are still repeats.
 _REPEATED = (*_SEED_FLAGS, 'partition_seed')
+# Flags that every table shows, whatever its runs are called, and the values
+# that go without saying.
+_PROTECTION = {'attack': '', 'aggregator': 'mean'}
 
 
 class Group(NamedTuple):
@@ -157,7 +160,17 @@ def _names(
       names[index] = ','.join(
         [name, *(f'{flag}={first.flags[flag]}' for flag in differing)]
       )
-  return names
+  return [_protected(name, of[0].flags) for name, of in zip(names, groups)]
+
+
+def _protected(name: str, flags: Mapping[str, str]) -> str:
+  """Returns a name that says the attack and the aggregator of its runs."""
+  parts = [name]
+  for flag, default in _PROTECTION.items():
+    part = f'{flag}={flags.get(flag) or default}'
+    if part != f'{flag}={default}' and part not in name.split(','):
+      parts.append(part)
+  return ','.join(parts)
 
 
 def check_comparable(groups: Sequence[Group], names: Collection[str]) -> None:

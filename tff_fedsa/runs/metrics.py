@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import os
 import types
 from typing import Any, Optional
@@ -43,6 +43,18 @@ _OF_ALL = {
   'clients_sampled': 'clients that took part in the round',
   'clients_trained': 'of these, clients that made a step and stayed finite',
   'clients_nonfinite': 'of these, clients excluded because they diverged',
+  'clients_rejected': (
+    'of `clients_sampled`, clients that the server turned away: no honest '
+    'client can have sent what they sent'
+  ),
+  'clients_rejected_nonfinite': 'of these, clients that sent NaN or infinity',
+  'clients_rejected_large': 'of these, clients that sent a value beyond 1e8',
+  'clients_rejected_weight': (
+    'of these, clients that sent a weight or a count that no client can have'
+  ),
+  'clients_rejected_metrics': (
+    'of these, clients whose update is possible, but not their losses or counts'
+  ),
   'server_nonfinite': (
     '1 if the aggregate of the round, or the model that the server trained '
     'with it, was not finite and was left out; else 0, or empty if the server '
@@ -154,6 +166,20 @@ SHARING_COLUMNS: dict[str, str] = {
   ),
 }
 
+# Further columns of runs with a targeted attack.
+ATTACK_COLUMNS: dict[str, str] = {
+  f'attack_success_{classifier}': (
+    "share of honest clients' test examples of the attacked class that are "
+    f'taken for the target, in [0, 1]; {how}'
+  )
+  for classifier, how in (
+    ('prototype', 'nearest global prototype'),
+    ('anchor', 'nearest anchor'),
+    ('head', "the client's own classifier head"),
+    ('global_head', "the server's head on the client's features"),
+  )
+}
+
 # They differ between two equal runs.
 VOLATILE_COLUMNS = (
   'seconds_training',
@@ -169,7 +195,8 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
 
   The objective's terms become `loss` and `loss_<term>`; everything else that
   the client work measures keeps its name, and so does what the finalizer does.
-  Means over clients are left out if training diverged at all of them.
+  Means over clients are left out if training diverged at all of them, or if the
+  server turned them away.
   What an aggregation measures (clipping, noise) becomes `aggregator_<path>`,
   or `averager_<path>` where weights are averaged; structures and arrays are
   left out.
@@ -187,6 +214,9 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
       continue
     column = f'loss_{name}' if name in terms and name != 'loss' else name
     columns[column] = np.asarray(value).item()
+  for name, value in dict(measurements.get('screening') or {}).items():
+    if np.ndim(value) == 0:
+      columns[name] = np.asarray(value).item()
   finalizer = dict(measurements.get('finalizer') or {})
   for name, value in finalizer.items():
     columns[name] = np.asarray(value).item()
@@ -217,16 +247,35 @@ def field_columns(outcome: outcomes.Outcome, simulated_seconds: float) -> Row:
   }
 
 
+def attack_columns(counts: Sequence[Mapping[str, int]]) -> Row:
+  """Returns the rates of success of a targeted attack.
+
+  Args:
+    counts: Of each honest client that has the attacked class, how many test
+      examples each classifier took for the target.
+  """
+  summary = client_evaluation.summarize(counts)
+  return {
+    f'attack_success_{name}': summary[f'{name}_accuracy']
+    for name in client_evaluation.CLASSIFIERS
+    if f'{name}_accuracy' in summary
+  }
+
+
 def diverged_everywhere(measurements: Mapping[str, Any]) -> bool:
-  """Returns whether training diverged at every client that trained in a round.
+  """Returns whether no client that trained in a round counts.
+
+  Training diverged at these clients, or the server turned them away.
 
   Args:
     measurements: Measurements of a process of `composer.compose_process`.
   """
   work = measurements['client_work']
+  excluded = work.get('clients_nonfinite', 0)
+  excluded += (measurements.get('screening') or {}).get('clients_rejected', 0)
   return (
     np.asarray(work.get('clients_trained', 1)).item() == 0
-    and np.asarray(work.get('clients_nonfinite', 0)).item() > 0
+    and np.asarray(excluded).item() > 0
   )
 
 

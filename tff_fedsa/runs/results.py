@@ -244,6 +244,12 @@ class Result:
         'try a smaller client_learning_rate',
       ),
       (
+        'the server turned a client away, whose message no honest client can '
+        'have sent,',
+        'clients_rejected',
+        'the log names the clients',
+      ),
+      (
         'the aggregate, or training at the server, was not finite',
         'server_nonfinite',
         'look for a broken client, or try a smaller learning rate',

@@ -224,6 +224,7 @@ def _simulate(
       store,
       config,
       field=experiment.field,
+      attack=experiment.attack,
       num_epochs=experiment.local.num_epochs,
       server_metrics_fn=server_model.build_server_metrics_fn(initial_model),
       recorders=recorders,

@@ -13,7 +13,7 @@ Datasets", 2020 (arXiv:2008.07424).
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any, NamedTuple, Optional
 
@@ -67,14 +67,17 @@ class RoundEnds(NamedTuple):
     initial_model: `( -> W)`.
     begin: `(<W@SERVER, {C}@CLIENTS> -> <M@SERVER, {C}@CLIENTS>)`. The resulting
       clients have the averaged weights of their tier.
-    end: `(<S@SERVER, W@SERVER, M@SERVER, {C}@CLIENTS, {float32}@CLIENTS> ->
-      <state=S, result=W, measurements=X>@SERVER)`, with the model before the
-      round, the method's model after it, the trained clients and their numbers
-      of examples. If no client of a tier trained, the weights of the tier stay.
+    weigh: `fn(output)` returns the message of a client with this
+      `ClientOutput`, in TensorFlow.
+    end: `(<S@SERVER, W@SERVER, M@SERVER, {V}@CLIENTS> -> <state=S, result=W,
+      measurements=X>@SERVER)`, with the model before the round, the method's
+      model after it, and the messages. If no client of a tier trained, the
+      weights of the tier stay.
   """
 
   initial_model: tff.Computation
   begin: tff.Computation
+  weigh: Callable[[Any], weighted_mean.WeightedValue]
   end: tff.Computation
 
 
@@ -184,11 +187,11 @@ def build_round_ends(
       **{**state._asdict(), 'weights': received}
     )
 
-  @tff.tensorflow.computation(client_state_type, np.float32)
-  def weigh(state, num_examples):
+  def weigh(output):
+    state = output.client_state
     value = weighted_mean.WeightedValue(
       tiers.sent(state.architecture, state.weights),
-      prototypes.upload_weights(num_examples, averaging.weighting),
+      prototypes.upload_weights(output.num_examples, averaging.weighting),
     )
     if not tff.structure.has_field(value_type, 'tier'):
       return value
@@ -222,17 +225,14 @@ def build_round_ends(
     aggregator.initialize.type_signature.result,
     tff.FederatedType(joined_type, tff.SERVER),
     tff.FederatedType(model_type, tff.SERVER),
-    tff.FederatedType(client_state_type, tff.CLIENTS),
-    tff.FederatedType(np.float32, tff.CLIENTS),
+    averaging.aggregator.next.type_signature.parameter[1],
   )
-  def end(state, before, new_model, client_states, num_examples):
-    mean = aggregator.next(
-      state, tff.federated_map(weigh, (client_states, num_examples))
-    )
+  def end(state, before, new_model, sent):
+    mean = aggregator.next(state, sent)
     return tff.templates.MeasuredProcessOutput(
       mean.state,
       tff.federated_map(put_together, (before, new_model, mean.result)),
       mean.measurements,
     )
 
-  return RoundEnds(initial_model, begin, end)
+  return RoundEnds(initial_model, begin, weigh, end)

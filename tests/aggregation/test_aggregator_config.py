@@ -1,0 +1,84 @@
+"""Settings of the aggregator and the attack, in experiments."""
+
+import pytest
+
+from tff_fedsa import experiment
+from tff_fedsa import settings
+from tff_fedsa.aggregation import aggregator_config
+
+pytestmark = pytest.mark.usefixtures('in_process_context')
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    ({'aggregator': 'average'}, 'Unknown aggregator'),
+    ({'aggregator_fraction': 0.1}, 'would be ignored: aggregator=mean'),
+    ({'aggregator': 'krum', 'aggregator_fraction': 0.5}, r'in \[0, 0.5\)'),
+    ({'aggregator': 'krum', 'aggregator_clip': 2.0}, 'would be ignored'),
+    ({'aggregator': 'median', 'algorithm': 'fedgen'}, 'would be ignored'),
+    ({'aggregator': 'median', 'algorithm': 'local'}, 'would be ignored'),
+    (
+      {'aggregator': 'anchor_screened', 'algorithm': 'fedproto'},
+      'needs a method with anchors',
+    ),
+    ({'attack_scale': 3.0}, 'would be ignored: there is no attack'),
+    ({'attack': 'mimic', 'attack_scale': 3.0}, 'would be ignored'),
+    ({'attack': 'scale', 'attack_source': 3}, 'would be ignored'),
+    ({'attack': 'scale', 'attack_fraction': 1.0}, r'in \[0, 1\)'),
+  ],
+)
+def test_what_would_not_do_is_refused(given, message):
+  with pytest.raises(settings.SettingsError, match=message):
+    experiment.Experiment(**given)
+
+
+@pytest.mark.parametrize('name', aggregator_config.AGGREGATORS)
+def test_every_aggregator_builds(name):
+  built = aggregator_config.AggregatorConfig(name).build()
+  assert (built is None) == (name == 'mean')
+
+
+def _run(**given):
+  result = experiment.Experiment(
+    num_clients=10,
+    alpha=5.0,
+    max_examples=1000,
+    total_rounds=4,
+    rounds_per_evaluation=4,
+    family='digits_mlp',
+    client_learning_rate=0.05,
+    feature_dim=32,
+    **given,
+  ).run(progress=False)
+  return result.rows[-1]
+
+
+def test_a_targeted_attack_reports_its_success():
+  rows = [
+    _run(attack='targeted', attack_scale=20.0, aggregator=name)
+    for name in ('mean', 'trimmed_mean')
+  ]
+  # One class of ten is lost, to whatever class lies nearest.
+  mean, trimmed = (row['prototype_accuracy'] for row in rows)
+  assert mean < trimmed - 0.03
+  for row in rows:
+    for name in ('prototype', 'anchor', 'head'):
+      assert 0.0 <= row[f'attack_success_{name}'] <= 1.0
+    assert row['clients_trained'] == 8 and row['clients_rejected'] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['fedproto', 'fedtgp'])
+def test_flipped_signs_times_ten_do_not_end_learning(name):
+  given = {'algorithm': name}
+  if name == 'fedtgp':
+    given['fedtgp_server_epochs'] = 20
+  column = 'prototype_accuracy'
+  honest = _run(**given)[column]
+  attacked = _run(**given, attack='sign_flip')[column]
+  defended = _run(**given, attack='sign_flip', aggregator='median')[column]
+  assert honest > 0.6
+  assert defended > honest - 0.1
+  if name == 'fedproto':
+    assert attacked < honest - 0.2
