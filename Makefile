@@ -34,9 +34,8 @@ help:  ## Shows this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-demo: $(INSTALLED)  ## Trains FedSA on handwritten digits, into runs/.
-	$(BIN)/python -m launch.train --flagfile=flags/fedsa.digits.flags \
-	  --root_output_dir=runs $(ARGS)
+demo: $(INSTALLED)  ## Shows what clients gain from each other, on digits.
+	$(BIN)/python -m launch.demo $(ARGS)
 
 test: $(INSTALLED)  ## Runs the tests, without the slow ones.
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -27,6 +27,7 @@ from tff_fedsa import experiment as experiment_lib
 from tff_fedsa.runs import directory
 from tff_fedsa.runs import errors as errors_lib
 from tff_fedsa.sweeps import sweep_file
+from tff_fedsa.sweeps import values
 
 _SWEEP = flags.DEFINE_string('sweep', None, 'The sweep file.')
 _ROOT = flags.DEFINE_string(
@@ -55,12 +56,17 @@ def run_variant(sweep: sweep_file.Sweep, variant: str, root: str) -> None:
   """Runs all seeds of a variant that are not finished.
 
   Args:
-    sweep: The sweep; its flags are given without flag files.
+    sweep: The sweep.
     variant: Name of the variant.
     root: Directory of the sweep.
   """
-  given = {**_LIMITS, **sweep.flags, **sweep.variants[variant]}
-  base = experiment_lib.Experiment.from_flags(given)
+  base = experiment_lib.Experiment.from_arguments(
+    [
+      *values.arguments(_LIMITS),
+      *values.arguments(sweep.flags),
+      *values.arguments(sweep.variants[variant]),
+    ]
+  )
   of_seed = set(sweep.seed_flags) - set(base.ignored_flags())
   for seed in sweep.seeds:
     started = time.monotonic()

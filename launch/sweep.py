@@ -74,15 +74,22 @@ def main(argv: Sequence[str]) -> None:
       'error: --sweep=FILE is missing; `tff-fedsa presets` lists sweeps.'
     )
   with errors.reported('interrupted; the same command goes on'):
-    failed = sweep()
+    _, failed = sweep(_SWEEP.value)
   sys.exit(1 if failed else 0)
 
 
-def sweep() -> int:
-  """Runs the sweep of the flags; returns the number of failed runs."""
+def sweep(name: str) -> tuple[str, int]:
+  """Runs a sweep, with the program's flags.
+
+  Args:
+    name: A sweep file, or the name of a preset.
+
+  Returns:
+    The sweep's directory, and the number of failed runs.
+  """
   # Planning parses other flags and loses the value of this one.
   dry_run = _DRY_RUN.value
-  content = sweep_file.read(presets.find_sweep(_SWEEP.value))
+  content = sweep_file.read(presets.find_sweep(name))
   content = sweep_file.choose(
     content, seeds=_SEEDS.value or (), only=_ONLY.value or ()
   )
@@ -99,7 +106,7 @@ def sweep() -> int:
     for run in runs:
       command = shlex.join(['tff-fedsa', 'train', *run.arguments])
       print(f'# {run.status}\n{command}' if run not in to_do else command)
-    return 0
+    return root, 0
   resumed = sum(run.status == directory.INTERRUPTED for run in to_do)
   seeds = ', '.join(map(str, content.seeds))
   print(
@@ -117,7 +124,7 @@ def sweep() -> int:
     failed = sweep_runs.run_all(runs, root, limits.environments)
   print(sweep_runs.to_text(runs, failed))
   print(f'tables and figures: tff-fedsa report {shlex.quote(root)}')
-  return len(failed)
+  return root, len(failed)
 
 
 def plan(
@@ -238,7 +245,7 @@ def _given_flags(content: sweep_file.Sweep) -> list[str]:
     **{
       name: 'it differs between variants'
       for own in content.variants.values()
-      for name in own
+      for name in _names(own)
     },
   }
   for name in given:
@@ -247,6 +254,13 @@ def _given_flags(content: sweep_file.Sweep) -> list[str]:
         f'--{name} can not be given on the command line: {taken[name]}.'
       )
   return [flags.FLAGS[name].serialize() for name in given]
+
+
+def _names(own: Mapping[str, Any]) -> set[str]:
+  """Returns the flags that a variant sets, also those of its flag files."""
+  given = presets.expand(values.arguments(own))
+  names = {one.lstrip('-').partition('=')[0] for one in given}
+  return names | {name.removeprefix('no') for name in names}
 
 
 if __name__ == '__main__':

@@ -200,6 +200,19 @@ class Experiment:
     """
     return cls(**values)
 
+  @classmethod
+  def from_arguments(cls, arguments: Sequence[str]) -> Experiment:
+    """Returns the experiment that arguments of `tff-fedsa train` describe.
+
+    Args:
+      arguments: `--name=value` each; `--flagfile=PRESET` stands for its flags.
+
+    Raises:
+      presets.PresetError: If there is no such preset.
+      settings.SettingsError: See `Experiment`.
+    """
+    return cls.from_flags(_parsed(presets.expand(arguments)))
+
   def replace(self, **changes: Any) -> Experiment:
     """Returns a copy of the experiment with other settings.
 

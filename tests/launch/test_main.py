@@ -63,4 +63,4 @@ def test_from_another_folder(tmp_path):
   )
   assert process.returncode == 1
   assert "error: There is no file 'fedsa'" in process.stderr
-  assert 'did you mean fedsa.' in process.stderr
+  assert 'did you mean collaboration/fedsa' in process.stderr

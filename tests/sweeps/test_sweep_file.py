@@ -164,7 +164,9 @@ def test_a_missing_file_is_an_error():
 )
 def test_ready_made_sweeps_are_valid(path):
   sweep = sweep_file.read(str(path))
-  assert len(sweep.seeds) >= 3 and len(sweep.variants) > 1
+  # The demo is a look, not a comparison.
+  assert len(sweep.seeds) >= 3 or sweep.name == 'demo'
+  assert len(sweep.variants) > 1
 
 
 def test_a_part_of_a_sweep_is_chosen(tmp_path):

@@ -80,7 +80,7 @@ def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
             'classifier': name,
             'is_main': name == main,
             **{key: values[key] for key in STATISTICS if key in values},
-            'worst_10_percent': _worst_tenth(run.per_client, name),
+            'worst_10_percent': worst_tenth(run.per_client, name),
             'best_round': values['best_round'],
             **costs,
             'diverged': run.diverged,
@@ -120,9 +120,15 @@ def _costs(run: runs_lib.Run) -> dict[str, float]:
   }
 
 
-def _worst_tenth(
+def worst_tenth(
   per_client: Optional[pandas.DataFrame], classifier: str
 ) -> float:
+  """Returns the mean accuracy of the worst tenth of the clients, at least one.
+
+  Args:
+    per_client: Rows of `per_client.csv`. NaN is returned without any.
+    classifier: Its column; NaN is returned if there is none.
+  """
   if per_client is None or classifier not in per_client:
     return math.nan
   tested = per_client[per_client['num_examples'] > 0]
