@@ -9,6 +9,7 @@ from tests.algorithms import clients
 from tff_fedsa.algorithms import fedgen
 from tff_fedsa.client import client_state
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.models import generator as generator_lib
 from tff_fedsa.runs import metrics
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
@@ -27,7 +28,9 @@ def process():
 def _generator(num_classes=10, feature_dim=16, seed=0):
   """A generator whose normalization is not that of the beginning."""
   rng = np.random.default_rng(seed)
-  drawn = fedgen.initial_generator(num_classes, feature_dim, _CONFIG, seed)
+  drawn = generator_lib.initial_generator(
+    num_classes, feature_dim, **_SMALL, seed=seed
+  )
   return drawn._replace(
     scale=rng.uniform(0.5, 2, 12).astype(np.float32),
     offset=rng.uniform(-1, 1, 12).astype(np.float32),
@@ -52,36 +55,6 @@ def _fold_in(seed, *data):
   for number in data:
     seed = tf.random.experimental.stateless_fold_in(seed, number)
   return seed
-
-
-def test_features_by_hand():
-  generator = _generator()
-  noise, labels = fedgen.draw(tf.zeros([10]), _CONFIG, 10, tf.constant([1, 2]))
-  assert noise.shape == (10, 6) and labels.shape == (10,)
-  assert 0 <= np.min(noise) and np.max(noise) < 1
-  found = fedgen.generate(generator, noise, labels)
-  _, expected = _features(generator, noise.numpy(), labels.numpy())
-  golden.assert_close(found, expected)
-
-
-def test_labels_are_drawn_like_those_of_clients():
-  config = fedgen.FedGenConfig(noise_dim=1)
-
-  def shares(counts, seed=(0, 0)):
-    noise, labels = fedgen.draw(
-      tf.constant(counts), config, 4000, tf.constant(seed)
-    )
-    return np.bincount(labels, minlength=4) / 4000, noise.numpy()
-
-  found, noise = shares([30.0, 0.0, 10.0, 0.0])
-  assert found[0] == pytest.approx(0.75, abs=0.05)
-  assert found[1] == found[3] == 0
-  again, same_noise = shares([30.0, 0.0, 10.0, 0.0])
-  np.testing.assert_array_equal(found, again)
-  np.testing.assert_array_equal(noise, same_noise)
-  assert (shares([30.0, 0.0, 10.0, 0.0], (0, 1))[1] != noise).any()
-  # Nothing is known yet.
-  np.testing.assert_allclose(shares([0.0] * 4)[0], 0.25, atol=0.05)
 
 
 def test_ensembles_by_hand():
@@ -126,7 +99,7 @@ def test_a_step_of_the_server_by_hand():
     10,
     tf.constant([3, 4]),
   )
-  noise, labels = fedgen.draw(label_counts, config, 10, _fold_in([3, 4], 0))
+  noise, labels = generator_lib.draw(label_counts, 6, 10, _fold_in([3, 4], 0))
   hidden, features = _features(generator, noise.numpy(), labels.numpy())
   shares = counts.sum(axis=1) / counts.sum()
   # The mean of linear heads is the head of mean weights.
@@ -175,7 +148,7 @@ def test_a_step_of_a_client_by_hand():
   features = model.to_keras(state.weights)[0](examples['x']).numpy()
   # Seed, client, round, epoch, step.
   seed = _fold_in([2, 7], 5, 0, 1, 0)
-  noise, drawn = fedgen.draw(label_counts, _CONFIG, 10, seed)
+  noise, drawn = generator_lib.draw(label_counts, 6, 10, seed)
   _, generated = _features(server.model.generator, noise.numpy(), drawn.numpy())
   terms, kernel_gradient, bias_gradient = [], 0.0, 0.0
   for share, inputs, labels in (

@@ -35,14 +35,14 @@ with epy.lazy_imports():
   from tff_fedsa.data import input_spec as input_spec_lib
   from tff_fedsa.maths import losses
   from tff_fedsa.models import functional
+  from tff_fedsa.models import generator as generator_lib
   from tff_fedsa.server import distribution
   from tff_fedsa.server import finalizers
   from tff_fedsa.server import server_model
 
 ENSEMBLE_WEIGHTINGS = ('examples', 'labels')
 
-# PyTorch's defaults.
-_BATCH_NORM_EPSILON = 1e-5
+# PyTorch's default.
 _ADAM_EPSILON = 1e-8
 
 
@@ -79,29 +79,10 @@ class FedGenConfig(settings.Settings):
     'examples'
   )
 
-
-class Generator(NamedTuple):
-  """Weights of the network that generates features of given classes.
-
-    G(e, y) = ReLU(BN([e, onehot(y)] W1)) W2 + b2
-
-  The reference has a bias before the normalization. The normalization cancels
-  it, so its gradient is rounding noise, which Adam turns into steps. We leave
-  it out.
-
-  Attributes:
-    hidden_kernel: float32[noise_dim + num_classes, hidden_dim], W1.
-    scale: float32[hidden_dim], gamma of the batch normalization.
-    offset: float32[hidden_dim], beta of the batch normalization.
-    output_kernel: float32[hidden_dim, feature_dim], W2.
-    output_bias: float32[feature_dim], b2.
-  """
-
-  hidden_kernel: Any
-  scale: Any
-  offset: Any
-  output_kernel: Any
-  output_bias: Any
+  @property
+  def sizes(self) -> dict[str, int]:
+    """Returns the sizes of the generator, as `models.generator` takes them."""
+    return {'noise_dim': self.noise_dim, 'hidden_dim': self.hidden_dim}
 
 
 class FedGenModel(NamedTuple):
@@ -130,99 +111,6 @@ class FedGenUpdate(NamedTuple):
 
   head: Any
   counts: Any
-
-
-def initial_generator(
-  num_classes: int, feature_dim: int, config: FedGenConfig, seed: int = 0
-) -> Generator:
-  """Draws a generator from PyTorch's distributions.
-
-  Kernels and biases ~ U(-1/sqrt(n), 1/sqrt(n)) for n inputs; gamma is 1 and
-  beta is 0.
-  """
-  rng = np.random.default_rng(seed)
-
-  def uniform(num_inputs, *shape):
-    bound = 1.0 / np.sqrt(num_inputs)
-    return rng.uniform(-bound, bound, shape).astype(np.float32)
-
-  num_inputs, hidden_dim = config.noise_dim + num_classes, config.hidden_dim
-  return Generator(
-    uniform(num_inputs, num_inputs, hidden_dim),
-    np.ones([hidden_dim], np.float32),
-    np.zeros([hidden_dim], np.float32),
-    uniform(hidden_dim, hidden_dim, feature_dim),
-    uniform(hidden_dim, feature_dim),
-  )
-
-
-def generate(
-  generator: Generator, noise: tf.Tensor, labels: tf.Tensor
-) -> tf.Tensor:
-  """Generates features of given classes.
-
-  The normalization uses the statistics of the batch, at clients and at the
-  server. The reference never leaves training mode either.
-
-  Args:
-    generator: The weights.
-    noise: float32[batch, noise_dim], e.
-    labels: int32[batch], y.
-
-  Returns:
-    float32[batch, feature_dim].
-  """
-  num_classes = generator.hidden_kernel.shape[0] - noise.shape[1]
-  inputs = tf.concat([noise, tf.one_hot(labels, num_classes)], axis=1)
-  hidden = inputs @ generator.hidden_kernel
-  mean, variance = tf.nn.moments(hidden, axes=[0])
-  hidden = tf.nn.batch_normalization(
-    hidden,
-    mean,
-    variance,
-    generator.offset,
-    generator.scale,
-    _BATCH_NORM_EPSILON,
-  )
-  return tf.nn.relu(hidden) @ generator.output_kernel + generator.output_bias
-
-
-def draw(
-  label_counts: tf.Tensor,
-  config: FedGenConfig,
-  batch_size: int,
-  seed: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Draws noise and labels for a batch of generated features.
-
-  Args:
-    label_counts: float32[num_classes]. The probability of a label is
-      proportional to its count. If all counts are 0, as in the first round, all
-      labels are equally likely.
-    config: Has the length of the noise.
-    batch_size: Features to generate, at least 2, because they are normalized
-      together.
-    seed: int32[2].
-
-  Returns:
-    Noise float32[batch_size, noise_dim] ~ U(0, 1) and labels
-    int32[batch_size].
-  """
-  noise_seed, label_seed = (
-    tf.random.experimental.stateless_fold_in(seed, i) for i in range(2)
-  )
-  noise = tf.random.stateless_uniform(
-    [batch_size, config.noise_dim], noise_seed
-  )
-  known = tf.reduce_any(label_counts > 0)
-  likelihoods = tf.where(known, label_counts, tf.ones_like(label_counts))
-  labels = tf.random.stateless_categorical(
-    tf.math.log(likelihoods)[tf.newaxis],
-    batch_size,
-    label_seed,
-    dtype=tf.int32,
-  )
-  return noise, labels[0]
 
 
 def ensemble_weights(counts: tf.Tensor, weighting: str) -> tf.Tensor:
@@ -275,14 +163,14 @@ def ensemble_logits(
 
 
 def train_generator(
-  generator: Generator,
+  generator: generator_lib.Generator,
   head_fn: Callable[..., tf.Tensor],
   update: FedGenUpdate,
   label_counts: tf.Tensor,
   config: FedGenConfig,
   batch_size: int,
   seed: tf.Tensor,
-) -> tuple[Generator, tf.Tensor]:
+) -> tuple[generator_lib.Generator, tf.Tensor]:
   """Trains the generator so that the clients' heads recognize its features.
 
   Call this while tracing. Adam's state is reset in every round.
@@ -293,9 +181,9 @@ def train_generator(
     generator: The generator before training.
     head_fn: Function made by `FunctionalModel.build_head`.
     update: `FedGenUpdate`s of all clients, stacked.
-    label_counts: See `draw`.
+    label_counts: See `generator_lib.draw`.
     config: Steps and learning rate.
-    batch_size: See `draw`.
+    batch_size: See `generator_lib.draw`.
     seed: int32[2], seed of all draws.
 
   Returns:
@@ -310,15 +198,17 @@ def train_generator(
   initial = [tf.convert_to_tensor(weight) for weight in generator]
 
   def train_step(step, trained, state, unused_loss):
-    noise, labels = draw(
+    noise, labels = generator_lib.draw(
       label_counts,
-      config,
+      config.noise_dim,
       batch_size,
       tf.random.experimental.stateless_fold_in(seed, step),
     )
     with tf.GradientTape() as tape:
       tape.watch(trained)
-      features = generate(Generator(*trained), noise, labels)
+      features = generator_lib.generate(
+        generator_lib.Generator(*trained), noise, labels
+      )
       loss = losses.cross_entropy(
         ensemble_logits(head_fn, update.head, weights, features, labels), labels
       )
@@ -344,7 +234,7 @@ def train_generator(
       tf.constant(0.0),
     ),
   )
-  return Generator(*trained), loss
+  return generator_lib.Generator(*trained), loss
 
 
 def build_objective(
@@ -364,18 +254,20 @@ def build_objective(
     num_classes: C.
     feature_dim: D.
     config: Has the generator's sizes and lambda.
-    batch_size: See `draw`.
+    batch_size: See `generator_lib.draw`.
   """
 
   def loss_fn(features, logits, labels, head_fn, context):
     del features  # Unused.
     cross_entropy = losses.cross_entropy(logits, labels)
-    noise, drawn = draw(
-      context['label_counts'], config, batch_size, context['seed']
+    noise, drawn = generator_lib.draw(
+      context['label_counts'], config.noise_dim, batch_size, context['seed']
     )
-    generator = Generator(*(context[name] for name in Generator._fields))
+    generator = generator_lib.Generator(
+      *(context[name] for name in generator_lib.Generator._fields)
+    )
     generative = losses.cross_entropy(
-      head_fn(generate(generator, noise, drawn)), drawn
+      head_fn(generator_lib.generate(generator, noise, drawn)), drawn
     )
     return {
       'loss': cross_entropy + config.lambda_ * generative,
@@ -383,7 +275,9 @@ def build_objective(
       'generative': generative,
     }
 
-  shapes = _generator_type(num_classes, feature_dim, config)
+  shapes = generator_lib.generator_type(
+    num_classes, feature_dim, **config.sizes
+  )
   return objective_lib.ClientObjective(
     loss_fn=loss_fn,
     loss_names=('loss', 'cross_entropy', 'generative'),
@@ -418,7 +312,7 @@ def build_finalizer(
   Args:
     model: The architecture of the head.
     config: Settings of the generator.
-    batch_size: See `draw`.
+    batch_size: See `generator_lib.draw`.
     seed: Seed of all draws.
 
   Raises:
@@ -527,7 +421,9 @@ def build_fedgen(
     config=local,
   )
   initial_model = FedGenModel(
-    initial_generator(num_classes, feature_dim, config, model_seed),
+    generator_lib.initial_generator(
+      num_classes, feature_dim, **config.sizes, seed=model_seed
+    ),
     server_model.initial_head_model(models[0], model_seed).head,
     np.zeros([num_classes], np.float32),
   )
@@ -538,20 +434,6 @@ def build_fedgen(
     collecting.CollectingFactory().create(_update_type(models[0])),
     build_finalizer(models[0], config, batch_size, seed=model_seed),
     limits=screening.Limits('examples', counts='counts'),
-  )
-
-
-def _generator_type(num_classes, feature_dim, config):
-  """Returns a `Generator` of TFF types."""
-  hidden = tff.TensorType(np.float32, (config.hidden_dim,))
-  return Generator(
-    tff.TensorType(
-      np.float32, (config.noise_dim + num_classes, config.hidden_dim)
-    ),
-    hidden,
-    hidden,
-    tff.TensorType(np.float32, (config.hidden_dim, feature_dim)),
-    tff.TensorType(np.float32, (feature_dim,)),
   )
 
 
@@ -568,7 +450,9 @@ def _model_type(model, config):
   sent = _update_type(model)
   return tff.types.to_type(
     FedGenModel(
-      _generator_type(model.num_classes, model.feature_dim, config),
+      generator_lib.generator_type(
+        model.num_classes, model.feature_dim, **config.sizes
+      ),
       sent.head,
       sent.counts,
     )
