@@ -16,12 +16,14 @@ with epy.lazy_imports():
   import tensorflow as tf
   import tensorflow_federated as tff
 
+  from tff_fedsa.client import prepared_gradients
+
 SCHEDULES = ('constant', 'step', 'exponential', 'cosine')
 
 # Optimizer -> its hyper-parameters except the learning rate.
 _HYPERPARAMETERS: dict[str, dict[str, float]] = {
-  'sgd': {},
-  'momentum': {'momentum': 0.9},
+  'sgd': {'weight_decay': 0.0},
+  'momentum': {'momentum': 0.9, 'weight_decay': 0.0},
   'adagrad': {'initial_preconditioner_value': 0.0, 'epsilon': 1e-7},
   'rmsprop': {'decay': 0.9, 'epsilon': 1e-7},
   'adam': {'beta_1': 0.9, 'beta_2': 0.999, 'epsilon': 1e-7},
@@ -55,7 +57,10 @@ class OptimizerConfig(settings.Settings):
     initial_preconditioner_value: Initial sum of squared gradients (default for
       adagrad: 0.0).
     momentum: Momentum coefficient (default for momentum: 0.9).
-    weight_decay: Decoupled weight decay (default for adamw: 0.004).
+    weight_decay: Weight decay (default for adamw, where it is decoupled: 0.004;
+      sgd and momentum, where it is added to gradients as in PyTorch: 0.0).
+    clip_norm: Largest norm of the gradient of a step, > 0. A larger gradient is
+      scaled down to it. Default: gradients are not clipped.
     optimizer_state: State of the optimizer between rounds. reset: each round
       starts with a new state (the reference). keep: the state, e.g. momentum,
       stays.
@@ -80,6 +85,7 @@ class OptimizerConfig(settings.Settings):
   initial_preconditioner_value: _NonNegative = None
   momentum: _NonNegative = None
   weight_decay: _NonNegative = None
+  clip_norm: Annotated[Optional[float], settings.Above(0.0)] = None
   optimizer_state: Annotated[
     str, settings.OneOf(local_optimizer.OPTIMIZER_STATES)
   ] = 'reset'
@@ -136,9 +142,18 @@ class OptimizerConfig(settings.Settings):
       'adamw': optimizers.build_adamw,
       'yogi': optimizers.build_yogi,
     }[self.optimizer]
+    # Other optimizers have none, or their own.
+    added = (
+      0.0 if self.optimizer == 'adamw' else values.pop('weight_decay', 0.0)
+    )
+    optimizer = build_fn(self.learning_rate, **values)
+    if added or self.clip_norm is not None:
+      optimizer = prepared_gradients.PreparedGradients(
+        optimizer, weight_decay=added, clip_norm=self.clip_norm
+      )
     constant = self.learning_rate_schedule == 'constant'
     return local_optimizer.LocalOptimizer(
-      build_fn(self.learning_rate, **values),
+      optimizer,
       learning_rate_fn=None if constant else self.learning_rate_at,
       state=self.optimizer_state,
     )
