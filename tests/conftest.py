@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 
 import pytest
 
@@ -16,6 +17,9 @@ def own_cache(tmp_path_factory):
   """Decoded images are cached in a folder of the tests."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+    # matplotlib's list of fonts is slow to make, and of no interest here.
+    fonts = os.path.join(tempfile.gettempdir(), f'fonts_of_tests_{os.getuid()}')
+    patch.setenv('MPLCONFIGDIR', os.environ.get('MPLCONFIGDIR', fonts))
     yield
 
 

@@ -10,11 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from launch import errors
 from tests.launch import launching
 from tff_fedsa.models import architectures
 from tff_fedsa.runs import checkpoints
@@ -232,32 +234,16 @@ def test_states_too_large_for_memory_live_on_disk(run, tmp_path):
   _assert_same_rows(tmp_path / 'disk', root / 'run')
 
 
-@pytest.mark.parametrize(
-  'number, status, said',
-  [
-    (signal.SIGINT, -signal.SIGINT, ''),
-    (signal.SIGTERM, 128 + signal.SIGTERM, ' (SIGTERM)'),
-    (signal.SIGHUP, 128 + signal.SIGHUP, ' (SIGHUP)'),
-  ],
-)
-def test_signals_end_a_run_with_a_word(tmp_path, number, status, said):
-  process = launching.start(
-    'train',
-    *_FLAGS,
-    f'--root_output_dir={tmp_path}',
-    '--experiment_name=interrupted',
-    '--total_rounds=5000',
-    _ONE_MODEL,
-    # Jobs in the background of a shell ignore SIGINT.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-  )
-  path = tmp_path / 'interrupted'
+_ENDLESS = (*_FLAGS, '--total_rounds=5000', _ONE_MODEL)
+
+
+def _wait_for_rounds(path):
   deadline = time.monotonic() + 120
   while _last_round(path) < 3 and time.monotonic() < deadline:
     time.sleep(0.01)
-  process.send_signal(number)
-  output, _ = process.communicate(timeout=60)
-  assert process.returncode == status, output
+
+
+def _assert_interrupted(path, output, said=''):
   assert output.endswith(
     f'interrupted; the same command resumes the run{said}\n'
   )
@@ -265,6 +251,51 @@ def test_signals_end_a_run_with_a_word(tmp_path, number, status, said):
   saved = checkpoints.CheckpointManager(str(path / 'checkpoints')).rounds()
   assert saved[-1] == _last_round(path) or saved[-1] == _last_round(path) - 1
   assert 'Traceback' not in output
+
+
+def test_ctrl_c_ends_a_run_with_a_word(tmp_path):
+  process = launching.start(
+    'train',
+    *_ENDLESS,
+    f'--root_output_dir={tmp_path}',
+    '--experiment_name=interrupted',
+    # Jobs in the background of a shell ignore SIGINT.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+  )
+  path = tmp_path / 'interrupted'
+  _wait_for_rounds(path)
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == -signal.SIGINT, output
+  _assert_interrupted(path, output)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_run_with_a_word(tmp_path, monkeypatch, number):
+  path = tmp_path / 'interrupted'
+  # That a signal was received is a state of the process.
+  monkeypatch.setattr(errors, '_ending', errors._Ending())
+
+  def send():
+    _wait_for_rounds(path)
+    os.kill(os.getpid(), number)
+
+  sender = threading.Thread(target=send)
+  sender.start()
+  output = launching.launch(
+    'train',
+    *_ENDLESS,
+    f'--root_output_dir={tmp_path}',
+    '--experiment_name=interrupted',
+    status=1,
+  )
+  sender.join()
+  # At exit a function gives the status.
+  monkeypatch.setattr(os, '_exit', sys.exit)
+  with pytest.raises(SystemExit) as ended:
+    errors._end_by_signal()
+  assert ended.value.code == 128 + number
+  _assert_interrupted(path, output, f' ({number.name})')
 
 
 _SWALLOWED = """

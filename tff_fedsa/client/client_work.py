@@ -238,21 +238,18 @@ def build_client_work(
     )
     result, update = tf.nest.pack_sequence_as(structure, outputs)
     finite = finite_lib.all_finite(result)
-    new_state = client_state_lib.ClientState(
-      architecture=state.architecture,
-      weights=finite_lib.choose(finite, result.weights, state.weights),
-      optimizer=finite_lib.choose(finite, result.optimizer, state.optimizer),
-      prototypes=finite_lib.choose(finite, result.prototypes, state.prototypes),
-      counts=finite_lib.choose(finite, result.counts, state.counts),
-      seed=state.seed,
-      private=(
-        state.private
-        if companion is None
-        else finite_lib.choose(finite, result.private, state.private)
-      ),
+    trained = state._replace(
+      weights=result.weights,
+      optimizer=result.optimizer,
+      prototypes=result.prototypes,
+      counts=result.counts,
     )
-    update = tf.nest.map_structure(
-      lambda part: finite_lib.choose(finite, part, tf.zeros_like(part)), update
+    if companion is not None:
+      trained = trained._replace(private=result.private)
+    nothing = tf.nest.map_structure(tf.zeros_like, update)
+    # One condition for all, because each one takes time to trace and compile.
+    new_state, update = finite_lib.choose(
+      finite, (trained, update), (state, nothing)
     )
     gauges = {**objective.gauges_fn(broadcast, state), **measure_fn(result)}
     return ClientOutput(

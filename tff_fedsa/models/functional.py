@@ -25,6 +25,9 @@ from tff_fedsa.models import seeding
 from tff_fedsa.models import steps
 from tff_fedsa.runs import errors
 
+# Seed of the Keras model that is traced, and the default of `model_seed`.
+_TRACED_SEED = 0
+
 
 class KerasClientModel(NamedTuple):
   """The two halves of a client's model.
@@ -93,7 +96,7 @@ class FunctionalModel:
     self.name = name
     self._build_fn = build_fn
     self._declared_shape = None if input_shape is None else tuple(input_shape)
-    self._keras_model = self._new_keras_model(seed=0)
+    self._keras_model = self._new_keras_model(_TRACED_SEED)
     with checks.naming_model(name):
       self.input_shape, self.feature_dim, self.num_classes = (
         checks.check_shapes(*self._keras_model, self._declared_shape)
@@ -158,6 +161,9 @@ class FunctionalModel:
     Args:
       seed: Any integer.
     """
+    if seed == _TRACED_SEED:
+      # Its weights are never assigned, and building again takes seconds.
+      return self.weights_from_keras(self._keras_model)
     return self.weights_from_keras(self._new_keras_model(seed))
 
   def weights_from_keras(self, keras_model: KerasClientModel) -> np.ndarray:
@@ -200,7 +206,7 @@ class FunctionalModel:
         f'Model {self.name!r}: expected weights of shape '
         f'({self.num_weights},), found {weights.shape}.'
       )
-    keras_model = self._new_keras_model(seed=0)
+    keras_model = self._new_keras_model(_TRACED_SEED)
     variables = [v for group in _weights_of(keras_model) for v in group]
     parts = np.split(weights, np.cumsum(self._sizes)[:-1])
     for variable, part in zip(variables, parts):

@@ -7,15 +7,17 @@ from typing import Any, Optional
 from absl import logging
 import tensorflow as tf
 import tensorflow_federated as tff
-from tensorflow_federated.python.core.backends.native import (
-  compiler as native_compiler,
-)
 from tensorflow_federated.python.core.backends.test import (
   compiler as test_compiler,
 )
 from tensorflow_federated.python.core.environments.tensorflow_backend import (
+  compiled_computation_transformations as graph_transformations,
+)
+from tensorflow_federated.python.core.environments.tensorflow_backend import (
   tensorflow_tree_transformations,
 )
+from tensorflow_federated.python.core.impl.compiler import building_blocks
+from tensorflow_federated.python.core.impl.compiler import transformations
 from tensorflow_federated.python.core.impl.computation import computation_impl
 from tensorflow_federated.python.core.impl.context_stack import (
   context_stack_impl,
@@ -251,6 +253,24 @@ def context_arguments(
   }
 
 
+class _Compiled(computation_impl.ConcreteComputation):
+  """A compiled computation that keeps its building block.
+
+  Reading a block from a proto takes as long as most steps of the compilation.
+  """
+
+  def __init__(self, block: building_blocks.ComputationBuildingBlock):
+    super().__init__(
+      computation_proto=block.proto,
+      context_stack=context_stack_impl.context_stack,
+      annotated_type=block.type_signature,
+    )
+    self._block = block
+
+  def to_building_block(self) -> building_blocks.ComputationBuildingBlock:
+    return self._block
+
+
 def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
   """TFF's `desugar_and_transform_to_native`, but with functions kept.
 
@@ -263,13 +283,29 @@ def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
     computation.to_building_block()
   )
   block = control_flow.prepare(block, keep_cases=only_cpus)
-  return native_compiler.transform_to_native_form(
-    computation_impl.ConcreteComputation(
-      computation_proto=block.proto,
-      context_stack=context_stack_impl.context_stack,
+  try:
+    return _Compiled(_to_native_block(block, _grappler_config(only_cpus)))
+  except ValueError:
+    # As TFF does. The interpreter names what it cannot run, e.g. JAX.
+    return _Compiled(block)
+
+
+def _to_native_block(
+  block: building_blocks.ComputationBuildingBlock,
+  grappler_config: tf.compat.v1.ConfigProto,
+) -> building_blocks.ComputationBuildingBlock:
+  """TFF's `transform_to_native_form`, without protos before and after."""
+  block = transformations.to_call_dominant(block)
+  for transform in (
+    lambda block: graph_transformations.optimize_tensorflow_graphs(
+      block, grappler_config
     ),
-    grappler_config=_grappler_config(only_cpus),
-  )
+    graph_transformations.transform_tf_call_ops_to_disable_grappler,
+    # TFF's worker knows a graph by its id.
+    graph_transformations.transform_tf_add_ids,
+  ):
+    block, _ = transform(block)
+  return block
 
 
 def _grappler_config(only_cpus: bool) -> tf.compat.v1.ConfigProto:

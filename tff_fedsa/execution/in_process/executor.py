@@ -105,10 +105,10 @@ class InProcessExecutor(executor_base.Executor):
   def _function(self, computation: Any) -> Any:
     known = self._computations.get(id(computation))
     if known is None:
-      proto = computation
       if isinstance(computation, computation_impl.ConcreteComputation):
-        proto = computation_impl.ConcreteComputation.get_proto(computation)
-      block = tff.framework.ComputationBuildingBlock.from_proto(proto)
+        block = computation.to_building_block()
+      else:
+        block = tff.framework.ComputationBuildingBlock.from_proto(computation)
       # Keep the computation, because another object could reuse its id.
       known = (computation, self._interpreter.build(block)({}))
       self._computations[id(computation)] = known
