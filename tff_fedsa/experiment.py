@@ -55,6 +55,7 @@ if TYPE_CHECKING:
   from tff_fedsa import composer
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.models import functional
+  from tff_fedsa.runs import recorders
   from tff_fedsa.runs import results
 
 # The settings of every run.
@@ -337,9 +338,14 @@ class Experiment:
     return self._groups[runtime_lib.RuntimeConfig]
 
   @property
+  def run_config(self) -> directory_lib.RunConfig:
+    """The settings of directory, display and tracker."""
+    return self._groups[directory_lib.RunConfig]
+
+  @property
   def run_directory(self) -> directory_lib.RunDirectory:
     """The directory of the run, unless it is in memory."""
-    return self._groups[directory_lib.RunConfig].directory(self.algorithm)
+    return self.run_config.directory(self.algorithm)
 
   @property
   def sharing(self) -> sharing_config.SharingConfig:
@@ -491,6 +497,7 @@ class Experiment:
     on_round: Callable[[int, Optional[Mapping[str, Any]]], None] = (
       lambda *_: None
     ),
+    recorders: Sequence[recorders.Recorder] = (),
   ) -> results.Result:
     """Runs the experiment. Starts the runtime if none of ours is set.
 
@@ -506,6 +513,8 @@ class Experiment:
         again to resume.
       on_round: Called as `on_round(round_num, row)` once at the beginning and
         after each round. `row` is None for rounds without evaluation.
+      recorders: Your own recorders, which receive every row (see
+        `runs.recorders.Recorder`).
 
     Raises:
       RunDirectoryError: If the directory can't be written, is owned by another
@@ -517,7 +526,7 @@ class Experiment:
     if total_rounds is not None:
       changes['total_rounds'] = total_rounds
     if directory is not None:
-      layout = self._groups[directory_lib.RunConfig].directory_layout
+      layout = self.run_config.directory_layout
       changes |= directory_lib.names_of(os.fspath(directory), layout)
     experiment = self.replace(**changes)
     if directory is not None:
@@ -528,19 +537,21 @@ class Experiment:
     for name in _BUILT:
       experiment.__dict__[name] = getattr(self, name)
     if progress is None:
-      progress = self._groups[directory_lib.RunConfig].progress
+      progress = self.run_config.progress
     if directory is None:
       return running.run_in_memory(
         experiment,
         progress=progress,
         selection_fn=selection_fn,
         on_round=on_round,
+        recorders=recorders,
       )
     return running.run_in_directory(
       experiment,
       progress=progress,
       selection_fn=selection_fn,
       on_round=on_round,
+      recorders=recorders,
     )
 
   def __setattr__(self, name: str, value: Any) -> None:

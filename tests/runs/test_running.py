@@ -227,6 +227,29 @@ def test_a_signal_ends_the_run_after_its_round(made, tmp_path):
   assert status.state == directory.INTERRUPTED and rounds[-1] == 2
 
 
+def test_own_recorders_get_every_row(made, tmp_path):
+  class Rows:
+    def __init__(self):
+      self.calls = []
+
+    def rewind(self, history):
+      self.calls.append(len(history))
+
+    def record(self, row):
+      self.calls.append(row['round'])
+
+    def close(self):
+      self.calls.append('closed')
+
+  rows = Rows()
+  made[0].run(tmp_path / 'run', recorders=[rows])
+  assert rows.calls == [0, 0, 1, 2, 3, 'closed']
+  # A finished run is loaded, and nothing is new.
+  again = Rows()
+  made[0].run(tmp_path / 'run', recorders=[again])
+  assert again.calls == [4, 'closed']
+
+
 def test_a_failure_is_on_record(made, tmp_path):
   def fail(round_num, unused_row):
     if round_num == 1:

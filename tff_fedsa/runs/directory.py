@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, Optional
 from tff_fedsa import files
 from tff_fedsa import settings
 from tff_fedsa.runs import errors
+from tff_fedsa.runs import trackers
 
 # Places of the parts of a run. `run`: {root}/{name}/checkpoints, …; `by_kind`:
 # {root}/checkpoints/{name}, {root}/results/{name}, {root}/logdir/{name}, as in
@@ -117,6 +118,8 @@ class RunConfig(settings.Settings):
       {root_output_dir}/checkpoints, /results and /logdir, each with a directory
       {experiment_name}, as in google-research/federated.
     progress: Whether to show a progress bar.
+    tracker: Tracker that gets settings and rows, too: MLflow, or Weights &
+      Biases (docs/metrics.md).
   """
 
   experiment_name: Annotated[Optional[str], settings.Free()] = None
@@ -125,6 +128,9 @@ class RunConfig(settings.Settings):
     'run'
   )
   progress: Annotated[bool, settings.Free()] = True
+  tracker: Annotated[str, settings.OneOf(trackers.NAMES), settings.Free()] = (
+    'none'
+  )
 
   def __post_init__(self):
     super().__post_init__()

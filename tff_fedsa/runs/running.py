@@ -29,6 +29,7 @@ from tff_fedsa.runs import metrics
 from tff_fedsa.runs import progress as progress_lib
 from tff_fedsa.runs import recorders as recorders_lib
 from tff_fedsa.runs import results
+from tff_fedsa.runs import trackers
 from tff_fedsa.server import server_model
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run_in_memory(
   progress: bool = True,
   selection_fn: Optional[SelectionFn] = None,
   on_round: OnRound = lambda *_: None,
+  recorders: Sequence[recorders_lib.Recorder] = (),
 ) -> results.Result:
   """Runs an experiment in memory.
 
@@ -52,6 +54,7 @@ def run_in_memory(
     progress: Whether to show a progress bar.
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
+    recorders: Receive every row.
 
   Raises:
     UserError: If the settings ask for client states on disk.
@@ -67,6 +70,7 @@ def run_in_memory(
     progress=progress,
     selection_fn=selection_fn,
     on_round=on_round,
+    recorders=[*recorders, *_tracker(experiment)],
   )
 
 
@@ -76,6 +80,7 @@ def run_in_directory(
   progress: bool = True,
   selection_fn: Optional[SelectionFn] = None,
   on_round: OnRound = lambda *_: None,
+  recorders: Sequence[recorders_lib.Recorder] = (),
   say: Callable[[str], None] = lambda _: None,
   interrupted: Callable[[], bool] = lambda: False,
 ) -> results.Result:
@@ -88,6 +93,7 @@ def run_in_directory(
     progress: Whether to show a progress bar.
     selection_fn: See `simulation.run`.
     on_round: See `simulation.run`.
+    recorders: Receive every row, besides metrics.csv and TensorBoard.
     say: Called with each line of text about the run.
     interrupted: Tells if a signal has asked the program to end. The run then
       ends after the round, as an interrupted one.
@@ -142,6 +148,8 @@ def run_in_directory(
       recorders=[
         recorders_lib.CsvRecorder(run.metrics_csv, columns),
         recorders_lib.TensorBoardRecorder(run.tensorboard),
+        *recorders,
+        *_tracker(experiment, run.path),
       ],
     )
     _write(run, result)
@@ -243,6 +251,18 @@ def _simulate(
     rows=simulated.history,
     per_client=simulated.per_client,
     per_test_set=simulated.per_test_set,
+    directory=directory,
+  )
+
+
+def _tracker(
+  experiment: experiment_lib.Experiment, directory: Optional[str] = None
+) -> list[recorders_lib.Recorder]:
+  config = experiment.run_config
+  return trackers.build(
+    config.tracker,
+    title=config.experiment_name or experiment.algorithm,
+    settings=experiment.flags(),
     directory=directory,
   )
 
