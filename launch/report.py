@@ -80,6 +80,13 @@ _FEATURES = flags.DEFINE_integer(
   lower_bound=0,
 )
 
+_CHOOSE = flags.DEFINE_list(
+  'choose',
+  [],
+  'Flags, separated by commas, whose values validation examples choose: of the '
+  'configurations that differ in these flags only, the best one is compared. '
+  'The runs need --validation_fraction.',
+)
 _TARGET_ACCURACY = flags.DEFINE_float(
   'target_accuracy',
   None,
@@ -121,10 +128,20 @@ def report(directories: Sequence[str]) -> None:
   """Reports on the runs in these directories."""
   # Slow to import: not for --help.
   from tff_fedsa import files
+  from tff_fedsa.reporting import choice
   from tff_fedsa.reporting import comparison
   from tff_fedsa.reporting import figures
 
   groups = _groups(directories)
+  choices = None
+  if _CHOOSE.value:
+    settings = _settings()
+    groups, choices = choice.chosen(
+      groups,
+      _CHOOSE.value,
+      ignored=settings.ignored,
+      measurement=settings.same,
+    )
   output = _OUTPUT_DIR.value or os.path.join(directories[0], 'report')
   drawn = comparison.figures(groups)
   if _PROJECTION.value != 'none':
@@ -143,6 +160,8 @@ def report(directories: Sequence[str]) -> None:
     target=_TARGET_ACCURACY.value,
     pictures={name: caption for name, (_, caption) in drawn.items()},
   )
+  if choices is not None:
+    texts['report.md'] += f'\n{choice.to_text(choices)}'
   os.makedirs(output, exist_ok=True)
   for name, text in texts.items():
     files.write_bytes(os.path.join(output, name), text.encode())

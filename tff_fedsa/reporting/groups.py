@@ -101,25 +101,45 @@ def group(
     result.append(Group(name, max(algorithms), members))
   order = {run.path: index for index, run in enumerate(runs)}
   result.sort(key=lambda g: min(order[run.path] for run in g.runs))
+  return arranged(result, ignored=ignored, measurement=measurement)
+
+
+def arranged(
+  groups: Sequence[Group],
+  *,
+  ignored: Collection[str] = (),
+  measurement: Collection[str] = (),
+) -> list[Group]:
+  """Returns the groups, with their places in a table of all of them.
+
+  Args:
+    groups: Any groups with names of their own.
+    ignored: See `group`.
+    measurement: See `group`.
+  """
   places = arrangement.places(
-    [_configuration(one, ignored) for one in result], measurement
+    [
+      arrangement.Configuration(one.name, one.algorithm, flags_of(one, ignored))
+      for one in groups
+    ],
+    measurement,
   )
-  return [one._replace(place=place) for one, place in zip(result, places)]
+  return [one._replace(place=place) for one, place in zip(groups, places)]
 
 
-def _configuration(
-  one: Group, ignored: Collection[str]
-) -> arrangement.Configuration:
+def flags_of(one: Group, ignored: Collection[str] = ()) -> dict[str, str]:
+  """Returns the flags that the runs of a group share; empty if none started.
+
+  Args:
+    one: The group.
+    ignored: Flags to leave out, besides seeds.
+  """
   flags = next((run.flags for run in one.runs if run.flags), {})
-  return arrangement.Configuration(
-    one.name,
-    one.algorithm,
-    {
-      name: value
-      for name, value in flags.items()
-      if name not in ignored and name not in _REPEATED
-    },
-  )
+  return {
+    name: value
+    for name, value in flags.items()
+    if name not in ignored and name not in _REPEATED
+  }
 
 
 def _same_sweep(one: runs_lib.Run, other: runs_lib.Run) -> bool:
