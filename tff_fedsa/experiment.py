@@ -90,6 +90,7 @@ _OF_OWN_TASK = (
   'partition_seed',
   'train_fraction',
   'validation_fraction',
+  'test_classes',
   'normalization',
   'image_size',
   'channels',

@@ -20,8 +20,8 @@ from tff_fedsa.data import sources
 from tff_fedsa.data import tables
 from tff_fedsa.data import task_spec
 from tff_fedsa.data import tasks
+from tff_fedsa.data import testing
 from tff_fedsa.data import texts
-from tff_fedsa.data import validation
 from tff_fedsa.data.readers import table_file
 from tff_fedsa.runs import errors
 
@@ -44,8 +44,8 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
       are arrays `[num_examples, …]` of any kind (see `inputs.stored`), labels
       whole numbers or text[num_examples].
     spec: Its `train_fraction` and `seed` divide the examples of clients that
-      have no test examples; its `validation_fraction`, `normalization`,
-      `image_size` and `channels` apply, too.
+      have no test examples; its `validation_fraction`, `test_classes`,
+      `normalization`, `image_size` and `channels` apply, too.
 
   Raises:
     TypeError: If data have another form.
@@ -62,14 +62,12 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
       channels=spec.channels,
       normalization=spec.normalization,
     )
-    return validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
+    return testing.prepared(task, spec)
   if isinstance(data, np.ndarray | str | bytes | Mapping) or not isinstance(
     data, Sequence
   ):
     raise TypeError(f'{_FORMS}; found {type(data).__name__}.')
-  return validation.hold_out(
-    _task_of_arrays(data, spec), spec.validation_fraction, seed=spec.seed
-  )
+  return testing.prepared(_task_of_arrays(data, spec), spec)
 
 
 def from_arrays(

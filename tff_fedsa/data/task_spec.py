@@ -118,6 +118,8 @@ class TaskSpec(settings.Settings):
     validation_fraction: Share of a client's train examples that it holds out
       to choose the best round and to stop early (--patience), in [0, 1). 0: the
       test examples choose them, as in the reference.
+    test_classes: Test examples of a client (test set split only). own: its own,
+      of the classes that it has; all: those of all clients, of all classes.
     max_examples: Use only this many examples, with the same proportions of
       classes; held-out test sets do not count. Default: all.
     max_test_examples: Use only this many examples of each held-out test set
@@ -167,6 +169,7 @@ class TaskSpec(settings.Settings):
   validation_fraction: Annotated[
     float, settings.AtLeast(0.0), settings.Below(1.0)
   ] = 0.0
+  test_classes: Annotated[str, settings.OneOf(('own', 'all'))] = 'own'
   max_examples: Annotated[Optional[int], settings.AtLeast(1)] = None
   max_test_examples: Annotated[Optional[int], settings.AtLeast(1)] = None
 
@@ -253,6 +256,8 @@ class TaskSpec(settings.Settings):
       'max_test_examples' if self.test_set == 'split' else 'train_fraction'
     )
     add([of_other_tests], f'`test_set`={self.test_set}')
+    if self.test_set != 'split' and not self.partition_file:
+      add(['test_classes'], f'`test_set`={self.test_set} has all classes')
     return pointless
 
   def check_global_test(self) -> None:

@@ -17,8 +17,8 @@ from tff_fedsa.data import notices
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
+from tff_fedsa.data import testing
 from tff_fedsa.data import texts
-from tff_fedsa.data import validation
 from tff_fedsa.runs import errors
 
 # Named where it is used: `tasks.load_task(tasks.TaskSpec(…))`.
@@ -140,7 +140,7 @@ def task_of(
     flip=spec.augment_flip,
     vocabulary_size=spec.vocabulary_size,
   )
-  return validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
+  return testing.prepared(task, spec)
 
 
 def task_from_source(

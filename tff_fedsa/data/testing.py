@@ -1,0 +1,61 @@
+"""What clients are tested on: held-out train examples, and which classes."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tff_fedsa.data import mapped_clients
+from tff_fedsa.data import validation
+from tff_fedsa.runs import errors
+
+if TYPE_CHECKING:
+  from tff_fedsa.data import task_spec
+  from tff_fedsa.data import tasks
+
+
+def prepared(
+  task: tasks.FederatedTask, spec: task_spec.TaskSpec
+) -> tasks.FederatedTask:
+  """Returns the task with the validation and test examples of a specification.
+
+  Args:
+    task: A task without validation examples.
+    spec: Names them: `validation_fraction`, `test_classes`, `seed`.
+
+  Raises:
+    ValueError: See `validation.hold_out` and `on_all_classes`.
+  """
+  task = validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
+  return on_all_classes(task) if spec.test_classes == 'all' else task
+
+
+def on_all_classes(task: tasks.FederatedTask) -> tasks.FederatedTask:
+  """Returns the task in which each client has the test examples of all clients.
+
+  Train and validation examples do not change. All clients share one array.
+
+  Args:
+    task: A task whose clients have test examples of their own.
+
+  Raises:
+    ValueError: If the inputs stay on disk, so joining them could fill the
+      memory.
+  """
+  if any(
+    isinstance(client, mapped_clients.MappedClient) for client in task.clients
+  ):
+    raise errors.UserError(
+      f'{task.name}: test_classes=all joins the test examples of all clients, '
+      'but these images stay on disk. Use test_set=original, which tests every '
+      "client on the data set's own test set, of all classes."
+    )
+  tests = [client.test for client in task.clients]
+  joined = collections.OrderedDict(
+    (name, np.concatenate([test[name] for test in tests])) for name in tests[0]
+  )
+  clients = tuple(client._replace(test=joined) for client in task.clients)
+  return dataclasses.replace(task, clients=clients)
