@@ -45,17 +45,20 @@ def on_all_classes(task: tasks.FederatedTask) -> tasks.FederatedTask:
     ValueError: If the inputs stay on disk, so joining them could fill the
       memory.
   """
-  if any(
-    isinstance(client, mapped_clients.MappedClient) for client in task.clients
-  ):
+  in_memory = [
+    client
+    for client in task.clients
+    if not isinstance(client, mapped_clients.MappedClient)
+  ]
+  if len(in_memory) < task.num_clients:
     raise errors.UserError(
       f'{task.name}: test_classes=all joins the test examples of all clients, '
       'but these images stay on disk. Use test_set=original, which tests every '
       "client on the data set's own test set, of all classes."
     )
-  tests = [client.test for client in task.clients]
+  tests = [client.test for client in in_memory]
   joined = collections.OrderedDict(
     (name, np.concatenate([test[name] for test in tests])) for name in tests[0]
   )
-  clients = tuple(client._replace(test=joined) for client in task.clients)
+  clients = tuple(client._replace(test=joined) for client in in_memory)
   return dataclasses.replace(task, clients=clients)
