@@ -11,6 +11,8 @@ from etils import epy
 from tff_fedsa import settings
 
 with epy.lazy_imports():
+  import tensorflow as tf
+
   from tff_fedsa.execution import native
   from tff_fedsa.execution.in_process import contexts
   from tff_fedsa.execution.remote import contexts as remote_contexts
@@ -34,6 +36,12 @@ class RuntimeConfig(settings.Settings):
     intra_op_threads: Threads of one operation with the runtime in_process,
       >= 1. Default: the cores divided by the clients computed at a time. The
       last digits of results depend on it.
+    deterministic_ops: Whether to use only kernels that give the same bits in
+      every run (runtime in_process). GPUs have faster kernels. The last digits
+      of results depend on it.
+    tf32: Whether GPUs may round the inputs of matrix products and convolutions
+      to TensorFloat-32, which is faster on NVIDIA's Ampere and later (runtime
+      in_process). It is TensorFlow's default.
   """
 
   runtime: Annotated[str, settings.OneOf(RUNTIMES)] = 'in_process'
@@ -42,6 +50,8 @@ class RuntimeConfig(settings.Settings):
     Optional[int], settings.AtLeast(1), settings.Free()
   ] = None
   intra_op_threads: Annotated[Optional[int], settings.AtLeast(1)] = None
+  deterministic_ops: bool = False
+  tf32: bool = True
 
   def __post_init__(self):
     super().__post_init__()
@@ -56,7 +66,9 @@ class RuntimeConfig(settings.Settings):
     because = f'`runtime`={self.runtime}'
     pointless = {}
     if self.runtime != 'in_process':
-      pointless['intra_op_threads'] = because
+      pointless |= dict.fromkeys(
+        ('intra_op_threads', 'deterministic_ops', 'tf32'), because
+      )
     if self.runtime != 'remote':
       pointless['workers'] = because
     return pointless
@@ -81,6 +93,9 @@ class RuntimeConfig(settings.Settings):
         self.workers, max_concurrent_clients=max_concurrent_clients
       )
     else:
+      if self.deterministic_ops:
+        tf.config.experimental.enable_op_determinism()
+      tf.config.experimental.enable_tensor_float_32_execution(self.tf32)
       contexts.set_in_process_context(
         max_concurrent_clients=max_concurrent_clients,
         intra_op_threads=None if without_workers else self.intra_op_threads,
