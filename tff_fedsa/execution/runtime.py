@@ -64,7 +64,7 @@ class RuntimeConfig(settings.Settings):
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
     because = f'`runtime`={self.runtime}'
-    pointless = {}
+    pointless: dict[str, str] = {}
     if self.runtime != 'in_process':
       pointless |= dict.fromkeys(
         ('intra_op_threads', 'deterministic_ops', 'tf32'), because
