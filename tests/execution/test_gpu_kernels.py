@@ -30,7 +30,7 @@ def graphs():
   """Graphs of a FedSA round as they are made for GPUs, as they run."""
   # BatchNorm with an activation, pooling, depthwise convolutions.
   models = families.build_family(
-    ['fedavg_cnn', 'resnet4', 'mobilenet_v2'], (32, 32, 3), 10, 16
+    ['fedavg_cnn', 'mobilenet_v2'], (32, 32, 3), 10, 16
   )
   spec = input_spec.InputSpec((32, 32, 3), 'uint8', 1 / 127.5, -1.0)
   process = fedsa.build_fedsa(models, input_spec=spec)

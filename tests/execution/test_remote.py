@@ -189,7 +189,10 @@ def _fedsa():
     tasks.TaskSpec(dataset='digits', num_clients=4, alpha=0.5)
   )
   models = families.build_family(
-    'digits3', task.input_spec.model_shape, task.num_classes, feature_dim=64
+    ['digits_mlp', 'digits_cnn_bn'],
+    task.input_spec.model_shape,
+    task.num_classes,
+    feature_dim=64,
   )
   process = fedsa.build_fedsa(
     models,

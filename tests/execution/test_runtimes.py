@@ -19,7 +19,10 @@ def _fed_sa():
   """Returns a function that runs three rounds and an evaluation."""
   task = tasks.load_task(tasks.TaskSpec(num_clients=6, max_examples=480))
   models = families.build_family(
-    'digits3', task.input_spec.model_shape, task.num_classes, feature_dim=64
+    ['digits_mlp', 'digits_cnn_bn'],
+    task.input_spec.model_shape,
+    task.num_classes,
+    feature_dim=64,
   )
   process = fedsa.build_fedsa(
     models,

@@ -1,10 +1,13 @@
 """Calls launchers as a user does, and reads what they leave.
 
 `launch` calls a launcher within this process, which has TensorFlow already.
+Launches with equal settings share the computations that these describe: they
+are built and compiled once.
 `start` starts a process: for tests of signals, of crashes and of imports.
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -15,13 +18,32 @@ import sys
 
 from absl import flags
 from absl import logging
+import pytest
 import tensorflow_federated as tff
 
 from launch import runner
+from tff_fedsa import experiment as experiment_lib
+from tff_fedsa.execution.in_process import contexts as contexts_lib
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
+# What launches share, by settings.
+_BUILT = {}
+_CONTEXTS = {}
+# Settings that no computation depends on.
+_OF_THE_LOOP = {
+  'client_states',
+  'client_states_memory_gb',
+  'directory_layout',
+  'experiment_name',
+  'max_failed_rounds',
+  'progress',
+  'root_output_dir',
+  'rounds_per_checkpoint',
+  'rounds_per_evaluation',
+  'total_rounds',
+}
 
 
 def start(module, *arguments, **options):
@@ -52,7 +74,9 @@ def launch_process(module, *arguments, status=0):
 def launch(module, *arguments, status=0):
   """Returns what a launcher prints, once it has ended as expected."""
   output = io.StringIO()
+  own_code = any('architecture_modules' in argument for argument in arguments)
   with (
+    contextlib.nullcontext() if own_code else _shared_computations(),
     _own_program(f'launch.{module}') as program,
     _arguments(program.__file__, *arguments),
     contextlib.redirect_stdout(output),
@@ -104,6 +128,40 @@ def _own_program(name):
       signal.signal(number, handler)
     logging.set_verbosity(verbosity)
     contexts.set_default_context(context)
+
+
+@contextlib.contextmanager
+def _shared_computations():
+  """Builds and compiles once for all launches with the same settings."""
+
+  def sharing(name):
+    build = vars(experiment_lib.Experiment)[name].func
+
+    def shared(experiment):
+      flags_of = experiment.flags().items()
+      settings = {n: v for n, v in flags_of if n not in _OF_THE_LOOP}
+      key = name, repr(settings)
+      if key not in _BUILT:
+        _BUILT[key] = build(experiment)
+      return _BUILT[key]
+
+    found = functools.cached_property(shared)
+    found.__set_name__(experiment_lib.Experiment, name)
+    return found
+
+  create = contexts_lib.create_in_process_context
+
+  def shared_context(**options):
+    key = repr(sorted(options.items()))
+    if key not in _CONTEXTS:
+      _CONTEXTS[key] = create(**options)
+    return _CONTEXTS[key]
+
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('models', 'process', 'evaluate'):
+      patch.setattr(experiment_lib.Experiment, name, sharing(name))
+    patch.setattr(contexts_lib, 'create_in_process_context', shared_context)
+    yield
 
 
 @contextlib.contextmanager

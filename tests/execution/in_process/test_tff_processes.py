@@ -19,7 +19,6 @@ _CASES = tff_cases.cases()
 @pytest.mark.parametrize(
   'name',
   [
-    'build_weighted_fed_avg, Keras',
     'build_weighted_fed_prox, functional',
     'build_fed_kmeans',
     'MeanFactory',
