@@ -32,6 +32,7 @@ from tff_fedsa.execution import runtime as runtime_lib
 from tff_fedsa.field import field_config
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import model_config
+from tff_fedsa.privacy import dp_config
 from tff_fedsa.runs import directory as directory_lib
 from tff_fedsa.runs import presets
 from tff_fedsa.server import sharing_config
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
   from tff_fedsa import composer
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.models import functional
+  from tff_fedsa.privacy import accounting
   from tff_fedsa.runs import recorders
   from tff_fedsa.runs import results
 
@@ -68,6 +70,7 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   sharing_config.SharingConfig,
   aggregator_config.AggregatorConfig,
   attack_config.AttackConfig,
+  dp_config.DpConfig,
   simulation_lib.SimulationConfig,
   field_config.FieldConfig,
   store_config.StoreConfig,
@@ -319,6 +322,11 @@ class Experiment:
     return self._groups[attack_config.AttackConfig]
 
   @property
+  def dp(self) -> dp_config.DpConfig:
+    """The settings of differential privacy."""
+    return self._groups[dp_config.DpConfig]
+
+  @property
   def simulation(self) -> simulation_lib.SimulationConfig:
     """The settings of the round loop."""
     return self._groups[simulation_lib.SimulationConfig]
@@ -414,6 +422,25 @@ class Experiment:
     return self.optimizer_config.build()
 
   @functools.cached_property
+  def account(self) -> Optional[accounting.Account]:
+    """What the rounds cost in privacy; None without differential privacy.
+
+    Raises:
+      settings.SettingsError: If the rounds would exceed the budget.
+    """
+    with _naming_flags(dp_config.DpConfig):
+      return self.dp.account(
+        num_clients=self.task.num_clients,
+        participants=self._participants,
+        total_rounds=self.simulation.total_rounds,
+        field=self.field,
+      )
+
+  @property
+  def _participants(self) -> int:
+    return self.simulation.clients_per_round or self.task.num_clients
+
+  @functools.cached_property
   def process(self) -> composer.StatefulProcess:
     """The process of the method; see `composer`."""
     with _naming_flags(type(self.config)):
@@ -432,15 +459,16 @@ class Experiment:
       local=self.local,
       class_means=self._groups[prototypes.ClassMeanConfig],
       model_seed=self.model_config.model_seed,
-      max_participants=(
-        self.simulation.clients_per_round or self.task.num_clients
-      ),
+      max_participants=self._participants,
       max_examples=self.task.max_train_examples,
       aggregator=self.aggregator,
       attack=attacks.Attack(self.attack, attackers, self.task.num_classes)
       if attackers
       else None,
       averaging=self._build_averaging(),
+      privacy=self.dp.mechanism(self.account, self._participants)
+      if self.account is not None
+      else None,
     )
 
   def _build_averaging(self) -> Optional[averaging.WeightAveraging]:
@@ -534,9 +562,15 @@ class Experiment:
       # Check now, because the preparation before the lock takes a while.
       directory_lib.refuse_owned(experiment.run_directory)
     current.start(self.runtime)
+    if self.dp.is_used and selection_fn is not None:
+      raise settings_lib.SettingsError(
+        'The account of `dp` needs uniform draws: run without `selection_fn`.'
+      )
     # No change affects these objects: they are built once for all runs.
     for name in _BUILT:
-      experiment.__dict__[name] = getattr(self, name)
+      # The number of rounds may decide the noise.
+      if name != 'process' or experiment.account == self.account:
+        experiment.__dict__[name] = getattr(self, name)
     if progress is None:
       progress = self.run_config.progress
     if directory is None:
@@ -651,6 +685,7 @@ class Experiment:
           for reason, names in by_reason.items()
         )
       )
+    self._refuse_unaccounted()
     if self.simulation.protocol == 'global' and (
       self.sharing.share_weights == 'extractor'
       or not self.sharing.share_statistics
@@ -671,6 +706,28 @@ class Experiment:
     if self.simulation.protocol == 'global' and self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):
         self.task_spec.check_global_test()
+
+  def _refuse_unaccounted(self) -> None:
+    """Refuses what the account of differential privacy does not cover."""
+    if not self.dp.is_used:
+      return
+    method = registry.get(self.algorithm)
+    possible = [m.name for m in registry.methods() if m.averages_classes]
+    class_means = self._groups[prototypes.ClassMeanConfig]
+    refused = {
+      f'another `algorithm` than {self.algorithm} (it needs means by class: '
+      f'{", ".join(possible)})': not method.averages_classes,
+      '`share_weights`=none and `protocol`=personal': self.averages_weights,
+      '`prototype_weighting`=clients': class_means.weighting != 'clients',
+      '`aggregator`=mean': self.aggregator.aggregator != 'mean',
+      'a run without `attack`': self.attack.attack is not None,
+      '`over_selection`=1': self.field.over_selection > 1,
+    }
+    for wanted, is_refused in refused.items():
+      if is_refused:
+        raise settings_lib.SettingsError(
+          f'`dp`={self.dp.dp} needs {wanted}. docs/privacy.md says why.'
+        )
 
 
 def load_run(

@@ -60,6 +60,24 @@ def test_attacks_and_aggregators_are_named_and_not_mixed(tmp_path):
   ]
 
 
+def test_differential_privacy_is_named_and_seeds_of_noise_are_repeats(tmp_path):
+  for seed in '01':
+    for epsilon in ('2.0', '4.0'):
+      made_up.write(
+        tmp_path / epsilon / seed,
+        [0.1, 0.9],
+        dp='central',
+        dp_epsilon=epsilon,
+        dp_delta='1e-05',
+        dp_seed=seed,
+        model_seed=seed,
+      )
+  names = [group.name for group in _groups(tmp_path)]
+  assert names == [
+    f'fedsa,dp_epsilon={epsilon},dp=central' for epsilon in ('2.0', '4.0')
+  ]
+
+
 def test_repeats_may_differ_in_their_anchors_only(tmp_path):
   for seed in '01':
     made_up.write(tmp_path / seed, [0.1, 0.5, 0.6, 0.7], anchor_seed=seed)

@@ -111,6 +111,7 @@ def test_every_column_is_documented():
     **metrics.COLUMNS,
     **metrics.GLOBAL_COLUMNS,
     **metrics.FIELD_COLUMNS,
+    **metrics.PRIVACY_COLUMNS,
     **metrics.SHARING_COLUMNS,
     **metrics.VALIDATION_COLUMNS,
     **metrics.ATTACK_COLUMNS,

@@ -21,6 +21,7 @@ with epy.lazy_imports():
   from tff_fedsa.client import local_training
   from tff_fedsa.data import input_spec as input_spec_lib
   from tff_fedsa.models import functional
+  from tff_fedsa.privacy import private_process
   from tff_fedsa.server import averaging as averaging_lib
 
 # Each name is that of a method and of its module in this package. The module
@@ -94,6 +95,7 @@ def build(
   max_examples: Optional[int] = None,
   aggregator: Optional[aggregator_config.AggregatorConfig] = None,
   attack: Optional[attacks_lib.Attack] = None,
+  privacy: Optional[private_process.Mechanism] = None,
   **options: Any,
 ) -> composer.StatefulProcess:
   """Builds the process of a method.
@@ -111,6 +113,8 @@ def build(
     aggregator: Decides how the server joins the clients' messages. Default: as
       the method does.
     attack: Simulated attackers. Default: none.
+    privacy: Differential privacy, for methods that average by class. Default:
+      none.
     **options: Further arguments of the method's builder, e.g. `optimizer` and
       `local`. Methods without use for `model_seed`, `max_participants` (clients
       of a round) or `class_means` (a `prototypes.ClassMeanConfig`) do not
@@ -161,4 +165,6 @@ def build(
     )
   if attack is not None:
     changes['attack'] = attack
-  return composer.with_parts(process, **changes) if changes else process
+  if changes:
+    process = composer.with_parts(process, **changes)
+  return private_process.protect(process, privacy) if privacy else process

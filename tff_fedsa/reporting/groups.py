@@ -8,12 +8,21 @@ from typing import Any, NamedTuple
 from tff_fedsa.reporting import arrangement
 from tff_fedsa.reporting import runs as runs_lib
 
-_SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
+_SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed', 'dp_seed')
 # Runs with different partitions are still repeats.
 _REPEATED = (*_SEED_FLAGS, 'partition_seed')
 # Flags that every table shows, whatever its runs are called, and the values
 # that go without saying.
-_PROTECTION = {'attack': '', 'aggregator': 'mean'}
+_PROTECTION = {
+  'attack': '',
+  'aggregator': 'mean',
+  'dp': 'none',
+  'dp_epsilon': '',
+  'dp_delta': '1e-05',
+  'dp_noise_multiplier': '',
+  'dp_cohort': '',
+  'dp_population': '',
+}
 
 
 class Group(NamedTuple):

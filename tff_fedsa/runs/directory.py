@@ -85,6 +85,7 @@ class RunDirectory:
     self.per_test_set_csv = os.path.join(path, 'per_test_set.csv')
     self.partition_npz = os.path.join(path, 'partition.npz')
     self.selection_json = os.path.join(path, 'selection.json')
+    self.privacy_json = os.path.join(path, 'privacy.json')
     self.data_json = os.path.join(path, 'data.json')
     self.anchors_npy = os.path.join(path, 'initial_anchors.npy')
     self.summary_json = os.path.join(path, 'summary.json')

@@ -22,6 +22,7 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.field import outcomes
+  from tff_fedsa.privacy import accounting
 
 Row = dict[str, Any]
 
@@ -144,6 +145,14 @@ FIELD_COLUMNS: dict[str, str] = {
   'simulated_seconds': 'simulated seconds since the beginning, all rounds',
 }
 
+# Further columns of runs with differential privacy.
+PRIVACY_COLUMNS: dict[str, str] = {
+  'dp_epsilon': (
+    'epsilon that the rounds so far have spent, with the delta of --dp_delta; '
+    'of the simulated deployment if there is a --dp_cohort'
+  ),
+}
+
 # Further columns of runs whose clients hold out validation examples.
 VALIDATION_COLUMNS: dict[str, str] = {
   client_evaluation.validation_column(name): (
@@ -260,6 +269,18 @@ def attack_columns(counts: Sequence[Mapping[str, int]]) -> Row:
     for name in client_evaluation.CLASSIFIERS
     if f'{name}_accuracy' in summary
   }
+
+
+def privacy_columns(
+  server_state: composer.ServerState, account: accounting.Account
+) -> Row:
+  """Returns the columns about the privacy of all rounds so far.
+
+  Args:
+    server_state: State of the server; it counts the rounds.
+    account: Account of the run.
+  """
+  return {'dp_epsilon': account.epsilon(int(server_state.round_num))}
 
 
 def diverged_everywhere(measurements: Mapping[str, Any]) -> bool:

@@ -40,18 +40,16 @@ class Bar:
       if round_num and not self._bar.disable:
         auto.tqdm.write(f'resuming after round {round_num}')
     if row is not None:
-      self._bar.set_postfix_str(
-        ' '.join(
-          [
-            'accuracy',
-            *(
-              f'{name.removesuffix("_accuracy")} {value:.3f}'
-              for name, value in row.items()
-              if name.endswith('_accuracy')
-            ),
-          ]
+      parts = [
+        'accuracy',
+        *(
+          f'{name.removesuffix("_accuracy")} {value:.3f}'
+          for name, value in row.items()
+          if name.endswith('_accuracy')
         ),
-        refresh=False,
-      )
+      ]
+      if 'dp_epsilon' in row:
+        parts.append(f'epsilon {row["dp_epsilon"]:.3g}')
+      self._bar.set_postfix_str(' '.join(parts), refresh=False)
     # Not `refresh`, which would write a line per round to a log file.
     self._bar.update(round_num - self._bar.n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import os
@@ -34,6 +35,7 @@ from tff_fedsa.server import server_model
 
 if TYPE_CHECKING:
   from tff_fedsa import experiment as experiment_lib
+  from tff_fedsa.privacy import accounting
 
 SelectionFn = Callable[..., Sequence[int]]
 OnRound = Callable[[int, Optional[Mapping[str, Any]]], None]
@@ -129,6 +131,7 @@ def run_in_directory(
     )
     _keep_inputs(run, experiment.task, getattr(initial_model, 'anchors', None))
     _keep_selection(run, experiment.field, selection_fn)
+    keep_account(run, experiment.account)
     _say_what(experiment, run, say)
     store = _open_store(experiment, run, say)
     config = experiment.simulation
@@ -198,6 +201,34 @@ def load(
   )
 
 
+def keep_account(
+  run: directory_lib.RunDirectory, account: Optional[accounting.Account]
+) -> None:
+  """Records the noise and the sampling of a run, or checks them.
+
+  Rounds of different noise would need another account. The noise may follow
+  from --total_rounds, which may change.
+
+  Args:
+    run: Directory of the run.
+    account: Account of the run; None without differential privacy.
+
+  Raises:
+    directory_lib.RunDirectoryError: If the run was started with another one.
+  """
+  if account is None:
+    return
+  found = dataclasses.asdict(account)
+  if not os.path.exists(run.privacy_json):
+    files.write_json(run.privacy_json, found)
+  elif files.read_json(run.privacy_json) != found:
+    raise directory_lib.RunDirectoryError(
+      f'The rounds of the run at {run.path!r} have another noise than the next '
+      'ones would have: --dp_epsilon was planned for another number of rounds. '
+      'Give the former --total_rounds, or use another directory.'
+    )
+
+
 def _simulate(
   experiment: experiment_lib.Experiment,
   store: client_store.ClientStateStore,
@@ -210,7 +241,17 @@ def _simulate(
   **options: Any,
 ) -> results.Result:
   process, config = experiment.process, experiment.simulation
-  initial_model = process.initialize().model
+  describe_model = server_model.build_server_metrics_fn(
+    process.initialize().model
+  )
+  account = experiment.account
+
+  def server_metrics_fn(server_state: Any) -> Mapping[str, Any]:
+    columns = dict(describe_model(server_state))
+    if account is not None:
+      columns |= metrics.privacy_columns(server_state, account)
+    return columns
+
   with contextlib.ExitStack() as stack:
     bar = stack.enter_context(
       progress_lib.Bar(config.total_rounds, enabled=progress)
@@ -234,7 +275,7 @@ def _simulate(
       field=experiment.field,
       attack=experiment.attack,
       num_epochs=experiment.local.num_epochs,
-      server_metrics_fn=server_model.build_server_metrics_fn(initial_model),
+      server_metrics_fn=server_metrics_fn,
       recorders=recorders,
       on_round=after_round,
       **options,
@@ -278,6 +319,9 @@ def _say_what(
   say(tasks.report(experiment.task, batch_size=experiment.local.batch_size))
   models = [f'{m.name} ({m.num_trainable:,})' for m in experiment.models]
   say(f'models: {", ".join(models)}')
+  if experiment.account is not None:
+    total_rounds = experiment.simulation.total_rounds
+    say(experiment.account.describe(total_rounds))
   say(f'run directory: {run.path}')
 
 
