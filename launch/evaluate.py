@@ -8,6 +8,7 @@ does not change.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+import math
 from typing import Any
 
 from absl import flags
@@ -43,12 +44,13 @@ def evaluate() -> None:
   loaded = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   run, task = loaded.experiment, loaded.experiment.task
   model = loaded.server_state.model
+  metrics = run.simulation.metrics
   print(f'{loaded.directory}, round {loaded.round_num}')
   if run.simulation.protocol == 'global':
     per_test_set = global_evaluation.evaluate_test_sets(
       run.evaluate, model, task.global_test()
     )
-    summary = global_evaluation.summarize(per_test_set)
+    summary = global_evaluation.summarize(per_test_set, metrics)
     architectures = tiers.Tiers(run.models).names
     _print_table(
       ('test set', 'averaged model'),
@@ -67,7 +69,7 @@ def evaluate() -> None:
       ('client', 'architecture'),
       (((i, run.architecture_of(i)), c) for i, c in enumerate(per_client)),
       'all examples',
-      client_evaluation.summarize(per_client),
+      client_evaluation.summarize(per_client, metrics),
     )
 
 
@@ -114,6 +116,18 @@ def _print_table(
       f'{summary[f"{name}_accuracy"]:>{widths[name]}.4f}' for name in names
     )
   )
+  first = f'{names[0]}_'
+  for column in summary:
+    # Accuracies stand above, by client.
+    metric = column.removeprefix(first)
+    if metric != column and not metric.startswith('accuracy'):
+      print(
+        f'{metric.replace("_", " "):<{width + 26}} '
+        + ' '.join(
+          f'{summary.get(f"{name}_{metric}", math.nan):>{widths[name]}.4f}'
+          for name in names
+        )
+      )
 
 
 if __name__ == '__main__':

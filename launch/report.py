@@ -10,6 +10,8 @@ is printed, and written to --output_dir:
   report.md                     all tables
   comparison.csv, .tex          accuracies, bytes and seconds per configuration
   significance.csv, .tex        tests of the differences to --reference
+  metrics.csv                   of runs with --metrics: macro-F1, AUROC, …
+  fairness.csv, .tex            spread over clients, and gains over Local
   runs.csv                      one row per run and classifier
   test_sets.csv, .tex           an averaged model's accuracy per test set, if
                                 there are several (domains)
@@ -212,7 +214,7 @@ def _settings() -> _Settings:
   same = {*task, 'protocol', 'total_rounds', 'clients_per_round'}
   same |= {'rounds_per_evaluation'}
   same -= {*free, 'partition_seed', 'partition_file'}
-  ignored = {*free, 'runtime', 'intra_op_threads', 'partition_file'}
+  ignored = {*free, 'runtime', 'intra_op_threads', 'partition_file', 'metrics'}
   defaults = experiment.Experiment.flag_defaults()
   return _Settings(
     {

@@ -495,10 +495,13 @@ class Experiment:
   def evaluate(self) -> tff.Computation:
     """Evaluation of clients, or of averaged models (protocol global)."""
     parts = self.models, self.task.input_spec, self.process.server_model_type
+    metrics = self.simulation.metrics
     if self.simulation.protocol == 'global':
-      return global_evaluation.build_global_evaluation(*parts)
+      return global_evaluation.build_global_evaluation(*parts, metrics=metrics)
     return client_evaluation.build_evaluation(
-      *parts, tiers=None if self.tests_averaged else self.process.tiers
+      *parts,
+      tiers=None if self.tests_averaged else self.process.tiers,
+      metrics=metrics,
     )
 
   @functools.cached_property

@@ -13,6 +13,7 @@ import numpy as np
 
 from tff_fedsa import settings
 from tff_fedsa.client import attack_config
+from tff_fedsa.evaluation import classification
 from tff_fedsa.field import field_config
 from tff_fedsa.field import outcomes
 from tff_fedsa.runs import errors
@@ -63,6 +64,10 @@ class SimulationConfig(settings.Settings):
       the server averages clients' weights after each round, and the averaged
       model of each architecture is tested on the data set's own test set
       (--test_set=original or per_domain).
+    metrics: Further metrics of every classifier, of all clients together and of
+      each client, separated by commas: macro_f1, balanced_accuracy, recall (of
+      each class), auroc, log_loss, ece, confusion (docs/metrics.md). Default:
+      accuracy alone.
   """
 
   total_rounds: Annotated[int, settings.AtLeast(1), settings.Free()] = 100
@@ -82,6 +87,16 @@ class SimulationConfig(settings.Settings):
     int, settings.AtLeast(1), settings.Flag(None)
   ] = 100
   protocol: Annotated[str, settings.OneOf(PROTOCOLS)] = 'personal'
+  metrics: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name in self.metrics:
+      if name not in classification.METRICS:
+        raise settings.SettingsError(
+          f'Unknown `metrics` {name!r}; known: '
+          f'{", ".join(classification.METRICS)}.'
+        )
 
   def check_clients(self, num_clients: int) -> None:
     """Checks that a task has enough clients for a round.
@@ -109,11 +124,13 @@ class SimulationResult(NamedTuple):
   Attributes:
     server_state: Server state after the last round.
     history: One row (`metrics.COLUMNS`) per evaluated round.
-    per_client: Counts of the last evaluation, one dict per client. Empty in
-      protocol `global`.
+    per_client: Counts and metrics of the last evaluation, one dict per client.
+      Empty in protocol `global`.
     per_test_set: Counts of the last evaluation in protocol `global`, one dict
       per test set.
     stopped_early: Whether patience ended the run.
+    statistics: Sums of the last evaluation by classifier, see
+      `classification.zeros`. Empty without `metrics`.
   """
 
   server_state: composer.ServerState
@@ -121,6 +138,9 @@ class SimulationResult(NamedTuple):
   per_client: Sequence[Mapping[str, Any]]
   stopped_early: bool
   per_test_set: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
+  statistics: Mapping[str, Mapping[str, np.ndarray]] = types.MappingProxyType(
+    {}
+  )
 
 
 def evaluate_clients(
@@ -131,7 +151,7 @@ def evaluate_clients(
   *,
   clients_per_evaluation: int = 100,
   validation: bool = False,
-) -> list[dict[str, int]]:
+) -> list[dict[str, Any]]:
   """Evaluates every client of a task on its own test examples.
 
   Args:
@@ -143,7 +163,8 @@ def evaluate_clients(
     validation: Evaluates them on their validation examples instead.
 
   Returns:
-    One dict per client: the number of correct examples of each classifier.
+    One dict per client: the number of correct examples of each classifier, and
+    arrays of statistics if `evaluate` has metrics.
   """
   return client_evaluation.evaluate_clients(
     evaluate,
@@ -275,7 +296,7 @@ def run(
       per_test_set = global_evaluation.evaluate_test_sets(
         evaluate, server_state.model, test_sets
       )
-      return global_evaluation.summarize(per_test_set)
+      return global_evaluation.summarize(per_test_set, config.metrics)
     per_client = evaluate_clients(
       evaluate,
       task,
@@ -285,7 +306,8 @@ def run(
     )
     return {
       **client_evaluation.summarize(
-        [c for i, c in enumerate(per_client) if i not in attackers]
+        [c for i, c in enumerate(per_client) if i not in attackers],
+        config.metrics,
       ),
       **success_now(),
     }
@@ -415,8 +437,25 @@ def run(
   if not per_client and not per_test_set:
     # The run was finished already, so there is nothing to train.
     evaluate_now()
+  honest = [c for i, c in enumerate(per_client) if i not in attackers]
+  statistics = client_evaluation.statistics_of_all(
+    [*honest, *per_test_set.values()], config.metrics
+  )
   return SimulationResult(
-    server_state, history, per_client, stopped_early, per_test_set
+    server_state,
+    history,
+    client_evaluation.without_statistics(per_client, config.metrics),
+    stopped_early,
+    {
+      name: counts
+      for name, counts in zip(
+        per_test_set,
+        client_evaluation.without_statistics(
+          list(per_test_set.values()), config.metrics
+        ),
+      )
+    },
+    statistics,
   )
 
 

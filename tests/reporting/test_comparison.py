@@ -30,6 +30,8 @@ def test_files_of_a_report(tmp_path):
   assert sorted(texts) == [
     'comparison.csv',
     'comparison.tex',
+    'fairness.csv',
+    'fairness.tex',
     'report.md',
     'runs.csv',
     'significance.csv',

@@ -115,6 +115,7 @@ def test_every_column_is_documented():
     **metrics.SHARING_COLUMNS,
     **metrics.VALIDATION_COLUMNS,
     **metrics.ATTACK_COLUMNS,
+    **metrics.METRIC_COLUMNS,
   }
   for name, description in columns.items():
     assert f'| `{name}` | {description} |' in text, name

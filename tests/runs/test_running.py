@@ -57,8 +57,32 @@ def test_a_result_in_memory(made):
   last = result.history.iloc[-1]['prototype_accuracy']
   assert last == result.summary['prototype']['last'] > 0.2
   assert result.directory is None and len(result.per_client) == 3
+  with pytest.raises(ValueError, match='no confusion matrix: run with'):
+    result.confusion()
   # It is built once, whatever is run.
   assert result.experiment.process is made[0].process
+
+
+def test_metrics_of_a_run(tmp_path):
+  names = ['macro_f1', 'auroc', 'confusion']
+  described = _experiment(total_rounds=1, metrics=names)
+  result = described.run(tmp_path / 'mine')
+  (last,) = result.rows[1:]
+  assert 0 < last['prototype_macro_f1'] < 1 and 0 < last['head_auroc'] < 1
+  matrix = result.confusion()
+  num_examples = sum(row['num_examples'] for row in result.per_client)
+  assert matrix.sum() == num_examples
+  right = sum(row['prototype'] for row in result.per_client)
+  assert np.trace(matrix) == right
+  # Each client has its own.
+  assert len({row['head_macro_f1'] for row in result.per_client}) > 1
+  loaded = experiment_lib.load_run(tmp_path / 'mine')
+  np.testing.assert_array_equal(
+    loaded.confusion('head'), result.confusion('head')
+  )
+  assert loaded.per_client == result.per_client
+  with pytest.raises(ValueError, match="Unknown metrics 'f1'"):
+    _experiment(metrics=['f1'])
 
 
 def test_states_on_disk_need_a_directory(made):

@@ -12,10 +12,13 @@ import collections
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import functools
 import itertools
+import math
 from typing import Any, Optional
 
 from etils import epy
 import numpy as np
+
+from tff_fedsa.evaluation import classification
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -83,6 +86,7 @@ def build_evaluation(
   model_type: Optional[tff.Type] = None,
   *,
   tiers: Optional[tiers_lib.Tiers] = None,
+  metrics: Collection[str] = (),
 ) -> tff.Computation:
   """Returns the computation that tests clients on their own examples.
 
@@ -103,6 +107,9 @@ def build_evaluation(
   averaged one of its architecture (FedAvg); with `tiers` it is the client's
   own, as local training left it.
 
+  With `metrics`, `R` has also the sums `<classifier>_<statistic>` of
+  `classification.zeros`, from which the metrics are computed.
+
   Args:
     models: As given to the process.
     input_spec: Specification of the clients' inputs.
@@ -110,21 +117,25 @@ def build_evaluation(
       FedSA's.
     tiers: `StatefulProcess.tiers` of a process whose clients keep models of
       their own.
+    metrics: Some of `classification.METRICS`.
 
   Raises:
-    ValueError: If the models disagree (see `client_work.check_models`), or
-      clients share a part of their weights and `tiers` is left out.
+    ValueError: If a metric is unknown, the models disagree (see
+      `client_work.check_models`), or clients share a part of their weights and
+      `tiers` is left out.
   """
   num_classes, feature_dim = client_work.check_models(models, input_spec)
   if model_type is None:
     model_type = server_model.server_model_type(num_classes, feature_dim)
   state_type = client_state_lib.client_state_type(num_classes, feature_dim)
   examples_type = client_work.examples_type(input_spec)
-  count_correct = build_count_fn(models, input_spec, model_type)
+  count_correct = build_count_fn(models, input_spec, model_type, metrics)
   select_known = build_select_known(model_type)
   averaged = None
   if tiers is not None:
-    count_heads = build_count_fn(models, input_spec, tff.types.to_type(()))
+    count_heads = build_count_fn(
+      models, input_spec, tff.types.to_type(()), metrics
+    )
   elif tff.structure.has_field(model_type, 'weights'):
     averaged = whole_models(models, model_type)
 
@@ -138,9 +149,12 @@ def build_evaluation(
     counts = count_correct(known, state.architecture, weights, examples)
     if tiers is not None:
       received = tiers.received(state.architecture, weights, known['weights'])
-      counts['received_head'] = count_heads(
-        known, state.architecture, received, examples
-      )['head']
+      of_heads = count_heads(known, state.architecture, received, examples)
+      counts.update(
+        (f'received_{name}', value)
+        for name, value in of_heads.items()
+        if name.startswith('head')
+      )
     return counts
 
   @tff.federated_computation(
@@ -200,17 +214,26 @@ def build_count_fn(
   models: Sequence[functional.FunctionalModel],
   input_spec: input_spec_lib.InputSpec,
   model_type: tff.Type,
+  metrics: Collection[str] = (),
 ) -> Callable[..., Mapping[str, tf.Tensor]]:
   """Returns `fn(known, architecture, weights, examples) -> counts`.
 
   Call the result while tracing. `known` is a result of `build_select_known`.
-  The counts are `num_examples` and the correct examples of each classifier.
+  The counts are `num_examples`, the correct examples of each classifier, and
+  `<classifier>_<statistic>` of the statistics that `metrics` need.
 
   Args:
     models: As given to the process.
     input_spec: Specification of the inputs.
     model_type: Unplaced type of the server's model.
+    metrics: Some of `classification.METRICS`.
+
+  Raises:
+    ValueError: If a metric is unknown.
   """
+  classification.check(metrics)
+  statistics = classification.statistics_of(metrics)
+  num_classes = models[0].num_classes
   names = classifiers_of(model_type)
   forwards = [model.build_forward(input_spec) for model in models]
   if 'global_head' in names:
@@ -232,21 +255,49 @@ def build_count_fn(
           global_head(list(known['head']), features)
         ),
       }
+      score_fns = {
+        'prototype': lambda: -prototypes.mean_squared_distances(
+          features, known['prototypes'], known['present']
+        ),
+        'anchor': lambda: -prototypes.mean_squared_distances(
+          features, known['anchors']
+        ),
+        'head': lambda: logits,
+        'global_head': lambda: global_head(list(known['head']), features),
+      }
+      correct, sums = carry
+      predictions = {name: predict_fns[name]() for name in names}
       # Not `==`, which compares identities while TFF traces.
-      return tuple(
-        correct
+      correct = tuple(
+        before
         + tf.math.count_nonzero(
-          tf.equal(predict_fns[name](), labels), dtype=tf.int32
+          tf.equal(predictions[name], labels), dtype=tf.int32
         )
-        for correct, name in zip(carry, names)
+        for before, name in zip(correct, names)
       )
+      if statistics:
+        sums = tuple(
+          tf.nest.map_structure(
+            tf.add,
+            before,
+            classification.of_batch(
+              statistics, score_fns[name](), predictions[name], labels
+            ),
+          )
+          for before, name in zip(sums, names)
+        )
+      return correct, sums
 
     zeros = (tf.constant(0),) * len(names)
-    return local_training.fold_over_examples(examples, add, zeros)
+    no_sums = tuple(
+      classification.zeros(statistics, num_classes)
+      for _ in (names if statistics else ())
+    )
+    return local_training.fold_over_examples(examples, add, (zeros, no_sums))
 
   @tf.function(autograph=False)
   def count(known, architecture, weights, examples):
-    correct = tf.switch_case(
+    correct, sums = tf.switch_case(
       architecture,
       [
         functools.partial(
@@ -257,6 +308,11 @@ def build_count_fn(
     )
     result = collections.OrderedDict(num_examples=tf.size(examples['y']))
     result.update(zip(names, correct))
+    for name, of_classifier in zip(names, sums):
+      result.update(
+        (f'{name}_{statistic}', value)
+        for statistic, value in of_classifier.items()
+      )
     return result
 
   return count
@@ -272,7 +328,7 @@ def evaluate_clients(
   clients: Iterable[tuple[client_state_lib.ClientState, Any]],
   *,
   clients_per_call: int = 100,
-) -> list[dict[str, int]]:
+) -> list[dict[str, Any]]:
   """Evaluates clients in groups, so that memory stays bounded.
 
   Args:
@@ -283,17 +339,70 @@ def evaluate_clients(
     clients_per_call: Number of clients in memory at a time.
 
   Returns:
-    One dict per client: the number of correct examples of each classifier.
+    One dict per client: the number of correct examples of each classifier, and
+    arrays of statistics if `evaluate` has metrics.
   """
-  results: list[dict[str, int]] = []
+  results: list[dict[str, Any]] = []
   remaining = iter(clients)
   while part := list(itertools.islice(remaining, clients_per_call)):
     states, examples = zip(*part)
     results += [
-      {name: int(value) for name, value in output.items()}
+      {name: plain(value) for name, value in output.items()}
       for output in evaluate(model, list(states), list(examples))
     ]
   return results
+
+
+def plain(value: Any) -> Any:
+  """Returns a count as int, anything else as an array."""
+  array = np.asarray(value)
+  is_count = not array.shape and np.issubdtype(array.dtype, np.integer)
+  return int(array) if is_count else array
+
+
+def statistics_of_all(
+  per_client: Sequence[Mapping[str, Any]], metrics: Collection[str]
+) -> dict[str, dict[str, np.ndarray]]:
+  """Returns sums over all clients, by classifier and statistic.
+
+  Args:
+    per_client: Result of `evaluate_clients`, or counts of test sets.
+    metrics: Some of `classification.METRICS`; without any there are no sums.
+  """
+  return {
+    name: classification.pooled(per_client, name)
+    for name in CLASSIFIERS
+    if metrics and name in per_client[0]
+  }
+
+
+def without_statistics(
+  per_client: Sequence[Mapping[str, Any]], metrics: Collection[str]
+) -> list[dict[str, Any]]:
+  """Returns counts and metrics of each client, without arrays.
+
+  Args:
+    per_client: Result of `evaluate_clients`, or counts of test sets.
+    metrics: Some of `classification.METRICS`. NaN metrics stand for nothing to
+      compute them from. `recall` is NaN for classes that a client lacks.
+  """
+  if not metrics or not per_client:
+    return [dict(one) for one in per_client]
+  names = [name for name in CLASSIFIERS if name in per_client[0]]
+  # Clients have different classes.
+  columns = ['num_examples', *names]
+  for name in names:
+    of_all = classification.pooled(per_client, name)
+    columns += [f'{name}_{m}' for m in classification.compute(of_all, metrics)]
+  rows = []
+  for one in per_client:
+    row: dict[str, Any] = {c: one.get(c, math.nan) for c in columns}
+    for name in names:
+      own = classification.pooled([one], name)
+      for metric, value in classification.compute(own, metrics).items():
+        row[f'{name}_{metric}'] = value
+    rows.append(row)
+  return rows
 
 
 def classifiers_in(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -312,16 +421,19 @@ def validation_column(classifier: str) -> str:
 
 
 def summarize(
-  per_client: Sequence[Mapping[str, Any]],
+  per_client: Sequence[Mapping[str, Any]], metrics: Collection[str] = ()
 ) -> collections.OrderedDict[str, float]:
-  """Returns accuracies over all clients, in [0, 1].
+  """Returns accuracies over all clients, in [0, 1], and metrics.
 
   For each classifier there is `<classifier>_accuracy` (micro average: all
   correct / all examples, the paper's number) and, over clients,
-  `_accuracy_mean`, `_std`, `_min` and `_p10` (10th percentile).
+  `_accuracy_mean`, `_std`, `_min` and `_p10` (10th percentile). Metrics are of
+  the examples of all clients together: `<classifier>_<metric>`. Those without
+  anything to compute them from are left out.
 
   Args:
     per_client: Result of the computation of `build_evaluation`.
+    metrics: Some of `classification.METRICS`; `build_evaluation` had them.
   """
   num_examples = np.array([int(c['num_examples']) for c in per_client])
   summary = collections.OrderedDict()
@@ -334,4 +446,13 @@ def summarize(
     summary[f'{prefix}_std'] = float(accuracies.std())
     summary[f'{prefix}_min'] = float(accuracies.min())
     summary[f'{prefix}_p10'] = float(np.percentile(accuracies, 10))
+    if metrics:
+      found = classification.compute(
+        classification.pooled(per_client, name), metrics
+      )
+      summary.update(
+        (f'{name}_{metric}', value)
+        for metric, value in found.items()
+        if not math.isnan(value)
+      )
   return summary

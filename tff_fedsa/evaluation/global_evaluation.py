@@ -4,7 +4,8 @@ This is the protocol `global`. `client_evaluation` has the other protocol.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow_federated as tff
 
 from tff_fedsa.client import client_work
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.evaluation import classification
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import functional
 from tff_fedsa.runs import errors
@@ -26,22 +28,26 @@ def build_global_evaluation(
   models: Sequence[functional.FunctionalModel],
   input_spec: input_spec_lib.InputSpec,
   model_type: tff.Type,
+  *,
+  metrics: Collection[str] = (),
 ) -> tff.Computation:
   """Returns the computation that tests the averaged model of each architecture.
 
   Its type is `(<M@SERVER, {E}@CLIENTS> -> R@SERVER)`, `M` being the server's
-  model, `E` stacked examples and `R` for each architecture a dict of int32, the
-  sums of the counts of `client_evaluation.build_evaluation`. The values at
-  clients are shards of a test set, so they spread over the devices or workers
-  of the runtime.
+  model, `E` stacked examples and `R` for each architecture a dict of the sums
+  of the counts and statistics of `client_evaluation.build_evaluation`. The
+  values at clients are shards of a test set, so they spread over the devices or
+  workers of the runtime.
 
   Args:
     models: As given to the process.
     input_spec: Specification of the inputs.
     model_type: `StatefulProcess.server_model_type` of the process.
+    metrics: Some of `classification.METRICS`.
 
   Raises:
-    ValueError: If the process does not average whole models.
+    ValueError: If the process does not average whole models, or a metric is
+      unknown.
   """
   if not tff.structure.has_field(model_type, 'weights'):
     raise errors.UserError(
@@ -51,7 +57,7 @@ def build_global_evaluation(
   tiers = client_evaluation.whole_models(models, model_type)
   examples_type = client_work.examples_type(input_spec)
   count_fns = [
-    client_evaluation.build_count_fn([model], input_spec, model_type)
+    client_evaluation.build_count_fn([model], input_spec, model_type, metrics)
     for model in models
   ]
   select_known = client_evaluation.build_select_known(model_type)
@@ -77,7 +83,7 @@ def build_global_evaluation(
 
 def evaluate_test_sets(
   evaluate: tff.Computation, model: Any, test_sets: Mapping[str, Any]
-) -> 'collections.OrderedDict[str, dict[str, int]]':
+) -> 'collections.OrderedDict[str, dict[str, Any]]':
   """Tests the averaged model of each architecture.
 
   Args:
@@ -105,9 +111,9 @@ def evaluate_test_sets(
 
 def _evaluate(
   evaluate: tff.Computation, model: Any, examples: Any
-) -> dict[str, dict[str, int]]:
-  """Returns counts by architecture."""
-  totals: dict[str, collections.Counter[str]] = {}
+) -> dict[str, dict[str, Any]]:
+  """Returns counts and statistics by architecture."""
+  totals: dict[str, dict[str, Any]] = {}
   step = _SHARD_SIZE * _SHARDS_PER_CALL
   for start in range(0, len(examples['y']), step):
     ends = range(start, min(start + step, len(examples['y'])), _SHARD_SIZE)
@@ -119,35 +125,44 @@ def _evaluate(
       for begin in ends
     ]
     for name, counts in evaluate(model, shards).items():
-      # `update` keeps zeros.
-      totals.setdefault(name, collections.Counter()).update(
-        {n: int(v) for n, v in counts.items()}
-      )
-  return {name: dict(total) for name, total in totals.items()}
+      total = totals.setdefault(name, {})
+      for key, value in counts.items():
+        total[key] = total.get(key, 0) + client_evaluation.plain(value)
+  return totals
 
 
 def summarize(
-  per_test_set: Mapping[str, Mapping[str, Any]],
+  per_test_set: Mapping[str, Mapping[str, Any]], metrics: Collection[str] = ()
 ) -> 'collections.OrderedDict[str, float]':
-  """Returns accuracies of the averaged models, in [0, 1].
+  """Returns accuracies of the averaged models, in [0, 1], and metrics.
 
   For each classifier in them: `global_test_<classifier>_accuracy`, the mean
   over test sets and architectures; if there are several, also
-  `global_test_<classifier>_accuracy_<name>` of each.
+  `global_test_<classifier>_accuracy_<name>` of each. The same with the name of
+  a metric in place of `accuracy`.
 
   Args:
     per_test_set: Result of `evaluate_test_sets`.
+    metrics: Some of `classification.METRICS`.
   """
   first = next(iter(per_test_set.values()))
   summary = collections.OrderedDict()
   for classifier in (n for n in client_evaluation.CLASSIFIERS if n in first):
-    accuracies = {
-      name: counts[classifier] / max(counts['num_examples'], 1)
-      for name, counts in per_test_set.items()
-    }
-    column = f'{client_evaluation.GLOBAL_PREFIX}{classifier}_accuracy'
-    summary[column] = float(np.mean(list(accuracies.values())))
-    if len(accuracies) > 1:
-      for name, accuracy in accuracies.items():
-        summary[f'{column}_{name}'] = float(accuracy)
+    by_metric: dict[str, dict[str, float]] = {'accuracy': {}}
+    for name, counts in per_test_set.items():
+      by_metric['accuracy'][name] = float(
+        counts[classifier] / max(counts['num_examples'], 1)
+      )
+      if metrics:
+        statistics = classification.pooled([counts], classifier)
+        found = classification.compute(statistics, metrics)
+        for metric, value in found.items():
+          by_metric.setdefault(metric, {})[name] = value
+    for metric, values in by_metric.items():
+      column = f'{client_evaluation.GLOBAL_PREFIX}{classifier}_{metric}'
+      known = {n: v for n, v in values.items() if not math.isnan(v)}
+      if known:
+        summary[column] = float(np.mean(list(known.values())))
+      if len(per_test_set) > 1:
+        summary.update((f'{column}_{name}', v) for name, v in known.items())
   return summary

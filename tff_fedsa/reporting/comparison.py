@@ -8,6 +8,7 @@ import pandas
 
 from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import documents
+from tff_fedsa.reporting import fairness
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
 from tff_fedsa.reporting import pivots
@@ -120,6 +121,21 @@ def texts(
     written['time_to_accuracy.tex'] = documents.to_latex(
       readable, note, 'tab:time_to_accuracy'
     )
+  further = None
+  metrics = tables.further_metrics(groups, values)
+  if len(metrics):
+    further = documents.to_markdown(documents.metrics_table(metrics))
+    written['metrics.csv'] = metrics.to_csv(index=False)
+  evenly = None
+  clients = fairness.over_runs(groups)
+  if len(clients):
+    readable = fairness.for_reading(titled(clients))
+    note = fairness.note(clients)
+    evenly = f'{documents.to_markdown(readable)}\n\n{note}'
+    written['fairness.csv'] = clients.to_csv(index=False)
+    written['fairness.tex'] = documents.to_latex(
+      readable, note.replace('*', ''), 'tab:fairness'
+    )
   differences = None
   if values['name'].nunique() > 1:
     tested = _tested(values, reference, statistic, test)
@@ -152,6 +168,8 @@ def texts(
     means,
     test_sets,
     reached,
+    further,
+    evenly,
     differences,
     documents.unfinished(groups),
     pictures or {},

@@ -116,6 +116,8 @@ def comparison_table(
     for name, title in _STATISTIC_TITLES.items()
     if table[f'{name}_mean'].notna().any()
   }
+  if table['validated'].dropna().eq(True).all():
+    titles['best'] = 'chosen on validation'
   head = ['method', 'classifier', 'seeds', *titles.values()]
   head += ['binomial error', 'kB up', 'kB down', 'MB in all', 'seconds']
   is_main = table['is_main'].eq(True).to_numpy()[:, np.newaxis]
@@ -207,6 +209,21 @@ def test_set_table(table: pandas.DataFrame) -> pandas.DataFrame:
   return pandas.DataFrame(rows, columns=['method', 'classifier', *names])
 
 
+def metrics_table(table: pandas.DataFrame) -> pandas.DataFrame:
+  """Returns the metrics beside accuracy as text.
+
+  Args:
+    table: Result of `tables.further_metrics`.
+  """
+  columns = {'method': table['name'], 'classifier': table['classifier']}
+  for name in table.columns:
+    if f'{name}_std' in table:
+      columns[name.replace('_', ' ')] = list(
+        map(_mean_and_std, table[name], table[f'{name}_std'])
+      )
+  return pandas.DataFrame(columns)
+
+
 def significance_table(table: pandas.DataFrame) -> pandas.DataFrame:
   """Returns differences and their p-values as text.
 
@@ -279,10 +296,11 @@ def comparison_note(*, marked: bool) -> str:
     'partitions, where seeds have different ones, after the mean over the runs '
     'of a partition. *binomial error*: the standard error of one run that a '
     'test set of this size has anyway. '
-    '*last*: after the last round; *best*: of the round that is best on '
-    'validation examples, or, in runs without any, on the test examples '
-    'themselves, which flatters; *worst 10 % clients*: mean accuracy of the '
-    'worst tenth of the clients after the last round. kB per '
+    '*last*: after the last round; *chosen on validation*: of the round that '
+    'is best on validation examples; *best*: in runs without any, of the round '
+    'that is best on the test examples themselves, which flatters; *worst 10 % '
+    'clients*: mean accuracy of the worst tenth of the clients after the last '
+    'round. kB per '
     'client and round, MB of all clients and rounds both ways (10^3 and 10^6 '
     'bytes); seconds of training, all rounds, as the machine was loaded.'
   )
@@ -376,6 +394,8 @@ def markdown(
   comparison: pandas.DataFrame,
   test_sets: pandas.DataFrame,
   time_to_accuracy: Optional[str],
+  further: Optional[str],
+  fairness: Optional[str],
   significance: Optional[str],
   troubles: Sequence[str],
   pictures: Mapping[str, str],
@@ -389,6 +409,8 @@ def markdown(
     comparison: Result of `tables.over_seeds`.
     test_sets: Result of `tables.per_test_set`.
     time_to_accuracy: Table and note, if there is one.
+    further: Table of metrics beside accuracy, if there are some.
+    fairness: Table and note, if there is one.
     significance: Table and note, if there is one.
     troubles: Result of `unfinished`.
     pictures: Captions by file name.
@@ -407,6 +429,15 @@ def markdown(
     ]
   if time_to_accuracy:
     parts += ['## Time to accuracy', time_to_accuracy]
+  if further:
+    parts += [
+      '## More metrics',
+      further,
+      'After the last round, of the test examples of all clients together: '
+      'mean ± standard deviation (of the sample) over runs.',
+    ]
+  if fairness:
+    parts += ['## Clients', fairness]
   if troubles:
     parts.append('## Runs with troubles')
     parts.append('\n'.join(f'- {line}' for line in troubles))

@@ -6,7 +6,9 @@ from typing import Any, Optional
 
 import pandas
 
+from tff_fedsa.evaluation import classification
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.reporting import fairness
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import summary as summary_lib
@@ -28,6 +30,7 @@ _PER_RUN = (
   'is_main',
   *STATISTICS,
   'best_round',
+  'validated',
   *_COSTS,
   'diverged',
   'row',
@@ -45,7 +48,8 @@ def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
   """Returns one row per classifier of each finished run.
 
   Its columns are `name`, `algorithm` (the method), `seed`, `classifier`,
-  `is_main`, `best_round`, those of `STATISTICS` (accuracies in [0, 1];
+  `is_main`, `best_round`, `validated` (true if validation examples chose this
+  round), those of `STATISTICS` (accuracies in [0, 1];
   `worst_10_percent` is the mean over the worst tenth of the clients, at least
   one, after the last round), `bytes_up_per_client` and `bytes_down_per_client`
   (of one round, mean over rounds), `bytes_total` (both ways, all clients and
@@ -82,6 +86,8 @@ def per_run(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
             **{key: values[key] for key in STATISTICS if key in values},
             'worst_10_percent': worst_tenth(run.per_client, name),
             'best_round': values['best_round'],
+            'validated': client_evaluation.validation_column(name)
+            in run.history[-1],
             **costs,
             'diverged': run.diverged,
             'row': group.place.row,
@@ -132,8 +138,7 @@ def worst_tenth(
   if per_client is None or classifier not in per_client:
     return math.nan
   tested = per_client[per_client['num_examples'] > 0]
-  accuracies = (tested[classifier] / tested['num_examples']).sort_values()
-  return float(accuracies[: math.ceil(len(accuracies) / 10)].mean())
+  return fairness.worst_tenth(tested[classifier] / tested['num_examples'])
 
 
 def over_seeds(
@@ -142,11 +147,11 @@ def over_seeds(
   """Returns one row per classifier of each group: means and deviations.
 
   Its columns are `name`, `row`, `setting`, `classifier`, `is_main`, `n`
-  (finished runs), `units` (of `per_run`: partitions, or seeds), a `_mean` and a
-  `_std` of each statistic (of the sample of units; NaN for one), the means of
-  costs and of `binomial_std`, and `failed`, `incomplete` and `diverged` (runs;
-  diverged ones are finished and count). Groups without finished runs have one
-  row.
+  (finished runs), `validated`, `units` (of `per_run`: partitions, or seeds), a
+  `_mean` and a `_std` of each statistic (of the sample of units; NaN for one),
+  the means of costs and of `binomial_std`, and `failed`, `incomplete` and
+  `diverged` (runs; diverged ones are finished and count). Groups without
+  finished runs have one row.
 
   Args:
     groups: Result of `groups.group`.
@@ -176,6 +181,7 @@ def over_seeds(
         'classifier': classifier,
         'is_main': bool(found['is_main'].iloc[0]),
         'units': found['unit'].nunique(),
+        'validated': bool(found['validated'].all()),
       }
       for name in STATISTICS:
         of_units = found.groupby('unit', sort=False)[name].mean()
@@ -220,3 +226,42 @@ def per_test_set(
           }
         )
   return pandas.DataFrame(rows, columns=list(_PER_TEST_SET))
+
+
+def further_metrics(
+  groups: Sequence[groups_lib.Group], values: pandas.DataFrame
+) -> pandas.DataFrame:
+  """Returns the metrics that runs have beside accuracy (`--metrics`).
+
+  One row per classifier of each group: `name`, `row`, `setting`, `classifier`,
+  `is_main`, and for each metric after the last round its mean over runs and
+  `<metric>_std` (of the sample; NaN for one run). The table is empty if no run
+  has such metrics.
+
+  Args:
+    groups: Result of `groups.group`.
+    values: Result of `per_run`.
+  """
+  rows = []
+  for group in groups:
+    last = pandas.DataFrame([run.history[-1] for run in group.finished])
+    own = values[values['name'] == group.name]
+    for classifier in own['classifier'].unique():
+      found: dict[str, float] = {}
+      for name in classification.MEANINGS:
+        if f'{classifier}_{name}' in last:
+          column = last[f'{classifier}_{name}']
+          found |= {name: column.mean(), f'{name}_std': column.std(ddof=1)}
+      if found:
+        is_main = own[own['classifier'] == classifier]['is_main'].iloc[0]
+        rows.append(
+          {
+            'name': group.name,
+            'row': group.place.row,
+            'setting': group.setting,
+            'classifier': classifier,
+            'is_main': is_main,
+            **found,
+          }
+        )
+  return pandas.DataFrame(rows)

@@ -83,6 +83,7 @@ class RunDirectory:
     self.metrics_csv = os.path.join(path, 'metrics.csv')
     self.per_client_csv = os.path.join(path, 'per_client.csv')
     self.per_test_set_csv = os.path.join(path, 'per_test_set.csv')
+    self.statistics_npz = os.path.join(path, 'statistics.npz')
     self.partition_npz = os.path.join(path, 'partition.npz')
     self.selection_json = os.path.join(path, 'selection.json')
     self.privacy_json = os.path.join(path, 'privacy.json')

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 
 from tff_fedsa.algorithms import registry
+from tff_fedsa.evaluation import classification
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.runs import errors
 
@@ -160,6 +161,19 @@ VALIDATION_COLUMNS: dict[str, str] = {
     '[0, 1]'
   )
   for name in client_evaluation.CLASSIFIERS
+}
+
+# Further columns of runs with `--metrics`, for each classifier.
+METRIC_COLUMNS: dict[str, str] = {
+  f'<classifier>_{name}': meaning
+  for metric, described in classification.MEANINGS.items()
+  for name, meaning in {
+    'recall': [('recall_<class>', described)],
+    'auroc': [
+      ('auroc', described),
+      ('auroc_error', 'the most by which the bins can change it'),
+    ],
+  }.get(metric, [(metric, described)])
 }
 
 # Further columns of runs whose clients share weights of their architecture.

@@ -165,12 +165,13 @@ def read_csv(path: str) -> list[dict[str, Any]]:
   with open(path, newline='', encoding='utf-8') as file:
     lines = [line for line in file if line.endswith('\n')]
   return [
-    {name: _number(text) for name, text in row.items() if text != ''}
+    {name: number(text) for name, text in row.items() if text != ''}
     for row in csv.DictReader(lines)
   ]
 
 
-def _number(text: str) -> int | float:
+def number(text: str) -> int | float:
+  """Returns the number that a cell of a CSV file holds."""
   try:
     return int(text)
   except ValueError:

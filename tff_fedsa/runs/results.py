@@ -192,6 +192,8 @@ class Result:
       the protocol `global`.
     per_test_set: Counts of the last evaluation with the protocol `global`, by
       test set.
+    statistics: Sums of the last evaluation by classifier and name, see
+      `classification.zeros`. Empty without `metrics`.
   """
 
   def __init__(
@@ -205,6 +207,7 @@ class Result:
     rows: Sequence[Mapping[str, Any]],
     per_client: Sequence[Mapping[str, Any]] = (),
     per_test_set: Optional[Mapping[str, Mapping[str, Any]]] = None,
+    statistics: Optional[Mapping[str, Mapping[str, np.ndarray]]] = None,
     directory: Optional[str] = None,
   ):
     """Initializes `Result`. Users call `Experiment.run` or `load_run`."""
@@ -216,7 +219,38 @@ class Result:
     self.rows = list(rows)
     self.per_client = list(per_client)
     self.per_test_set = dict(per_test_set or {})
+    self.statistics = dict(statistics or {})
     self.directory = directory
+
+  def confusion(self, classifier: Optional[str] = None) -> np.ndarray:
+    """Returns the confusion matrix of the last evaluation, of all clients.
+
+    Args:
+      classifier: One of `client_evaluation.CLASSIFIERS`. Default: the method's
+        main classifier.
+
+    Returns:
+      int64[num_classes, num_classes + 1]: examples by label and prediction. The
+      last column is for no prediction, where no prototype is present.
+
+    Raises:
+      ValueError: If the run has no `metrics`, or no such classifier.
+    """
+    if not self.statistics:
+      raise errors.UserError(
+        'There is no confusion matrix: run with `metrics`, e.g. confusion.'
+      )
+    if classifier is None:
+      # Averaged models are reported by their heads.
+      classifier = 'head'
+      if not self.per_test_set:
+        classifier = client_evaluation.main_classifier(self.statistics)
+    if classifier not in self.statistics:
+      raise errors.UserError(
+        f'Expected a classifier of {", ".join(self.statistics)}, found '
+        f'{classifier!r}.'
+      )
+    return self.statistics[classifier]['confusion'].astype(np.int64)
 
   @property
   def stopped_early(self) -> bool:

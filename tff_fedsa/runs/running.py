@@ -197,6 +197,7 @@ def load(
     rows=checkpoint.history,
     per_client=per_client,
     per_test_set=per_test_set,
+    statistics=_read_statistics(run) if per_client or per_test_set else {},
     directory=run.path,
   )
 
@@ -292,6 +293,7 @@ def _simulate(
     rows=simulated.history,
     per_client=simulated.per_client,
     per_test_set=simulated.per_test_set,
+    statistics=simulated.statistics,
     directory=directory,
   )
 
@@ -434,6 +436,17 @@ def _write(run: directory_lib.RunDirectory, result: results.Result) -> None:
         for i, counts in enumerate(result.per_client)
       ],
     )
+  if result.statistics:
+    content = io.BytesIO()
+    np.savez_compressed(
+      content,
+      **{
+        f'{classifier}.{name}': array
+        for classifier, sums in result.statistics.items()
+        for name, array in sums.items()
+      },
+    )
+    files.write_bytes(run.statistics_npz, content.getvalue())
   for name, figure in result.figures().items():
     figures_lib.save(figure, os.path.join(run.figures, f'{name}.png'))
   files.write_json(run.summary_json, result.summary)
@@ -445,6 +458,18 @@ def _write_counts(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
   writer.writeheader()
   writer.writerows(rows)
   files.write_bytes(path, text.getvalue().encode())
+
+
+def _read_statistics(
+  run: directory_lib.RunDirectory,
+) -> dict[str, dict[str, np.ndarray]]:
+  """Returns sums of the last evaluation, by classifier and statistic."""
+  found: dict[str, dict[str, np.ndarray]] = {}
+  if os.path.exists(run.statistics_npz):
+    for key, array in files.read_npz(run.statistics_npz).items():
+      classifier, _, name = key.partition('.')
+      found.setdefault(classifier, {})[name] = array
+  return found
 
 
 def _read_counts(
@@ -460,7 +485,7 @@ def _read_counts(
     for row in _read_rows(run.per_client_csv):
       per_client.append(
         {
-          n: int(v)
+          n: recorders_lib.number(v)
           for n, v in row.items()
           if n not in ('client', 'architecture')
         }
@@ -468,7 +493,7 @@ def _read_counts(
   if os.path.exists(run.per_test_set_csv):
     for row in _read_rows(run.per_test_set_csv):
       name = row.pop('test_set')
-      per_test_set[name] = {n: int(v) for n, v in row.items()}
+      per_test_set[name] = {n: recorders_lib.number(v) for n, v in row.items()}
   return per_client, per_test_set
 
 
