@@ -42,6 +42,7 @@ with epy.lazy_imports():
   from tff_fedsa.client import client_state
   from tff_fedsa.data import own_data
   from tff_fedsa.data import tasks
+  from tff_fedsa.data import testing
   from tff_fedsa.evaluation import client_evaluation
   from tff_fedsa.evaluation import global_evaluation
   from tff_fedsa.execution import current
@@ -392,10 +393,11 @@ class Experiment:
 
   @functools.cached_property
   def task(self) -> tasks.FederatedTask:
-    """The data of all clients.
+    """The data of all clients. Simulated attackers have no test examples.
 
     Raises:
-      settings.SettingsError: If a round needs more clients than there are.
+      settings.SettingsError: If a round needs more clients than there are, or
+        an attack more clients or classes.
     """
     if self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):
@@ -403,7 +405,10 @@ class Experiment:
     else:
       task = own_data.to_task(self._own_task, self.task_spec)
     self.simulation.check_clients(task.num_clients)
-    return task
+    with _naming_flags(attack_config.AttackConfig):
+      self.attack.check(task.num_clients, task.num_classes)
+    # All numbers of a run are about honest clients.
+    return testing.without_tests(task, self.attack.attackers(task.num_clients))
 
   @functools.cached_property
   def models(self) -> list[functional.FunctionalModel]:
@@ -448,8 +453,6 @@ class Experiment:
 
   def _build_process(self) -> composer.StatefulProcess:
     attackers = self.attack.attackers(self.task.num_clients)
-    with _naming_flags(attack_config.AttackConfig):
-      self.attack.check_classes(self.task.num_classes)
     return registry.build(
       self.algorithm,
       self.models,
@@ -480,6 +483,12 @@ class Experiment:
     factory = None
     if self.aggregator.aggregator != 'anchor_screened':
       factory = self.aggregator.build()
+    if factory is not None and len(self.models) > 1:
+      raise settings_lib.SettingsError(
+        'Averaged weights of several architectures have the `aggregator`=mean '
+        f'only, found {self.aggregator.aggregator} and {len(self.models)} '
+        'architectures. Take a `family` of one.'
+      )
     return averaging.build_weight_averaging(
       self.models,
       tiers=tiers.Tiers(
@@ -641,7 +650,8 @@ class Experiment:
       found |= dict.fromkeys(of_means, because)
     if not method.takes_aggregator:
       found |= dict.fromkeys(
-        _flags_of(aggregator_config.AggregatorConfig), because
+        _flags_of(aggregator_config.AggregatorConfig),
+        f'{method.title} has no other aggregator than its own',
       )
     if self.simulation.clients_per_round is None:
       found['over_selection'] = (
@@ -698,13 +708,21 @@ class Experiment:
         '`share_weights`=model, statistics included. `protocol`=personal tests '
         'clients that have a part of their own.'
       )
+    method = registry.get(self.algorithm)
     if (
       self.aggregator.aggregator == 'anchor_screened'
-      and not registry.get(self.algorithm).broadcasts_anchors
+      and not method.broadcasts_anchors
     ):
       raise settings_lib.SettingsError(
         '`aggregator`=anchor_screened needs a method with anchors (fedsa), '
         f'found `algorithm`={self.algorithm}.'
+      )
+    if self.attack.attack == 'targeted' and (
+      self.simulation.protocol == 'global' or not method.averages_classes
+    ):
+      raise settings_lib.SettingsError(
+        '`attack`=targeted moves the prototypes of a class: it needs a method '
+        'with prototypes, tested at clients (`protocol`=personal).'
       )
     if self.simulation.protocol == 'global' and self._own_task is None:
       with _naming_flags(task_spec.TaskSpec):

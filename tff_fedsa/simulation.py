@@ -216,7 +216,8 @@ def run(
     config: Length of the run, intervals of evaluation and checkpoints.
     field: Decides which clients are available, drop out or are late. Default:
       all are available and return.
-    attack: Attack that the process simulates. Rows are about honest clients.
+    attack: Attack that the process simulates. Rows of a targeted attack have
+      its rates of success. Attackers of `task` have no test examples.
     num_epochs: Passes of a client over its examples in a round, for the
       field's simulated time.
     selection_fn: Draws the clients of a round: `fn(round_num)`, `fn(round_num,
@@ -260,7 +261,6 @@ def run(
   for recorder in recorders:
     recorder.rewind(history)
   attack = attack or attack_config.AttackConfig()
-  attackers = attack.attackers(task.num_clients)
   victims = _victims(task, attack) if config.protocol == 'personal' else []
   per_client: Sequence[Mapping[str, Any]] = []
   per_test_set: Mapping[str, Mapping[str, Any]] = {}
@@ -305,10 +305,7 @@ def run(
       clients_per_evaluation=config.clients_per_evaluation,
     )
     return {
-      **client_evaluation.summarize(
-        [c for i, c in enumerate(per_client) if i not in attackers],
-        config.metrics,
-      ),
+      **client_evaluation.summarize(per_client, config.metrics),
       **success_now(),
     }
 
@@ -437,9 +434,8 @@ def run(
   if not per_client and not per_test_set:
     # The run was finished already, so there is nothing to train.
     evaluate_now()
-  honest = [c for i, c in enumerate(per_client) if i not in attackers]
   statistics = client_evaluation.statistics_of_all(
-    [*honest, *per_test_set.values()], config.metrics
+    [*per_client, *per_test_set.values()], config.metrics
   )
   return SimulationResult(
     server_state,
@@ -462,20 +458,19 @@ def run(
 def _victims(
   task: tasks.FederatedTask, attack: attack_config.AttackConfig
 ) -> list[tuple[int, Any]]:
-  """Returns honest clients and their test examples of the attacked class.
+  """Returns clients and their test examples of the attacked class.
 
-  The examples are labelled as a targeted attack wants them to be classified, so
-  the accuracy on them is its rate of success.
+  A targeted attack moves prototypes of one class to where these examples are.
+  They are labelled as that class: the accuracy on them is the rate of success.
   """
   if attack.attack != 'targeted':
     return []
-  attackers = attack.attackers(task.num_clients)
   found = []
   for client_id, client in enumerate(task.clients):
     test = client.test
-    chosen = np.flatnonzero(test['y'] == attack.attack_source)
-    if client_id not in attackers and len(chosen):
-      labels = np.full(len(chosen), attack.attack_target, np.int32)
+    chosen = np.flatnonzero(test['y'] == attack.attack_target)
+    if len(chosen):
+      labels = np.full(len(chosen), attack.attack_source, np.int32)
       examples = {**test, 'x': test['x'][chosen], 'y': labels}
       found.append((client_id, type(test)(examples)))
   return found

@@ -26,6 +26,14 @@ pytestmark = pytest.mark.usefixtures('in_process_context')
     ({'attack': 'mimic', 'attack_scale': 3.0}, 'would be ignored'),
     ({'attack': 'scale', 'attack_source': 3}, 'would be ignored'),
     ({'attack': 'scale', 'attack_fraction': 1.0}, r'in \[0, 1\)'),
+    (
+      {'attack': 'targeted', 'algorithm': 'fedavg', 'family': 'digits_mlp'},
+      'needs a method with prototypes',
+    ),
+    (
+      {'attack': 'targeted', 'protocol': 'global', 'test_set': 'original'},
+      'needs a method with prototypes',
+    ),
   ],
 )
 def test_what_would_not_do_is_refused(given, message):
@@ -39,33 +47,43 @@ def test_every_aggregator_builds(name):
   assert (built is None) == (name == 'mean')
 
 
-def _run(**given):
-  result = experiment.Experiment(
+def _run(total_rounds=4, **given):
+  return experiment.Experiment(
     num_clients=10,
     alpha=5.0,
     max_examples=1000,
-    total_rounds=4,
-    rounds_per_evaluation=4,
+    total_rounds=total_rounds,
+    rounds_per_evaluation=total_rounds,
     family='digits_mlp',
     client_learning_rate=0.05,
     feature_dim=32,
     **given,
   ).run(progress=False)
-  return result.rows[-1]
 
 
 def test_a_targeted_attack_reports_its_success():
-  rows = [
-    _run(attack='targeted', attack_scale=20.0, aggregator=name)
-    for name in ('mean', 'trimmed_mean')
+  result = _run(total_rounds=1, attack='targeted', aggregator='trimmed_mean')
+  (*_, row) = result.rows
+  for name in ('prototype', 'anchor', 'head'):
+    assert 0.0 <= row[f'attack_success_{name}'] <= 1.0
+  assert row['clients_trained'] == 8 and row['clients_rejected'] == 0
+  # Attackers are not tested.
+  untested = [
+    i for i, c in enumerate(result.per_client) if not c['num_examples']
   ]
+  assert tuple(untested) == result.experiment.attack.attackers(10)
+  assert result.figures()['per_client_accuracy'].axes
+
+
+@pytest.mark.slow
+def test_a_targeted_attack_costs_a_class():
+  mean, trimmed = (
+    _run(attack='targeted', attack_scale=20.0, aggregator=name).rows[-1]
+    for name in ('mean', 'trimmed_mean')
+  )
   # One class of ten is lost, to whatever class lies nearest.
-  mean, trimmed = (row['prototype_accuracy'] for row in rows)
-  assert mean < trimmed - 0.03
-  for row in rows:
-    for name in ('prototype', 'anchor', 'head'):
-      assert 0.0 <= row[f'attack_success_{name}'] <= 1.0
-    assert row['clients_trained'] == 8 and row['clients_rejected'] == 0
+  column = 'prototype_accuracy'
+  assert mean[column] < trimmed[column] - 0.03
 
 
 @pytest.mark.slow
@@ -75,9 +93,14 @@ def test_flipped_signs_times_ten_do_not_end_learning(name):
   if name == 'fedtgp':
     given['fedtgp_server_epochs'] = 20
   column = 'prototype_accuracy'
-  honest = _run(**given)[column]
-  attacked = _run(**given, attack='sign_flip')[column]
-  defended = _run(**given, attack='sign_flip', aggregator='median')[column]
+  honest, attacked, defended = (
+    _run(**given, **more).rows[-1][column]
+    for more in (
+      {},
+      {'attack': 'sign_flip'},
+      {'attack': 'sign_flip', 'aggregator': 'median'},
+    )
+  )
   assert honest > 0.6
   assert defended > honest - 0.1
   if name == 'fedproto':

@@ -21,7 +21,7 @@ def test_type():
   )
 
 
-@pytest.mark.parametrize('num_clients', [1, 7])
+@pytest.mark.parametrize('num_clients', [1, 7, 150])
 def test_values_arrive_in_the_order_of_clients(num_clients):
   values = [
     prototypes.ClassPrototypes(

@@ -16,10 +16,12 @@ from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.algorithms import fedgen
 from tff_fedsa.algorithms import fedtgp
 from tff_fedsa.algorithms import registry
+from tff_fedsa.client import client_state
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.client import local_training
 from tff_fedsa.maths import prototypes
 from tff_fedsa.runs import metrics
+from tff_fedsa.server import averaging
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -228,18 +230,14 @@ _SETTINGS = {
 }
 
 
+_OTHERS = ('fedgh', 'fedgen', 'feddistill', 'lg_fedavg')
+
+
 @pytest.mark.parametrize(
   'name',
   [
-    'fedsa',
-    'fedproto',
-    'fedtgp',
-    'fedpcl',
-    'fedgh',
-    'fedgen',
-    'feddistill',
-    'fedavg',
-    'lg_fedavg',
+    *('fedsa', 'fedproto', 'fedtgp', 'fedpcl', 'fedavg'),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS),
   ],
 )
 def test_hostile_clients_are_as_if_they_were_not_there(name):
@@ -278,3 +276,40 @@ def test_hostile_clients_are_as_if_they_were_not_there(name):
     assert dict(output.measurements['client_work']) == dict(
       expected.measurements['client_work']
     )
+
+
+def test_averaged_weights_of_several_architectures():
+  """What clients send beside their weights is as honest as can be."""
+  models = [clients.tiny_mlp(), clients.tiny_mlp(head_units=(6,))]
+  process = registry.build(
+    'fedsa',
+    models,
+    input_spec=clients.SPEC,
+    averaging=averaging.build_weight_averaging(models),
+  )
+  honest = process.parts.client_work
+  lies = [0.0, 0.0, 0.0, 1e29, np.nan]
+
+  @tff.tensorflow.computation(honest.type_signature.parameter)
+  def work(arguments):
+    output = honest(*arguments.values())
+    state = output.client_state
+    client_id = state.seed[1]
+    lie = tf.fill(tf.shape(state.weights), tf.gather(lies, client_id))
+    weights = tf.where(client_id < 3, state.weights, lie)
+    return output._replace(client_state=state._replace(weights=weights))
+
+  process = composer.with_parts(process, client_work=work)
+  examples = clients.random_examples(5)
+  initial_state_fn = client_state.build_initial_state_fn(models)
+  states = [initial_state_fn(i) for i in range(5)]
+  server = process.initialize()
+  expected = process.next(server, states[:3], examples[:3])
+  output = process.next(server, states, examples)
+  tf.nest.map_structure(
+    np.testing.assert_array_equal, output.state, expected.state
+  )
+  columns = metrics.training_columns(output.measurements)
+  assert columns['clients_rejected'] == 2
+  assert columns['clients_rejected_large'] == 1
+  assert columns['clients_rejected_nonfinite'] == 1

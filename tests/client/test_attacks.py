@@ -144,7 +144,14 @@ def test_impossible_classes_are_refused(source, target):
     attack='targeted', attack_source=source, attack_target=target
   )
   with pytest.raises(settings.SettingsError, match='two of the classes 0 to 9'):
-    config.check_classes(10)
+    config.check(10, 10)
+
+
+def test_an_attack_without_attackers_is_refused():
+  config = attack_config.AttackConfig(attack='scale', attack_fraction=0.09)
+  with pytest.raises(settings.SettingsError, match='less than one attacker'):
+    config.check(10, 10)
+  config.check(20, 10)
 
 
 def _build(name, attack, attackers=(1,), **changes):
@@ -203,6 +210,15 @@ def test_label_flip_is_training_on_other_labels():
     np.testing.assert_allclose(one.weights, other.weights, atol=1e-6)
 
 
-def test_updates_that_no_attack_knows_are_refused():
-  with pytest.raises(ValueError, match='Attack it by label_flip'):
-    _build('fedgen', 'scale')
+@pytest.mark.parametrize(
+  'name, attack, message',
+  [
+    ('fedgen', 'scale', 'Attack it by label_flip'),
+    # Only prototypes have classes.
+    ('fedavg', 'targeted', 'Attack it by label_flip'),
+    ('local', 'label_flip', 'send nothing'),
+  ],
+)
+def test_what_no_attack_can_replace_is_refused(name, attack, message):
+  with pytest.raises(ValueError, match=message):
+    _build(name, attack)

@@ -13,6 +13,7 @@ from tff_fedsa.data import input_spec
 from tff_fedsa.data import partition
 from tff_fedsa.data import sources
 from tff_fedsa.data import tasks
+from tff_fedsa.data import testing
 
 
 def _images(count, shape=(4, 4, 3), seed=0):
@@ -103,6 +104,11 @@ def test_large_images_stay_on_disk(tmp_path, monkeypatch):
           )
     np.testing.assert_array_equal(
       in_memory.class_counts(), mapped.class_counts()
+    )
+    changed = testing.without_tests(mapped, [1]).clients
+    assert [len(client.test['y']) for client in changed][1] == 0
+    np.testing.assert_array_equal(
+      changed[1].train['x'], mapped.clients[1].train['x']
     )
     # What clients share is read once.
     first, second = (client.test['x'] for client in mapped.clients[:2])

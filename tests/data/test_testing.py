@@ -52,3 +52,17 @@ def test_where_it_is_pointless_or_impossible_it_is_refused():
   mapped = mapped_clients.MappedClient(dict, dict)
   with pytest.raises(ValueError, match='test_set=original'):
     testing.on_all_classes(dataclasses.replace(own, clients=(mapped,)))
+
+
+def test_some_clients_are_not_tested():
+  task = tasks.load_task(_SPEC)
+  changed = testing.without_tests(task, (0, 2))
+  for client_id, (client, before) in enumerate(
+    zip(changed.clients, task.clients)
+  ):
+    left = 0 if client_id in (0, 2) else len(before.test['y'])
+    assert len(client.test['x']) == len(client.test['y']) == left
+    validation = changed.validation_fns[client_id]()['y']
+    assert (len(validation) > 0) == (client_id not in (0, 2))
+    assert client.train is before.train
+  assert testing.without_tests(task, ()) is task

@@ -30,7 +30,7 @@ _FLAGS = (
   '--feature_dim=16',
   '--num_clients=6',
   '--max_examples=600',
-  '--client_learning_rate=0.05',
+  '--client_learning_rate=0.01',
   '--noprogress',
 )
 

@@ -107,8 +107,12 @@ def test_methods_draw_the_classifiers_that_they_have():
     "client's head (last 0.500)",
     "client's head, 10th percentile of clients",
   ]
-  figure = figures.per_client_accuracy([{'num_examples': 4, 'head': 2}], ['m'])
-  assert figure.axes[0].patches[0].get_height() == 0.5
+  # The second one has no test examples.
+  figure = figures.per_client_accuracy(
+    [{'num_examples': 4, 'head': 2}, {'num_examples': 0, 'head': 0}], ['m', 'm']
+  )
+  (bar,) = figure.axes[0].patches
+  assert bar.get_height() == 0.5
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,17 @@ Data flow: client_work.py -> [this module] -> finalizers.py.
 """
 
 import collections
+from collections.abc import Sequence
+import math
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
+
+# Rows wait in piles of at most this many, the newest in the first pile. A full
+# pile moves to the next one, so each client's row is copied some 20 times
+# instead of once for every later client. The last pile has no bound.
+_PILES = (8, 64, math.inf)
 
 
 class CollectingFactory(tff.aggregators.UnweightedAggregationFactory):
@@ -31,27 +39,26 @@ class CollectingFactory(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation
     def zero():
-      return tff.types.structure_from_tensor_type_tree(
+      none = tff.types.structure_from_tensor_type_tree(
         lambda leaf: tf.zeros((0, *leaf.shape), leaf.dtype), value_type
       )
+      return (none,) * len(_PILES)
 
-    @tff.tensorflow.computation(stacked_type, value_type)
-    def accumulate(stacked, value):
-      return tf.nest.map_structure(
-        lambda rows, row: tf.concat([rows, row[tf.newaxis]], axis=0),
-        stacked,
-        value,
-      )
+    piles_type = tff.types.to_type((stacked_type,) * len(_PILES))
 
-    @tff.tensorflow.computation(stacked_type, stacked_type)
+    @tff.tensorflow.computation(piles_type, value_type)
+    def accumulate(piles, value):
+      rows = tf.nest.map_structure(lambda row: row[tf.newaxis], value)
+      return _pushed(list(piles), rows)
+
+    @tff.tensorflow.computation(piles_type, piles_type)
     def merge(first, second):
-      return tf.nest.map_structure(
-        lambda *parts: tf.concat(parts, axis=0), first, second
-      )
+      none = tf.nest.map_structure(lambda rows: rows[:0], second[0])
+      return (none,) * (len(_PILES) - 1) + (_in_order([*second, *first]),)
 
-    @tff.tensorflow.computation(stacked_type)
-    def report(stacked):
-      return stacked
+    @tff.tensorflow.computation(piles_type)
+    def report(piles):
+      return _in_order(piles)
 
     @tff.federated_computation
     def initialize_fn():
@@ -71,3 +78,25 @@ class CollectingFactory(tff.aggregators.UnweightedAggregationFactory):
       )
 
     return tff.templates.AggregationProcess(initialize_fn, next_fn)
+
+
+def _in_order(piles: Sequence[Any]) -> Any:
+  """Returns the rows of all piles, the oldest first."""
+  return tf.nest.map_structure(
+    lambda *parts: tf.concat(parts, axis=0), *reversed(piles)
+  )
+
+
+def _pushed(piles: Sequence[Any], rows: Any, index: int = 0) -> tuple[Any, ...]:
+  """Returns the piles from an index on, with newer rows on the first one."""
+  joined = _in_order([rows, piles[index]])
+  if _PILES[index] == math.inf:
+    return (joined,)
+  rest = tuple(piles[index + 1 :])
+  none = tf.nest.map_structure(lambda part: part[:0], joined)
+  count = tf.shape(tf.nest.flatten(joined)[0])[0]
+  return tf.cond(
+    count < _PILES[index],
+    lambda: (joined, *rest),
+    lambda: (none, *_pushed(piles, joined, index + 1)),
+  )

@@ -95,15 +95,23 @@ class AttackConfig(settings.Settings):
     count = int(self.attack_fraction * num_clients + 1e-9)
     return tuple(sorted(order[:count].tolist()))
 
-  def check_classes(self, num_classes: int) -> None:
-    """Checks the classes of a targeted attack.
+  def check(self, num_clients: int, num_classes: int) -> None:
+    """Checks whether there are attackers, and the classes they attack.
 
     Args:
+      num_clients: Clients of the task.
       num_classes: C.
 
     Raises:
-      SettingsError: If there are no such two classes.
+      SettingsError: If nobody would attack, or there are no such two classes.
     """
+    if self.attack is None:
+      return
+    if not self.attackers(num_clients):
+      raise settings.SettingsError(
+        f'`attack_fraction`={self.attack_fraction} of {num_clients} clients is '
+        'less than one attacker. Take a larger one.'
+      )
     if self.attack != 'targeted':
       return
     named = (self.attack_source, self.attack_target)

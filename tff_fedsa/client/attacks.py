@@ -120,8 +120,13 @@ def build_forgery(attack: Attack, prepared_type: tff.Type) -> tff.Computation:
   names = [
     name
     for name in ('update', 'weights')
-    if _is_attacked(getattr(message_type, name))
+    if _is_attacked(getattr(message_type, name), config.attack)
   ]
+  sent = (message_type.update, message_type.weights)
+  if not any(tff.structure.flatten(part) for part in sent):
+    raise errors.UserError(
+      'Clients of this method send nothing that an attack could replace.'
+    )
   if config.attack == 'label_flip':
     names = []
   elif not names:
@@ -277,8 +282,11 @@ def _no_statistics(update_type):
   return Statistics(table, table, table, counts, counts)
 
 
-def _is_attacked(value_type):
-  if getattr(value_type, 'python_container', None) not in _ATTACKED:
+def _is_attacked(value_type, attack):
+  container = getattr(value_type, 'python_container', None)
+  if container not in _ATTACKED:
+    return False
+  if attack == 'targeted' and container is not prototypes.ClassPrototypes:
     return False
   # Weights of several architectures have no common mean.
   return all(

@@ -31,6 +31,14 @@ class MappedClient:
     """
     return MappedClient(train_fn, self._test_fn)
 
+  def with_test(self, test: Any) -> 'MappedClient':
+    """Returns the client with other test examples.
+
+    Args:
+      test: As in `tasks.ClientExamples`.
+    """
+    return MappedClient(self._train_fn, lambda: test)
+
   @property
   def train(self) -> Any:
     return self._train_fn()

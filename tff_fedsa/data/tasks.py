@@ -36,6 +36,10 @@ class ClientExamples(NamedTuple):
   train: Any
   test: Any
 
+  def with_test(self, test: Any) -> 'ClientExamples':
+    """Returns the client with other test examples."""
+    return self._replace(test=test)
+
 
 @dataclasses.dataclass(frozen=True)
 class FederatedTask:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Collection
 import dataclasses
-from typing import TYPE_CHECKING
+import functools
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -62,3 +64,32 @@ def on_all_classes(task: tasks.FederatedTask) -> tasks.FederatedTask:
   )
   clients = tuple(client._replace(test=joined) for client in in_memory)
   return dataclasses.replace(task, clients=clients)
+
+
+def without_tests(
+  task: tasks.FederatedTask, client_ids: Collection[int]
+) -> tasks.FederatedTask:
+  """Returns a task in which some clients have nothing to be tested on.
+
+  Args:
+    task: The task.
+    client_ids: Clients whose test and validation examples are left out.
+  """
+  if not client_ids:
+    return task
+  clients: list[Any] = list(task.clients)
+  validation_fns = list(task.validation_fns)
+  for client_id in client_ids:
+    test = task.clients[client_id].test
+    clients[client_id] = clients[client_id].with_test(_none_of(test))
+    if validation_fns:
+      validation_fns[client_id] = functools.partial(_none_of, test)
+  return dataclasses.replace(
+    task, clients=tuple(clients), validation_fns=tuple(validation_fns)
+  )
+
+
+def _none_of(examples: Any) -> Any:
+  return collections.OrderedDict(
+    (name, array[:0]) for name, array in examples.items()
+  )

@@ -432,9 +432,11 @@ def summarize(
   anything to compute them from are left out.
 
   Args:
-    per_client: Result of the computation of `build_evaluation`.
+    per_client: Result of the computation of `build_evaluation`. Clients
+      without examples do not count.
     metrics: Some of `classification.METRICS`; `build_evaluation` had them.
   """
+  per_client = [c for c in per_client if c['num_examples']] or per_client
   num_examples = np.array([int(c['num_examples']) for c in per_client])
   summary = collections.OrderedDict()
   for name in (n for n in CLASSIFIERS if n in per_client[0]):

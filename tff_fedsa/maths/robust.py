@@ -62,23 +62,31 @@ def geometric_median(vectors: tf.Tensor, held: tf.Tensor) -> tf.Tensor:
   Aggregation for Federated Learning" (RFA), IEEE TSP 2022 (arXiv:1912.13445),
   Algorithm 2 with equal weights and nu = 1e-6.
   """
-  values = _masked(vectors, held)
-  counted = tf.cast(held, vectors.dtype)
+  # The point is a mean of the values, so their inner products are enough for
+  # all steps.
+  inner = _inner_products(vectors, held)
+  squares = tf.linalg.diag_part(inner)
+  counted = tf.cast(tf.transpose(held), inner.dtype)
 
-  def step(index, center, unused_moving):
-    apart = tf.norm(values - center, axis=2)
-    weights = _shares(counted / tf.maximum(apart, _SMALLEST_DISTANCE))
-    moved = tf.einsum('mc,mcd->cd', weights, values)
-    spread = tf.reduce_sum(counted * apart, axis=0)
-    moving = tf.norm(moved - center, axis=1) > _SMALLEST_MOVE * spread
-    return index + 1, moved, tf.reduce_any(moving)
+  def step(index, shares, unused_moving):
+    products = tf.linalg.matvec(inner, shares)
+    own = tf.reduce_sum(shares * products, axis=1, keepdims=True)
+    apart = tf.sqrt(tf.maximum(squares - 2.0 * products + own, 0.0))
+    new = _shares(counted / tf.maximum(apart, _SMALLEST_DISTANCE), axis=1)
+    change = new - shares
+    moved = tf.reduce_sum(change * tf.linalg.matvec(inner, change), axis=1)
+    spread = tf.reduce_sum(counted * apart, axis=1)
+    moving = tf.sqrt(tf.maximum(moved, 0.0)) > _SMALLEST_MOVE * spread
+    return index + 1, new, tf.reduce_any(moving)
 
-  _, center, _ = tf.while_loop(
+  _, shares, _ = tf.while_loop(
     lambda index, _, moving: (index < _MAX_STEPS) & moving,
     step,
-    (tf.constant(0), mean(vectors, held), tf.constant(True)),
+    (tf.constant(0), _shares(counted, axis=1), tf.constant(True)),
   )
-  return center
+  return tf.einsum(
+    'cm,mcd->cd', tf.cast(shares, vectors.dtype), _masked(vectors, held)
+  )
 
 
 def krum(vectors: tf.Tensor, held: tf.Tensor, fraction: float) -> tf.Tensor:
@@ -135,15 +143,9 @@ def near_own_anchor(
 def _krum(vectors, held, fraction, num_chosen_fn):
   count = _count(held)
   suspects = _suspects(count, fraction)
-  # Attackers send values of any size: float64 keeps the digits of the others.
-  values = tf.cast(_masked(vectors, held), tf.float64)
-  squares = tf.reduce_sum(tf.square(values), axis=2)
-  by_class = tf.transpose(squares)
-  apart = (
-    by_class[:, :, tf.newaxis]
-    - 2.0 * tf.einsum('mcd,ncd->cmn', values, values)
-    + by_class[:, tf.newaxis, :]
-  )
+  inner = _inner_products(vectors, held)
+  squares = tf.linalg.diag_part(inner)
+  apart = squares[:, :, tf.newaxis] - 2.0 * inner + squares[:, tf.newaxis, :]
   there = tf.transpose(held)
   pairs = there[:, :, tf.newaxis] & there[:, tf.newaxis, :]
   pairs = tf.linalg.set_diag(pairs, tf.zeros(tf.shape(there), tf.bool))
@@ -195,6 +197,14 @@ def _masked(vectors, held):
   return tf.where(held[:, :, tf.newaxis], vectors, tf.zeros_like(vectors))
 
 
+def _inner_products(vectors, held):
+  """Returns inner products by class, float64[num_classes, clients, clients]."""
+  # Attackers send values of any size: float64 keeps the digits of the others.
+  values = tf.transpose(_masked(vectors, held), [1, 0, 2])
+  values = tf.cast(values, tf.float64)
+  return tf.matmul(values, values, transpose_b=True)
+
+
 def _count(held):
   return tf.reduce_sum(tf.cast(held, tf.int32), axis=0)
 
@@ -205,5 +215,6 @@ def _suspects(count, fraction):
   return tf.cast(tf.math.ceil(exact - 1e-4), tf.int32)
 
 
-def _shares(weights):
-  return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=0))
+def _shares(weights, axis=0):
+  total = tf.reduce_sum(weights, axis=axis, keepdims=True)
+  return tf.math.divide_no_nan(weights, total)

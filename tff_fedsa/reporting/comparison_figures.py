@@ -150,13 +150,12 @@ def per_client(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
       continue
     main = client_evaluation.main_classifier(names)
     counted = main if main in tables[0] else 'head'
-    accuracies = np.mean(
-      [
-        (table[counted] / table['num_examples'].clip(lower=1)).to_numpy()
-        for table in tables
-      ],
-      axis=0,
+    # NaN where a client has no test examples: simulated attackers have none.
+    accuracies = np.stack(
+      [(table[counted] / table['num_examples']).to_numpy() for table in tables]
     )
+    tested = accuracies[:, ~np.isnan(accuracies).all(axis=0)]
+    accuracies = np.nanmean(tested, axis=0)
     title = names_lib.title(group.name, group.algorithm)
     labels.append(f'{title} ({_label(counted)})')
     boxes.append(accuracies)

@@ -235,11 +235,15 @@ def per_client_accuracy(
   """Draws each client's accuracy, sorted, coloured by architecture.
 
   Args:
-    per_client: Result of `client_evaluation.build_evaluation`.
+    per_client: Result of `client_evaluation.build_evaluation`. Clients without
+      test examples are left out.
     architectures: Each client's architecture.
     classifier: One of `client_evaluation.CLASSIFIERS`. Default: the main one.
   """
   classifier = classifier or client_evaluation.main_classifier(per_client[0])
+  tested = [i for i, counts in enumerate(per_client) if counts['num_examples']]
+  per_client = [per_client[i] for i in tested]
+  architectures = [architectures[i] for i in tested]
   sizes = np.array([int(client['num_examples']) for client in per_client])
   correct = np.array([int(client[classifier]) for client in per_client])
   accuracies = correct / sizes

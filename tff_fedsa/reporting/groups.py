@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from tff_fedsa.reporting import arrangement
 from tff_fedsa.reporting import runs as runs_lib
 
-_SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed', 'dp_seed')
+_SEED_FLAGS = (
+  'model_seed',
+  'sampling_seed',
+  'anchor_seed',
+  'attack_seed',
+  'dp_seed',
+)
 # Runs with different partitions are still repeats.
 _REPEATED = (*_SEED_FLAGS, 'partition_seed')
 # Flags that every table shows, whatever its runs are called, and the values
@@ -96,7 +102,8 @@ def group(
   result = []
   for name, members in zip(named, groups):
     members = _with_seeds_of(members, 'partition_seed', ', partition ')
-    members = _with_seeds_of(members, 'anchor_seed', '/')
+    for flag in ('anchor_seed', 'attack_seed', 'dp_seed'):
+      members = _with_seeds_of(members, flag, '/')
     seen: dict[str, runs_lib.Run] = {}
     for run in members:
       if run.seed in seen:

@@ -192,8 +192,8 @@ SHARING_COLUMNS: dict[str, str] = {
 # Further columns of runs with a targeted attack.
 ATTACK_COLUMNS: dict[str, str] = {
   f'attack_success_{classifier}': (
-    "share of honest clients' test examples of the attacked class that are "
-    f'taken for the target, in [0, 1]; {how}'
+    "share of honest clients' test examples of the target class that are "
+    f'taken for the moved class, in [0, 1]; {how}'
   )
   for classifier, how in (
     ('prototype', 'nearest global prototype'),
@@ -274,8 +274,8 @@ def attack_columns(counts: Sequence[Mapping[str, int]]) -> Row:
   """Returns the rates of success of a targeted attack.
 
   Args:
-    counts: Of each honest client that has the attacked class, how many test
-      examples each classifier took for the target.
+    counts: Of each honest client that has the target class, how many test
+      examples each classifier took for the moved class.
   """
   summary = client_evaluation.summarize(counts)
   return {
