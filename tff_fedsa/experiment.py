@@ -22,6 +22,7 @@ from etils import epy
 from tff_fedsa import settings as settings_lib
 from tff_fedsa import simulation as simulation_lib
 from tff_fedsa.aggregation import aggregator_config
+from tff_fedsa.aggregation import compression
 from tff_fedsa.algorithms import registry
 from tff_fedsa.client import attack_config
 from tff_fedsa.client import local_training
@@ -72,6 +73,7 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   aggregator_config.AggregatorConfig,
   attack_config.AttackConfig,
   dp_config.DpConfig,
+  compression.CompressionConfig,
   simulation_lib.SimulationConfig,
   field_config.FieldConfig,
   store_config.StoreConfig,
@@ -328,6 +330,11 @@ class Experiment:
     return self._groups[dp_config.DpConfig]
 
   @property
+  def compression(self) -> compression.CompressionConfig:
+    """The settings of compression."""
+    return self._groups[compression.CompressionConfig]
+
+  @property
   def simulation(self) -> simulation_lib.SimulationConfig:
     """The settings of the round loop."""
     return self._groups[simulation_lib.SimulationConfig]
@@ -469,6 +476,7 @@ class Experiment:
       if attackers
       else None,
       averaging=self._build_averaging(),
+      compression=self.compression,
       privacy=self.dp.mechanism(self.account, self._participants)
       if self.account is not None
       else None,
@@ -699,6 +707,10 @@ class Experiment:
         )
       )
     self._refuse_unaccounted()
+    if self.compression.compress != 'none' and self.attack.attack is not None:
+      raise settings_lib.SettingsError(
+        '`compress` and `attack` do not go together: attackers send float32.'
+      )
     if self.simulation.protocol == 'global' and (
       self.sharing.share_weights == 'extractor'
       or not self.sharing.share_statistics
@@ -742,6 +754,7 @@ class Experiment:
       '`prototype_weighting`=clients': class_means.weighting != 'clients',
       '`aggregator`=mean': self.aggregator.aggregator != 'mean',
       'a run without `attack`': self.attack.attack is not None,
+      '`compress`=none': self.compression.compress != 'none',
       '`over_selection`=1': self.field.over_selection > 1,
     }
     for wanted, is_refused in refused.items():

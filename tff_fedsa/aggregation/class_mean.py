@@ -142,8 +142,7 @@ def _checked_sum_factory(name, factory):
 def _check_value_type(value_type: tff.Type) -> None:
   """Raises `TypeError` unless `value_type` is that of a `ClassPrototypes`."""
   expected = (
-    isinstance(value_type, tff.types.StructWithPythonType)
-    and value_type.python_container is prototypes.ClassPrototypes
+    prototypes.is_prototypes_type(value_type)
     and value_type.vectors.dtype == np.float32
   )
   if not expected:

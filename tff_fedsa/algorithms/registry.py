@@ -17,6 +17,7 @@ from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
   from tff_fedsa import composer
+  from tff_fedsa.aggregation import compression as compression_lib
   from tff_fedsa.client import attacks as attacks_lib
   from tff_fedsa.client import local_training
   from tff_fedsa.data import input_spec as input_spec_lib
@@ -96,6 +97,7 @@ def build(
   aggregator: Optional[aggregator_config.AggregatorConfig] = None,
   attack: Optional[attacks_lib.Attack] = None,
   privacy: Optional[private_process.Mechanism] = None,
+  compression: Optional[compression_lib.CompressionConfig] = None,
   **options: Any,
 ) -> composer.StatefulProcess:
   """Builds the process of a method.
@@ -115,6 +117,8 @@ def build(
     attack: Simulated attackers. Default: none.
     privacy: Differential privacy, for methods that average by class. Default:
       none.
+    compression: Compression of what clients send, for methods whose clients
+      send class means. Default: none.
     **options: Further arguments of the method's builder, e.g. `optimizer` and
       `local`. Methods without use for `model_seed`, `max_participants` (clients
       of a round) or `class_means` (a `prototypes.ClassMeanConfig`) do not
@@ -167,4 +171,6 @@ def build(
     changes['attack'] = attack
   if changes:
     process = composer.with_parts(process, **changes)
+  if compression is not None and compression.compress != 'none':
+    process = compression_lib.compress(process, compression)
   return private_process.protect(process, privacy) if privacy else process

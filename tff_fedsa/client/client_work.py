@@ -21,6 +21,9 @@ from tff_fedsa.models import functional
 from tff_fedsa.runs import errors
 from tff_fedsa.server import server_model
 
+# Arguments of client work.
+ARGUMENTS = ('round_num', 'broadcast', 'client_state', 'examples')
+
 UpdateFn = Callable[
   [functional.FunctionalModel, local_training.LocalResult], Any
 ]

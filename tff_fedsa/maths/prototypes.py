@@ -61,6 +61,14 @@ def prototypes_type(num_classes: int, feature_dim: int) -> tff.Type:
   )
 
 
+def is_prototypes_type(value_type: tff.Type) -> bool:
+  """Returns whether a type is that of a `ClassPrototypes`."""
+  return (
+    isinstance(value_type, tff.types.StructWithPythonType)
+    and value_type.python_container is ClassPrototypes
+  )
+
+
 def class_sums(
   features: tf.Tensor,
   labels: tf.Tensor,

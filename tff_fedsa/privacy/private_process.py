@@ -50,6 +50,7 @@ from tff_fedsa.aggregation import screening
 from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.runs import errors
+from tff_fedsa.server import server_model
 
 # Norm of the presence of all classes, as a share of the clipping norm. The
 # noise on a count matters less than that on vectors, so the share is small.
@@ -59,8 +60,6 @@ PRESENCE_SHARE = 0.25
 THRESHOLD = 2.0
 # The same without noise, in clients.
 _LEAST_COUNT = 1e-3
-# Arguments of client work.
-_ARGUMENTS = ('round_num', 'broadcast', 'client_state', 'examples')
 
 
 class Record(NamedTuple):
@@ -110,21 +109,6 @@ def default_clip_norm(num_classes: int, dim: int) -> float:
 def presence_unit(clip_norm: float, num_classes: int) -> float:
   """Returns what stands for a class that a client has, > 0."""
   return PRESENCE_SHARE * clip_norm / math.sqrt(num_classes)
-
-
-def reference_of(known: Any) -> tf.Tensor:
-  """Returns the reference of records, float32[num_classes, dim].
-
-  Args:
-    known: The anchors, or a server's model that has `anchors`, or `present` and
-      `prototypes` or `logits`.
-  """
-  if hasattr(known, 'anchors'):
-    return known.anchors
-  if not hasattr(known, 'present'):
-    return known
-  table = known.logits if hasattr(known, 'logits') else known.prototypes
-  return tf.where(known.present[:, tf.newaxis], table, tf.zeros_like(table))
 
 
 def to_record(
@@ -292,10 +276,12 @@ def build_client_work(
   @tff.tensorflow.computation(work_type)
   def private_work(arguments):
     round_num, broadcast, client_state, examples = (
-      arguments[name] for name in _ARGUMENTS
+      arguments[name] for name in client_work_lib.ARGUMENTS
     )
     output = client_work(round_num, broadcast, client_state, examples)
-    record = to_record(output.update, reference_of(broadcast), unit)
+    record = to_record(
+      output.update, server_model.reference_of(broadcast), unit
+    )
     if mechanism.kind == 'local':
       client_id = client_state.seed[1]
       record = _with_noise(
@@ -322,7 +308,7 @@ def build_finalizer(
   @tff.tensorflow.computation(parameter[1].member, parameter[2].member)
   def add_reference(model, update):
     sent = (update.weights > 0)[:, tf.newaxis]
-    vectors = update.vectors + reference_of(model)
+    vectors = update.vectors + server_model.reference_of(model)
     return update._replace(
       vectors=tf.where(sent, vectors, tf.zeros_like(vectors))
     )
@@ -357,10 +343,7 @@ def protect(
       'without attackers.'
     )
   update_type = parts.client_work.type_signature.result.update
-  if not (
-    isinstance(update_type, tff.types.StructWithPythonType)
-    and update_type.python_container is prototypes.ClassPrototypes
-  ):
+  if not prototypes.is_prototypes_type(update_type):
     raise errors.UserError(
       'Differential privacy needs clients that send class means, found '
       f'{update_type}.'

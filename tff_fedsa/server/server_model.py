@@ -14,7 +14,7 @@ method. Evaluation, metrics, figures and export use those that a model has:
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -61,6 +61,29 @@ class HeadModel(NamedTuple):
   """
 
   head: Any
+
+
+def reference_of(known: Any) -> Optional[tf.Tensor]:
+  """Returns vectors near which the class means of a round are expected.
+
+  Args:
+    known: Anchors, or what has `anchors`, or `present` and either `prototypes`
+      or `logits`: a server's model, or a part that clients receive.
+
+  Returns:
+    float32[num_classes, dim], 0 for classes that have none; None if nothing of
+    this kind is known.
+  """
+  if hasattr(known, 'anchors'):
+    return known.anchors
+  if isinstance(known, tf.Tensor):
+    return known
+  for name in ('prototypes', 'logits'):
+    if hasattr(known, 'present') and hasattr(known, name):
+      table = getattr(known, name)
+      present = known.present[:, tf.newaxis]
+      return tf.where(present, table, tf.zeros_like(table))
+  return None
 
 
 def server_model_type(num_classes: int, feature_dim: int) -> tff.Type:
