@@ -89,6 +89,11 @@ def test_the_noise_spends_the_budget_and_no_more(epsilon, sampling):
   assert 0.98 * epsilon < spent <= epsilon
 
 
+def test_a_budget_that_needs_no_noise_is_refused():
+  with pytest.raises(ValueError, match='too large to protect anything'):
+    accounting.calibrate(1e6, _DELTA, 20, _ALL)
+
+
 def test_a_budget_pays_for_whole_rounds():
   account = _account(10.0)
   most = account.rounds_within(5.0, 100)

@@ -156,6 +156,7 @@ def calibrate(
     dp_accounting.mechanism_calibration.NoOptimumFoundError,
   ) as error:
     raise errors.UserError(
-      f'No noise makes {num_rounds} rounds spend epsilon={epsilon} with '
-      f'delta={delta}: {error}'
+      f'Found no noise with which {num_rounds} rounds spend dp_epsilon='
+      f'{epsilon:g}: it is too large to protect anything. Give a smaller one, '
+      'or dp_noise_multiplier.'
     ) from error
