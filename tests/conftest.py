@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import contextlib
+import gc
 import os
 import tempfile
 
@@ -10,6 +11,37 @@ import pytest
 # among the clients. The last digits of results depend on it, and a process
 # that has started TensorFlow can't change it.
 os.environ['TF_NUM_INTRAOP_THREADS'] = '1'
+
+# Files with the longest tests. A worker that begins with them isn't the last to
+# end: the others take over the short ones that are left.
+_LONGEST = (
+  'test_tff_processes.py',
+  'test_reference_curves.py',
+  'test_gpu.py',
+  'test_colab.py',
+  'test_documents.py',
+  'test_train.py',
+  'test_killed.py',
+  'test_sweep.py',
+  'test_remote.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Moves the longest tests to the beginning, the longest first."""
+  items.sort(
+    key=lambda item: (
+      _LONGEST.index(item.path.name)
+      if item.path.name in _LONGEST
+      else len(_LONGEST)
+    )
+  )
+
+
+def pytest_collection_finish():
+  """Spares the garbage collector the imported modules: they stay anyway."""
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope='session')

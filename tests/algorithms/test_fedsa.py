@@ -269,10 +269,12 @@ _build = functools.cache(
 )
 
 
-def _run(models, examples, *, rounds=2, optimizer=None, **options):
+def _run(
+  models, examples, *, rounds=2, optimizer=None, build=_build, **options
+):
   """Returns server state, client states and the last measurements."""
   kept = optimizer if optimizer and optimizer.keeps_state else None
-  process = _build(tuple(models), optimizer or _SGD, **options)
+  process = build(tuple(models), optimizer or _SGD, **options)
   initial_state_fn = client_state.build_initial_state_fn(models, optimizer=kept)
   states = [initial_state_fn(i) for i in range(len(examples))]
   server = process.initialize()
@@ -304,11 +306,10 @@ def test_heterogeneous_models_train_in_one_round():
 
 def test_same_seed_same_run_and_order_differs_by_client_round_and_epoch(model):
   examples = _random_clients()
-  runs = []
-  for _ in range(2):
-    _build.cache_clear()  # The second run has a process of its own.
-    runs.append(_run([model], examples)[1])
-  for first, again in zip(*runs):
+  _, run, _ = _run([model], examples)
+  # The second run has a process of its own.
+  _, repeated, _ = _run([model], examples, build=_build.__wrapped__)
+  for first, again in zip(run, repeated):
     np.testing.assert_array_equal(first.weights, again.weights)
   # Two clients with the same data and start differ in their order only.
   same_data = [examples[0], examples[0]]

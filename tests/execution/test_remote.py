@@ -28,6 +28,8 @@ from tff_fedsa.execution.remote import parcels
 from tff_fedsa.models import families
 
 _DEADLINE = 6.0
+# Of a slow computation: a quarter of a second or so.
+_STEPS = 75_000
 _INTS = tff.FederatedType(np.int32, tff.CLIENTS)
 
 
@@ -99,8 +101,8 @@ def remote(two_workers):
 
 @tff.tensorflow.computation(np.int32)
 def _slow(x):
-  """Takes half a second or so."""
-  limit = tf.constant(150_000)
+  """Takes long enough to lose a worker meanwhile."""
+  limit = tf.constant(_STEPS)
   (steps,) = tf.while_loop(lambda i: i < limit, lambda i: (i + 1,), (x * 0,))
   return x + steps
 
@@ -124,7 +126,7 @@ def _map_small(values):
 
 
 _TWELVE = list(range(12))
-_SLOW_TWELVE = [i + 150_000 for i in _TWELVE]
+_SLOW_TWELVE = [i + _STEPS for i in _TWELVE]
 
 
 def _later(fn, *arguments):
@@ -364,7 +366,7 @@ def test_an_error_of_a_client_names_client_worker_and_operation(remote):
 
 @pytest.mark.parametrize('way', ['SIGKILL', 'SIGSTOP'])
 def test_a_round_goes_on_without_a_lost_worker(remote, way):
-  assert _map_slow([0]) == [150_000]  # Compiled, and sent.
+  assert _map_slow([0]) == [_STEPS]  # Compiled, and sent.
   killer = _later(remote.send, getattr(signal, way), 0)
   assert _map_slow(_TWELVE) == _SLOW_TWELVE
   assert killer.finished.is_set()

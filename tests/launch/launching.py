@@ -7,7 +7,6 @@ are built and compiled once.
 """
 
 import contextlib
-import functools
 import importlib
 import io
 import os
@@ -22,28 +21,11 @@ import pytest
 import tensorflow_federated as tff
 
 from launch import runner
-from tff_fedsa import experiment as experiment_lib
-from tff_fedsa.execution.in_process import contexts as contexts_lib
+from tests import sharing
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
-# What launches share, by settings.
-_BUILT = {}
-_CONTEXTS = {}
-# Settings that no computation depends on.
-_OF_THE_LOOP = {
-  'client_states',
-  'client_states_memory_gb',
-  'directory_layout',
-  'experiment_name',
-  'max_failed_rounds',
-  'progress',
-  'root_output_dir',
-  'rounds_per_checkpoint',
-  'rounds_per_evaluation',
-  'total_rounds',
-}
 
 
 def start(module, *arguments, **options):
@@ -132,35 +114,9 @@ def _own_program(name):
 
 @contextlib.contextmanager
 def _shared_computations():
-  """Builds and compiles once for all launches with the same settings."""
-
-  def sharing(name):
-    build = vars(experiment_lib.Experiment)[name].func
-
-    def shared(experiment):
-      flags_of = experiment.flags().items()
-      settings = {n: v for n, v in flags_of if n not in _OF_THE_LOOP}
-      key = name, repr(settings)
-      if key not in _BUILT:
-        _BUILT[key] = build(experiment)
-      return _BUILT[key]
-
-    found = functools.cached_property(shared)
-    found.__set_name__(experiment_lib.Experiment, name)
-    return found
-
-  create = contexts_lib.create_in_process_context
-
-  def shared_context(**options):
-    key = repr(sorted(options.items()))
-    if key not in _CONTEXTS:
-      _CONTEXTS[key] = create(**options)
-    return _CONTEXTS[key]
-
   with pytest.MonkeyPatch.context() as patch:
-    for name in ('models', 'process', 'evaluate'):
-      patch.setattr(experiment_lib.Experiment, name, sharing(name))
-    patch.setattr(contexts_lib, 'create_in_process_context', shared_context)
+    sharing.share_computations(patch)
+    sharing.share_contexts(patch)
     yield
 
 

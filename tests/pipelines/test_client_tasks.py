@@ -123,8 +123,7 @@ def test_methods_start_from_the_same_model(task):
   )
 
 
-@pytest.mark.parametrize('runtime', ['in_process', 'native'])
-def test_clients_read_a_database(tmp_path, runtimes, runtime):
+def test_clients_read_a_database(tmp_path, runtimes):
   """The kind of `ClientData` that EMNIST, CIFAR-100 and others come as."""
   source = tff.simulation.datasets.emnist.get_synthetic()
   path = str(tmp_path / 'emnist.sqlite')
@@ -134,16 +133,19 @@ def test_clients_read_a_database(tmp_path, runtimes, runtime):
   database = tff.simulation.datasets.load_and_parse_sql_client_data(
     path, source.element_type_structure
   )
-  found = []
+  read = []
   for data in (source, database):
     task = client_tasks.create_task(
       data, data, num_classes=10, family='digits_mlp', feature_dim=8
     )
-    process = task.training_process(_build_fedsa(task))
-    with runtimes.default(runtime):
-      state, _ = process.next(process.initialize(), task.client_ids)
-    found.append(state.server_state)
-  tf.nest.map_structure(np.testing.assert_array_equal, *found)
+    read.append((task.training_process(_build_fedsa(task)), task.client_ids))
+  for runtime in ('in_process', 'native'):
+    found = []
+    for process, client_ids in read:
+      with runtimes.default(runtime):
+        state, _ = process.next(process.initialize(), client_ids)
+      found.append(state.server_state)
+    tf.nest.map_structure(np.testing.assert_array_equal, *found)
 
 
 def test_it_is_a_baseline_task_of_tff(task):
