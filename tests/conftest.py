@@ -104,6 +104,14 @@ def runtimes():
 
 
 @pytest.fixture
+def shared_computations(monkeypatch):
+  """For tests that describe the same experiment more than once."""
+  from tests import sharing
+
+  sharing.share_computations(monkeypatch)
+
+
+@pytest.fixture
 def native_context(runtimes):
   """TFF's stock runtime."""
   with runtimes.default('native') as context:

@@ -211,12 +211,10 @@ def with_hostile_clients(process):
   def work(arguments):
     output = honest(*arguments.values())
     outputs = [tf.nest.flatten(_changed(output, h)) for h in _HOSTILE]
-    chosen = [
-      tf.switch_case(
-        output.client_state.seed[0], [lambda leaf=leaf: leaf for leaf in leaves]
-      )
-      for leaves in zip(*outputs)
-    ]
+    chosen = tf.switch_case(
+      output.client_state.seed[0],
+      [lambda leaves=leaves: leaves for leaves in outputs],
+    )
     return tf.nest.pack_sequence_as(output, chosen)
 
   return composer.compose_process(*process.parts._replace(client_work=work))

@@ -36,7 +36,7 @@ def test_what_makes_no_sense_is_refused(given, match):
     experiment.Experiment(**given)
 
 
-@pytest.mark.usefixtures('in_process_context')
+@pytest.mark.usefixtures('in_process_context', 'shared_computations')
 def test_a_run_in_a_directory(tmp_path):
   one = experiment.Experiment(
     num_clients=6,
@@ -107,7 +107,7 @@ def test_averaged_models_lose_updates_too():
   )
 
 
-@pytest.mark.usefixtures('in_process_context')
+@pytest.mark.usefixtures('in_process_context', 'shared_computations')
 def test_an_edited_file_is_noticed(tmp_path):
   path = tmp_path / 'there.csv'
   path.write_text('client,from,to\n0,1,\n1,1,\n2,1,\n')

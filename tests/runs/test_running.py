@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import sharing
 from tff_fedsa import experiment as experiment_lib
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.runs import directory
@@ -48,12 +47,6 @@ def kept(made, tmp_path_factory):
   """The same in a directory: the directory and the result."""
   path = tmp_path_factory.mktemp('runs') / 'mine'
   return path, made[0].run(path)
-
-
-@pytest.fixture
-def shared(monkeypatch):
-  """For tests that describe the same experiment anew."""
-  sharing.share_computations(monkeypatch)
 
 
 def test_a_result_in_memory(made):
@@ -180,7 +173,7 @@ def test_a_directory_holds_the_same(made, kept):
   }
 
 
-@pytest.mark.usefixtures('shared')
+@pytest.mark.usefixtures('shared_computations')
 def test_a_run_is_loaded(made, kept, monkeypatch):
   path, result = kept
   loaded = experiment_lib.load_run(path)
@@ -201,7 +194,7 @@ def test_a_run_is_loaded(made, kept, monkeypatch):
   assert experiment_lib.load_run('.').round_num == 3
 
 
-@pytest.mark.usefixtures('shared')
+@pytest.mark.usefixtures('shared_computations')
 def test_interrupted_loaded_and_resumed(made, tmp_path):
   path = tmp_path / 'run'
 
@@ -224,7 +217,7 @@ def test_interrupted_loaded_and_resumed(made, tmp_path):
   assert longer.round_num == 4
 
 
-@pytest.mark.usefixtures('shared')
+@pytest.mark.usefixtures('shared_computations')
 def test_other_settings_are_refused(made, kept):
   with pytest.raises(
     directory.RunDirectoryError, match='--lambda_reg: 10.0 th'
@@ -247,7 +240,7 @@ def test_a_second_run_in_the_directory_is_refused(made, tmp_path):
   assert refused == [1]
 
 
-@pytest.mark.usefixtures('shared')
+@pytest.mark.usefixtures('shared_computations')
 def test_a_signal_ends_the_run_after_its_round(made, tmp_path):
   experiment = made[0].replace(root_output_dir=str(tmp_path))
   rounds = []
@@ -340,7 +333,7 @@ def test_own_arrays_and_an_own_keras_model(tmp_path):
     described.replace(task=_own_data(1)).run(tmp_path / 'run', progress=False)
 
 
-@pytest.mark.usefixtures('shared')
+@pytest.mark.usefixtures('shared_computations')
 def test_the_averaged_model(tmp_path):
   described = _experiment(
     algorithm='fedavg', protocol='global', test_set='per_domain', total_rounds=1
@@ -361,7 +354,7 @@ def test_the_averaged_model(tmp_path):
   }
 
 
-@pytest.mark.usefixtures('shared')
+@pytest.mark.usefixtures('shared_computations')
 def test_a_runtime_of_the_user_stays(made):
   import tensorflow_federated as tff
 
