@@ -99,7 +99,10 @@ def check() -> None:
   from tff_fedsa.execution import devices
   from tff_fedsa.execution.in_process import client_pool
   from tff_fedsa.execution.in_process import contexts
+  from tff_fedsa.models import families
 
+  # A wrong name ends the program now, not in another process.
+  families.members(_MODEL.value)
   report = devices.detect()
   print(f'devices: {report}', flush=True)
   settings = (_MODEL.value, _BATCH_SIZE.value, _SECONDS.value / 2)

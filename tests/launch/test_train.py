@@ -424,18 +424,7 @@ def test_help_teaches_without_tensorflow(module):
 
 
 def test_launchers_know_the_layout_by_kind(tmp_path):
-  launching.launch(
-    'train',
-    f'--root_output_dir={tmp_path}',
-    '--experiment_name=name',
-    '--directory_layout=by_kind',
-    '--num_clients=3',
-    '--max_examples=200',
-    '--family=digits_mlp',
-    '--feature_dim=8',
-    '--total_rounds=1',
-    '--noprogress',
-  )
+  _train(tmp_path, 'name', '--directory_layout=by_kind', '--total_rounds=1')
   found = {path.name for path in tmp_path.iterdir()}
   assert found == {'checkpoints', 'results', 'logdir'}
   assert list((tmp_path / 'logdir' / 'name').glob('events*'))
