@@ -16,7 +16,10 @@ is printed, and written to --output_dir:
   test_sets.csv, .tex           an averaged model's accuracy per test set, if
                                 there are several (domains)
   time_to_accuracy.csv, .tex    with --target_accuracy
-  *.png                         curves, clients, communication, feature spaces
+  report.html                   all of this in one file, to look at or to send
+  *.png                         curves, clients, gains over Local, bytes,
+                                simulated time, feature spaces; with --formats
+                                also as PDF and SVG
 
 The report refuses to mix runs with different data, partitions, test sets,
 protocols or numbers of rounds, and configurations that lack seeds of others.
@@ -89,6 +92,17 @@ _CHOOSE = flags.DEFINE_list(
   'configurations that differ in these flags only, the best one is compared. '
   'The runs need --validation_fraction.',
 )
+_FORMATS = flags.DEFINE_list(
+  'formats',
+  ['png'],
+  'Formats of the figures: png, pdf, svg. Text in PDF and SVG stays text, '
+  'with fonts that journals accept.',
+)
+flags.register_validator(
+  _FORMATS,
+  lambda formats: formats and set(formats) <= {'png', 'pdf', 'svg'},
+  message='it must list some of png, pdf, svg',
+)
 _TARGET_ACCURACY = flags.DEFINE_float(
   'target_accuracy',
   None,
@@ -133,6 +147,7 @@ def report(directories: Sequence[str]) -> None:
   from tff_fedsa.reporting import choice
   from tff_fedsa.reporting import comparison
   from tff_fedsa.reporting import figures
+  from tff_fedsa.reporting import html_report
 
   groups = _groups(directories)
   choices = None
@@ -148,27 +163,40 @@ def report(directories: Sequence[str]) -> None:
   drawn = comparison.figures(groups)
   if _PROJECTION.value != 'none':
     for group in groups:
-      figure = _space(group) if group.finished else None
-      if figure is not None:
-        name = re.sub(r'[^\w.=+-]+', '_', group.name)
-        caption = f'Feature space of {group.name}'
-        drawn[f'space_{name}.png'] = figure, caption
+      if group.finished:
+        drawn |= _of_checkpoint(group)
+  title = os.path.basename(os.path.abspath(directories[0]))
   texts = comparison.texts(
     groups,
-    os.path.basename(os.path.abspath(directories[0])),
+    title,
     reference=_REFERENCE.value,
     statistic=_STATISTIC.value,
     test=_TEST.value,
     target=_TARGET_ACCURACY.value,
-    pictures={name: caption for name, (_, caption) in drawn.items()},
   )
   if choices is not None:
     texts['report.md'] += f'\n{choice.to_text(choices)}'
+  inline = {
+    f'{name}.png': (figures.encode(figure, 'png'), caption)
+    for name, (figure, caption) in drawn.items()
+  }
+  runs_of = [run for group in groups for run in group.runs]
+  if len(runs_of) == 1:
+    inline |= _own_figures(runs_of[0].path)
+  texts['report.html'] = html_report.render(title, texts['report.md'], inline)
+  # Markdown cannot show PDF.
+  shown = [form for form in _FORMATS.value if form != 'pdf'][:1]
+  texts['report.md'] += ''.join(
+    f'\n![{caption}]({name}.{form})\n'
+    for name, (_, caption) in drawn.items()
+    for form in shown
+  )
   os.makedirs(output, exist_ok=True)
   for name, text in texts.items():
     files.write_bytes(os.path.join(output, name), text.encode())
   for name, (figure, _) in drawn.items():
-    figures.save(figure, os.path.join(output, name))
+    for form in dict.fromkeys(_FORMATS.value):
+      figures.save(figure, os.path.join(output, f'{name}.{form}'))
   print(texts['report.md'])
   print(f'written to {output}')
 
@@ -227,29 +255,70 @@ def _settings() -> _Settings:
   )
 
 
-def _space(group: Any) -> Any:
-  """Draws the feature space of the first finished run, if there is one."""
-  import numpy as np
+def _own_figures(path: str) -> dict[str, tuple[bytes, str]]:
+  """Returns the figures that a run has drawn itself, with captions."""
+  folder = directory.open_existing(path).figures
+  found = {}
+  if os.path.isdir(folder):
+    for name in sorted(os.listdir(folder)):
+      stem, extension = os.path.splitext(name)
+      if extension == '.png':
+        with open(os.path.join(folder, name), 'rb') as file:
+          found[f'run_{name}'] = file.read(), stem.replace('_', ' ')
+  return found
 
+
+def _of_checkpoint(group: Any) -> dict[str, Any]:
+  """Returns figures of the first finished run's models, with captions."""
   from tff_fedsa import experiment
+  from tff_fedsa.reporting import client_figures
   from tff_fedsa.reporting import comparison_figures
-  from tff_fedsa.reporting import feature_space
 
   run = group.finished[0]
   names = comparison_figures.classifiers_of(group)
   if not _FEATURES.value and 'prototype' not in names:
-    return None
+    return {}
   if not os.path.isdir(directory.open_existing(run.path).checkpoints):
     print(f'no checkpoint in {run.path}: no feature space', file=sys.stderr)
-    return None
+    return {}
   loaded = experiment.load_run(run.path)
+  task = loaded.experiment.task
+  clients = range(min(_FEATURES.value, task.num_clients))
+  features = [_features(loaded, client_id) for client_id in clients]
+  architectures = [
+    loaded.experiment.architecture_of(i) for i in range(task.num_clients)
+  ]
+  title = f'{group.name}, seed {run.seed}, round {loaded.round_num}'
+  name = re.sub(r'[^\w.=+-]+', '_', group.name)
+  drawn: dict[str, Any] = {}
+  states = [loaded.store.get(i) for i in range(task.num_clients)]
+  theirs = [(state.prototypes, state.counts) for state in states]
+  space = _space(loaded, theirs, features, title)
+  if space is not None:
+    drawn[f'space_{name}'] = space, f'Feature space of {group.name}'
+  if len(set(architectures)) > 1 and 'prototype' in names:
+    drawn[f'prototype_distances_{name}'] = (
+      client_figures.draw_prototype_distances(theirs, architectures, title),
+      f'Do architectures agree? Distances of prototypes, {group.name}',
+    )
+  if sum(len(labels) for _, labels in features) > 1:
+    drawn[f'features_{name}'] = (
+      client_figures.features_by_architecture(
+        features, architectures, task.class_names, title
+      ),
+      f'Features by architecture, {group.name}',
+    )
+  return drawn
+
+
+def _space(loaded: Any, theirs: Any, features: Any, title: str) -> Any:
+  """Draws the feature space of a run, if there are two directions."""
+  import numpy as np
+
+  from tff_fedsa.reporting import feature_space
+
   task, model = loaded.experiment.task, loaded.server_state.model
   shape = task.num_classes, loaded.experiment.models[0].feature_dim
-  features = [
-    _features(loaded, client_id)
-    for client_id in range(min(_FEATURES.value, task.num_clients))
-  ]
-  states = [loaded.store.get(i) for i in range(task.num_clients)]
   prototypes = getattr(model, 'prototypes', np.zeros(shape, np.float32))
   present = getattr(model, 'present', np.zeros(shape[0], bool))
   try:
@@ -258,27 +327,22 @@ def _space(group: Any) -> Any:
       np.asarray(prototypes),
       np.asarray(present),
       task.class_names,
-      [(state.prototypes, state.counts) for state in states],
+      theirs,
       features=features,
       projection=_PROJECTION.value,
-      title=f'{group.name}, seed {run.seed}, round {loaded.round_num}',
+      title=title,
     )
   except ValueError as error:
-    print(f'{run.path}: no feature space: {error}', file=sys.stderr)
+    print(f'{loaded.directory}: no feature space: {error}', file=sys.stderr)
     return None
 
 
 def _features(loaded: Any, client_id: int) -> tuple[Any, Any]:
   """Returns features and labels of test examples of a client."""
-  import numpy as np
-
-  state = loaded.store.get(client_id)
-  model = loaded.experiment.models[int(state.architecture)]
   test = loaded.experiment.task.clients[client_id].test
-  weights = loaded.tested_weights(client_id)
-  forward = model.build_forward(loaded.experiment.task.input_spec)
-  features, _ = forward(*model.split(weights), test['x'][:_EXAMPLES_PER_CLIENT])
-  return np.asarray(features), test['y'][:_EXAMPLES_PER_CLIENT]
+  inputs = test['x'][:_EXAMPLES_PER_CLIENT]
+  features = loaded.client(client_id).features(inputs)
+  return features, test['y'][:_EXAMPLES_PER_CLIENT]
 
 
 if __name__ == '__main__':

@@ -216,7 +216,11 @@ def test_a_sweep_and_its_report(tmp_path):
   assert '4 runs (2 variants, seeds 0, 1): 3 finished' in output
   assert ' 0 to resume, 1 to start' in output
   output = launching.launch(
-    'report', str(root), '--features=1', '--projection=tsne'
+    'report',
+    str(root),
+    '--features=2',
+    '--projection=tsne',
+    '--formats=png,svg',
   )
   assert 'digits, 300 examples, dirichlet 0.1' in output
   for name in (
@@ -230,6 +234,10 @@ def test_a_sweep_and_its_report(tmp_path):
     'communication.png',
     'space_fedsa.png',
     'space_local.png',
+    'space_local.svg',
+    'features_fedsa.png',
+    'gains.svg',
+    'report.html',
   ):
     assert (root / 'report' / name).stat().st_size > 100, name
   # The numbers are those of the runs.

@@ -22,11 +22,12 @@ def test_files_of_a_report(tmp_path):
   )
   groups = _groups(tmp_path)
   assert list(comparison.figures(groups)) == [
-    'curves.png',
-    'clients.png',
-    'communication.png',
+    'curves',
+    'clients',
+    'gains',
+    'communication',
   ]
-  texts = comparison.texts(groups, 'a title', pictures={'x.png': 'a picture'})
+  texts = comparison.texts(groups, 'a title')
   assert sorted(texts) == [
     'comparison.csv',
     'comparison.tex',
@@ -40,7 +41,6 @@ def test_files_of_a_report(tmp_path):
   report = texts['report.md']
   assert report.startswith('# a title\n\ndigits, dirichlet 0.1 (partition')
   assert 'seeds 0, 1, 2.' in report
-  assert '![a picture](x.png)' in report
   table = pandas.read_csv(io.StringIO(texts['significance.csv']))
   assert table['name'].tolist() == ['local', 'local']
 

@@ -77,3 +77,36 @@ def test_communication_is_cumulative(groups, tmp_path):
   # Nothing is sent: a line across.
   np.testing.assert_allclose(axes.lines[1].get_ydata(), [0.65, 0.65])
   _saved(figure, tmp_path)
+
+
+def test_settings_have_panels(tmp_path):
+  for alpha in ('0.1', '0.5'):
+    for method in ('fedsa', 'local'):
+      made_up.write_repeats(
+        tmp_path,
+        f'{method},alpha={alpha}',
+        [0.8, 0.9],
+        algorithm=method,
+        alpha=alpha,
+        simulated=2.0,
+        bytes_up=600 if method == 'fedsa' else 0,
+      )
+  groups = groups_lib.group(
+    runs.find([str(tmp_path)], made_up.DEFAULTS), measurement=['alpha']
+  )
+  assert comparison_figures.has_simulated_time(groups)
+  for draw_fn in (
+    comparison_figures.curves,
+    comparison_figures.communication,
+    comparison_figures.simulated_time,
+  ):
+    figure = draw_fn(groups)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ['alpha=0.1', 'alpha=0.5']
+    names = [
+      text.get_text() for text in figure.axes[1].get_legend().get_texts()
+    ]
+    assert names == ['FedSA', 'Local']
+  # One seed after the other: 2, 4 and 6 seconds.
+  np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), [2, 4, 6])
+  _saved(figure, tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import figures
+from tff_fedsa.reporting import style
 
 
 def _history(rounds, losses=True):
@@ -131,3 +132,24 @@ def test_many_clients_and_classes_are_drawn(tmp_path):
   figure = figures.partition(counts, names)
   figures.save(figure, str(tmp_path / 'p.png'))
   assert max(figure.get_size_inches()) <= 18
+
+
+def test_formats_of_files(tmp_path):
+  starts = {'png': b'\x89PNG', 'pdf': b'%PDF', 'svg': b'<?xml'}
+  for form, start in starts.items():
+    path = tmp_path / f'x.{form}'
+    figures.save(_small(), str(path))
+    content = path.read_bytes()
+    assert content.startswith(start)
+    # Equal figures give equal files.
+    assert content == figures.encode(_small(), form)
+  # Text stays text.
+  assert b'>round</text>' in (tmp_path / 'x.svg').read_bytes()
+  with pytest.raises(ValueError, match='ends in .png, .pdf, .svg'):
+    figures.save(_small(), str(tmp_path / 'x.gif'))
+
+
+def _small():
+  figure = style.new_figure(2, 2)
+  figure.subplots().set_xlabel('round')
+  return figure

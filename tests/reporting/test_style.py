@@ -13,6 +13,13 @@ def _groups(*named):
 def test_methods_have_styles_of_their_own():
   styles = [style.of_method(name) for name in registry.NAMES]
   assert len({(one.color, one.marker) for one in styles}) == len(styles)
+  # Each has a colour of its own, also after a coarse quantisation.
+  quantised = [
+    tuple(b >> 5 for b in bytes.fromhex(s.color[1:])) for s in styles
+  ]
+  assert (
+    len(set(quantised)) == len({one.marker for one in styles}) == len(styles)
+  )
   # Whichever methods are compared, and in whichever order.
   few = _groups(('local', 'local'), ('fedsa', 'fedsa'), ('mine', 'fedgh'))
   assert style.of_groups(few) == [

@@ -1,11 +1,12 @@
 """The files of a report over runs: tables, tests and figures by file name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Optional
 
 from matplotlib import figure as figure_lib
 import pandas
 
+from tff_fedsa.reporting import client_figures
 from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import documents
 from tff_fedsa.reporting import fairness
@@ -23,23 +24,28 @@ DEFAULT_REFERENCE = 'fedsa'
 def figures(
   groups: Sequence[groups_lib.Group],
 ) -> dict[str, tuple[figure_lib.Figure, str]]:
-  """Returns figures with their captions, by file name.
+  """Returns figures with their captions, by name.
 
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
   """
-  drawn = {
-    'curves.png': (comparison_figures.curves(groups), 'Accuracy by round')
-  }
+  drawn = {'curves': (comparison_figures.curves(groups), 'Accuracy by round')}
   if any(run.per_client is not None for g in groups for run in g.finished):
-    drawn['clients.png'] = (
+    drawn['clients'] = (
       comparison_figures.per_client(groups),
       'Spread of clients',
     )
-  drawn['communication.png'] = (
+  if client_figures.has_gains(groups):
+    drawn['gains'] = client_figures.gains(groups), 'Gains of clients over Local'
+  drawn['communication'] = (
     comparison_figures.communication(groups),
     'Accuracy by bytes sent',
   )
+  if comparison_figures.has_simulated_time(groups):
+    drawn['simulated_time'] = (
+      comparison_figures.simulated_time(groups),
+      'Accuracy by simulated time',
+    )
   return drawn
 
 
@@ -51,7 +57,6 @@ def texts(
   statistic: str = 'last',
   test: str = 't',
   target: Optional[float] = None,
-  pictures: Optional[Mapping[str, str]] = None,
 ) -> dict[str, str]:
   """Returns `report.md` and its tables as CSV and LaTeX, by file name.
 
@@ -65,7 +70,6 @@ def texts(
     test: One of `significance.TESTS`.
     target: An accuracy in (0, 1]. The report has the times at which runs reach
       it.
-    pictures: Captions of figures by their file names.
 
   Raises:
     ReportError: If the given reference does not exist.
@@ -172,7 +176,6 @@ def texts(
     evenly,
     differences,
     documents.unfinished(groups),
-    pictures or {},
   )
   return written
 

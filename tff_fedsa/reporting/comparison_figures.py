@@ -1,6 +1,6 @@
 """Figures over the runs of several configurations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib import figure as figure_lib
@@ -17,6 +17,8 @@ from tff_fedsa.reporting import style as style_lib
 
 # Largest number of markers on a line.
 _NUM_MARKERS = 8
+# Panels beside each other.
+_MOST_COLUMNS = 3
 
 
 def _label(classifier: str) -> str:
@@ -49,11 +51,14 @@ def classifiers_of(group: groups_lib.Group) -> list[str]:
 def curves(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """Draws accuracy over rounds: mean and standard deviation over seeds.
 
-  There is one panel per classifier. Unfinished runs are single thin lines.
+  There is one panel per classifier; with several settings, one per setting, of
+  the main classifiers. Unfinished runs are single thin lines.
 
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
   """
+  if len({group.setting for group in groups}) > 1:
+    return _curves_by_setting(groups)
   found = {name for group in groups for name in classifiers_of(group)}
   names = [n for n in client_evaluation.ALL_CLASSIFIERS if n in found]
   columns = min(len(names), 2)
@@ -74,6 +79,37 @@ def curves(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
     style_lib.tidy(axes)
   panels[0].set_ylim(max(0.0, lowest - 0.05), min(highest + 0.05, 1.01))
   _name_groups(grid[0, -1], groups)
+  return figure
+
+
+def _curves_by_setting(
+  groups: Sequence[groups_lib.Group],
+) -> figure_lib.Figure:
+  settings = list(dict.fromkeys(group.setting for group in groups))
+  columns = min(len(settings), _MOST_COLUMNS)
+  rows = -(-len(settings) // columns)
+  figure = style_lib.new_figure(4.2 * columns + 2.0, 3.8 * rows + 0.4)
+  grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+  for axes in grid.flatten()[len(settings) :]:
+    axes.set_axis_off()
+  shown: dict[str, groups_lib.Group] = {}
+  lowest, highest = 1.0, 0.0
+  for setting, axes in zip(settings, grid.flatten()):
+    members = [group for group in groups if group.setting == setting]
+    for index, (group, style) in enumerate(
+      zip(members, style_lib.of_groups(members))
+    ):
+      names = classifiers_of(group)
+      if names:
+        shown.setdefault(group.place.row, group)
+        main = client_evaluation.main_classifier(names)
+        low, high = _curve(axes, group, style, main, index)
+        lowest, highest = min(lowest, low), max(highest, high)
+    axes.set(title=setting, xlabel='round', ylabel='accuracy')
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    style_lib.tidy(axes)
+  grid[0, 0].set_ylim(max(0.0, lowest - 0.05), min(highest + 0.05, 1.01))
+  _name_groups(grid[0, -1], list(shown.values()), by_row=True)
   return figure
 
 
@@ -198,46 +234,110 @@ def communication(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """Draws accuracy over the bytes sent and received by all clients.
 
   The accuracy is that of the method's main classifier, mean over seeds. A
-  method without messages is a line at its last accuracy.
+  method without messages is a line at its last accuracy. There is a panel for
+  each setting.
 
   Args:
     groups: Result of `groups.group`.
   """
-  figure = style_lib.new_figure(8.6, 4.8)
-  axes = figure.subplots()
-  for group, style in zip(groups, style_lib.of_groups(groups)):
-    names = classifiers_of(group)
-    if not names:
-      continue
-    table = _accuracies(group, client_evaluation.main_classifier(names))
-    sent = pandas.concat(
-      [_megabytes_sent(run) for run in group.finished], axis=1
-    ).mean(axis=1)
-    accuracy = table.mean(axis=1).loc[sent.index]
-    if not group.finished[0].history[-1].get('bytes_up_per_client'):
-      last = accuracy.iloc[-1]
-      axes.axhline(last, color=style.color, linewidth=1, linestyle=':')
-      title = names_lib.title(group.name, group.algorithm)
-      axes.annotate(
-        f'{title}: nothing is sent',
-        (0.01, last),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(0, 3),
-        textcoords='offset points',
-        color=style.color,
-        fontsize=9,
-      )
-      continue
-    axes.plot(sent, accuracy, linewidth=1.4, markevery=[-1], **style.line)
-  axes.set(
+  return _by_cost(
+    groups,
+    _megabytes_sent,
+    'sent and received by all clients so far, MB (10$^6$ bytes)',
     xscale='log',
-    xlabel='sent and received by all clients so far, MB (10$^6$ bytes)',
-    ylabel='accuracy (all test examples)',
-    title='Accuracy and communication',
   )
-  style_lib.tidy(axes)
-  _name_groups(axes, groups)
+
+
+def has_simulated_time(groups: Sequence[groups_lib.Group]) -> bool:
+  """Returns whether all finished runs have simulated seconds (docs/field.md).
+
+  Args:
+    groups: Result of `groups.group`.
+  """
+  finished = [run for group in groups for run in group.finished]
+  return bool(finished) and all(
+    run.history[-1].get('simulated_seconds') for run in finished
+  )
+
+
+def simulated_time(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
+  """Draws accuracy over simulated seconds, as `communication` over bytes.
+
+  Args:
+    groups: Result of `groups.group`; `has_simulated_time` of them is true.
+  """
+  return _by_cost(groups, _simulated_seconds, 'simulated seconds so far')
+
+
+def _by_cost(
+  groups: Sequence[groups_lib.Group],
+  cost_fn: Callable[[runs_lib.Run], pandas.Series],
+  label: str,
+  xscale: str = 'linear',
+) -> figure_lib.Figure:
+  settings = list(dict.fromkeys(group.setting for group in groups))
+  columns = min(len(settings), _MOST_COLUMNS)
+  rows = -(-len(settings) // columns)
+  width = 8.6 if len(settings) == 1 else 4.2 * columns + 2.0
+  figure = style_lib.new_figure(width, max(4.8, 3.8 * rows))
+  grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+  panels = dict(zip(settings, grid.flatten()))
+  for axes in grid.flatten()[len(settings) :]:
+    axes.set_axis_off()
+  for setting, axes in panels.items():
+    members = [group for group in groups if group.setting == setting]
+    # The setting has its own panel: a method has its own style.
+    for group, style in zip(members, style_lib.of_groups(members)):
+      _cost_line(axes, group, style, cost_fn)
+    axes.set(
+      xscale=xscale,
+      xlabel=label,
+      ylabel='accuracy (all test examples)',
+      title=setting,
+    )
+    style_lib.tidy(axes)
+  first = [group for group in groups if group.setting == settings[0]]
+  _name_groups(grid[0, -1], first, by_row=len(settings) > 1)
   return figure
+
+
+def _cost_line(
+  axes: Any,
+  group: groups_lib.Group,
+  style: style_lib.Style,
+  cost_fn: Callable[[runs_lib.Run], pandas.Series],
+) -> None:
+  names = classifiers_of(group)
+  if not names:
+    return
+  table = _accuracies(group, client_evaluation.main_classifier(names))
+  costs = pandas.concat([cost_fn(run) for run in group.finished], axis=1)
+  spent = costs.mean(axis=1)
+  accuracy = table.mean(axis=1).loc[spent.index]
+  sends = cost_fn is not _megabytes_sent or any(
+    run.history[-1].get('bytes_up_per_client') for run in group.finished
+  )
+  if sends:
+    axes.plot(spent, accuracy, linewidth=1.4, markevery=[-1], **style.line)
+    return
+  last = accuracy.iloc[-1]
+  axes.axhline(last, color=style.color, linewidth=1, linestyle=':')
+  axes.annotate(
+    f'{names_lib.title(group.place.row, group.algorithm)}: nothing is sent',
+    (0.01, last),
+    xycoords=axes.get_yaxis_transform(),
+    xytext=(0, 3),
+    textcoords='offset points',
+    color=style.color,
+    fontsize=9,
+    path_effects=style_lib.outline(),
+  )
+
+
+def _simulated_seconds(run: runs_lib.Run) -> pandas.Series:
+  """Returns simulated seconds so far by round, without round 0."""
+  table = pandas.DataFrame(run.history).set_index('round')
+  return table[table.index > 0]['simulated_seconds']
 
 
 def _megabytes_sent(run: runs_lib.Run) -> pandas.Series:
@@ -252,13 +352,18 @@ def _megabytes_sent(run: runs_lib.Run) -> pandas.Series:
   return sent[table.index > 0].cumsum() / 1e6
 
 
-def _name_groups(axes: Any, groups: Sequence[groups_lib.Group]) -> None:
+def _name_groups(
+  axes: Any, groups: Sequence[groups_lib.Group], *, by_row: bool = False
+) -> None:
+  """Adds a legend beside axes, by rows if the columns have panels."""
   handles = [
     axes.plot(
       [],
       [],
       linewidth=1.6,
-      label=names_lib.title(group.name, group.algorithm),
+      label=names_lib.title(
+        group.place.row if by_row else group.name, group.algorithm
+      ),
       **style.line,
     )[0]
     for group, style in zip(groups, style_lib.of_groups(groups))

@@ -398,7 +398,6 @@ def markdown(
   fairness: Optional[str],
   significance: Optional[str],
   troubles: Sequence[str],
-  pictures: Mapping[str, str],
 ) -> str:
   """Returns the whole report.
 
@@ -413,7 +412,6 @@ def markdown(
     fairness: Table and note, if there is one.
     significance: Table and note, if there is one.
     troubles: Result of `unfinished`.
-    pictures: Captions by file name.
   """
   parts = [f'# {title}', setting]
   if by_setting:
@@ -443,6 +441,4 @@ def markdown(
     parts.append('\n'.join(f'- {line}' for line in troubles))
   if significance:
     parts += ['## Differences', significance]
-  for name, caption in pictures.items():
-    parts.append(f'![{caption}]({name})')
   return '\n\n'.join(parts) + '\n'

@@ -110,7 +110,7 @@ def draw(
     prototypes=(next(remaining), labels),
     anchors=next(remaining, None),
   )
-  colors = _class_colors(len(class_names))
+  colors = class_colors(len(class_names))
   figure = style.new_figure(8.2, 6.2)
   axes = figure.subplots()
   _draw_small(axes, places, colors)
@@ -131,7 +131,8 @@ def draw(
   return figure
 
 
-def _class_colors(num_classes: int) -> list[Any]:
+def class_colors(num_classes: int) -> list[Any]:
+  """Returns a colour for each class (or client)."""
   if num_classes <= 10:
     return [
       matplotlib.colormaps['tab10'](label) for label in range(num_classes)

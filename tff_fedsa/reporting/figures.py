@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 import io
 import itertools
+import os
 from typing import Any, Optional
 
+import matplotlib
 from matplotlib import figure as figure_lib
 from matplotlib import lines as lines_lib
 from matplotlib import ticker
@@ -14,6 +16,7 @@ import numpy as np
 from tff_fedsa import files
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import style
+from tff_fedsa.runs import errors
 
 # Colours of `style.PALETTE`. A classifier has one colour in all figures.
 _COLORS = {
@@ -47,17 +50,55 @@ _GLOBAL_CLASSIFIER_LABELS = {**CLASSIFIER_LABELS, 'head': 'head'}
 _SPREAD_STYLES = (':', '--', '-.', (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 
 
+FORMATS = ('png', 'pdf', 'svg')
+
+
 def save(figure: figure_lib.Figure, path: str) -> None:
-  """Writes a figure as PNG, atomically.
+  """Writes a figure, atomically.
+
+  Args:
+    figure: The figure.
+    path: A file that ends in .png, .pdf or .svg. Text in PDF and SVG stays
+      text.
 
   Raises:
     OSError: If the file cannot be written.
+    ValueError: If the path has another ending.
+  """
+  form = os.path.splitext(path)[1].removeprefix('.')
+  if form not in FORMATS:
+    raise errors.UserError(
+      f'Expected a file that ends in .{", .".join(FORMATS)}, found {path!r}.'
+    )
+  files.write_bytes(path, encode(figure, form))
+
+
+def encode(figure: figure_lib.Figure, form: str) -> bytes:
+  """Returns the content of a file, the same for the same figure.
+
+  Args:
+    figure: The figure.
+    form: One of `FORMATS`.
   """
   # Without pyplot there is no global state and no window.
   matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
   content = io.BytesIO()
-  figure.savefig(content, format='png', dpi=150)
-  files.write_bytes(path, content.getvalue())
+  # Files without dates, and with fonts that journals accept.
+  metadata = {'pdf': {'CreationDate': None}, 'svg': {'Date': None}}.get(form)
+  with matplotlib.rc_context(
+    {'pdf.fonttype': 42, 'svg.fonttype': 'none', 'svg.hashsalt': 'tff_fedsa'}
+  ):
+    figure.savefig(content, format=form, dpi=150, metadata=metadata)
+  return content.getvalue()
+
+
+def classifier_color(classifier: str) -> str:
+  """Returns the colour of a classifier, the same in all figures.
+
+  Args:
+    classifier: One of `client_evaluation.CLASSIFIERS`.
+  """
+  return _COLORS[classifier]
 
 
 def _palette(architectures: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from tff_fedsa.algorithms import registry
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
 
-# Colours of Okabe and Ito, which colour-blind readers can distinguish. Their
-# yellow is too light for lines on white.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish, without
+# their yellow, which is too light for lines on white, and others. There is one
+# for each method.
 PALETTE = (
   '#0072B2',
   '#E69F00',
@@ -23,6 +24,9 @@ PALETTE = (
   '#000000',
   '#999999',
   '#882255',
+  '#808000',
+  '#DDCC77',
+  '#6B2A00',
 )
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*', 'p', 'h', 'd')
 _LINE_STYLES = ('-', '--', '-.', ':')

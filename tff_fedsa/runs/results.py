@@ -13,6 +13,7 @@ import pandas
 from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.client import client_store
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.reporting import classification_figures
 from tff_fedsa.reporting import feature_space
 from tff_fedsa.reporting import figures as figures_lib
 from tff_fedsa.reporting import summary as summary_lib
@@ -241,16 +242,20 @@ class Result:
         'There is no confusion matrix: run with `metrics`, e.g. confusion.'
       )
     if classifier is None:
-      # Averaged models are reported by their heads.
-      classifier = 'head'
-      if not self.per_test_set:
-        classifier = client_evaluation.main_classifier(self.statistics)
+      classifier = self._main_of_statistics
     if classifier not in self.statistics:
       raise errors.UserError(
         f'Expected a classifier of {", ".join(self.statistics)}, found '
         f'{classifier!r}.'
       )
     return self.statistics[classifier]['confusion'].astype(np.int64)
+
+  @property
+  def _main_of_statistics(self) -> str:
+    # Averaged models are reported by their heads.
+    if self.experiment.simulation.protocol == 'global':
+      return 'head'
+    return client_evaluation.main_classifier(self.statistics)
 
   @property
   def stopped_early(self) -> bool:
@@ -382,7 +387,11 @@ class Result:
     return tiers
 
   def figures(self) -> dict[str, matplotlib.figure.Figure]:
-    """Returns figures by name: curves, partition, clients, feature space."""
+    """Returns figures by name: curves, partition, clients, feature space.
+
+    With the metric `confusion` there is its matrix, with `ece` a reliability
+    diagram.
+    """
     task = self.experiment.task
     architectures = [
       self.experiment.architecture_of(i) for i in range(task.num_clients)
@@ -398,6 +407,17 @@ class Result:
       drawn['per_client_accuracy'] = figures_lib.per_client_accuracy(
         self.per_client, architectures
       )
+    calibrations = {
+      name: sums['calibration']
+      for name, sums in self.statistics.items()
+      if 'calibration' in sums
+    }
+    if 'confusion' in self.experiment.simulation.metrics and self.statistics:
+      drawn['confusion'] = classification_figures.confusion(
+        self.confusion(), task.class_names, self._main_of_statistics
+      )
+    if calibrations:
+      drawn['reliability'] = classification_figures.reliability(calibrations)
     model = self.server_state.model
     # A curve needs at least two points.
     if hasattr(model, 'prototypes') and (
