@@ -39,7 +39,6 @@ def evaluate() -> None:
   from tff_fedsa import simulation
   from tff_fedsa.evaluation import client_evaluation
   from tff_fedsa.evaluation import global_evaluation
-  from tff_fedsa.models import tiers
 
   loaded = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   run, task = loaded.experiment, loaded.experiment.task
@@ -47,14 +46,15 @@ def evaluate() -> None:
   metrics = run.simulation.metrics
   print(f'{loaded.directory}, round {loaded.round_num}')
   if run.simulation.protocol == 'global':
-    per_test_set = global_evaluation.evaluate_test_sets(
+    per_test_set = global_evaluation.evaluate_each(
       run.evaluate, model, task.global_test()
     )
-    summary = global_evaluation.summarize(per_test_set, metrics)
-    architectures = tiers.Tiers(run.models).names
+    summary = global_evaluation.summarize(
+      global_evaluation.by_name(per_test_set), metrics
+    )
     _print_table(
       ('test set', 'averaged model'),
-      (_tested(n, architectures, c) for n, c in per_test_set.items()),
+      per_test_set.items(),
       'mean over test sets',
       {
         n.removeprefix(client_evaluation.GLOBAL_PREFIX): v
@@ -71,17 +71,6 @@ def evaluate() -> None:
       'all examples',
       client_evaluation.summarize(per_client, metrics),
     )
-
-
-def _tested(
-  name: str, architectures: Sequence[str], counts: Mapping[str, int]
-) -> tuple[tuple[str, str], Mapping[str, int]]:
-  """Returns test set, architecture and counts of what was tested."""
-  if len(architectures) == 1:
-    return (name, architectures[0]), counts
-  ends = [a for a in architectures if name.endswith(a)]
-  architecture = max(ends, key=len)
-  return (name.removesuffix(architecture).rstrip('_'), architecture), counts
 
 
 def _print_table(

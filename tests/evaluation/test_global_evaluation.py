@@ -126,3 +126,18 @@ def test_an_averaged_model_is_needed(models):
   model_type = server_model.server_model_type(10, 16)
   with pytest.raises(ValueError, match='this process averages no weights'):
     global_evaluation.build_global_evaluation(models, clients.SPEC, model_type)
+
+
+def test_names_of_what_was_tested():
+  def names(*pairs):
+    return list(global_evaluation.by_name({pair: {} for pair in pairs}))
+
+  assert names(('test', 'mlp')) == ['test']
+  assert names(('test', 'mlp'), ('test', 'a_cnn')) == ['mlp', 'a_cnn']
+  assert names(('x', 'mlp'), ('y', 'mlp')) == ['x', 'y']
+  assert names(('x', 'a'), ('x', 'b'), ('y', 'a'), ('y', 'b')) == [
+    'x_a',
+    'x_b',
+    'y_a',
+    'y_b',
+  ]

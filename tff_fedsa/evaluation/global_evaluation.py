@@ -81,10 +81,10 @@ def build_global_evaluation(
   return evaluate
 
 
-def evaluate_test_sets(
+def evaluate_each(
   evaluate: tff.Computation, model: Any, test_sets: Mapping[str, Any]
-) -> 'collections.OrderedDict[str, dict[str, Any]]':
-  """Tests the averaged model of each architecture.
+) -> 'collections.OrderedDict[tuple[str, str], dict[str, Any]]':
+  """Tests the averaged model of each architecture on each test set.
 
   Args:
     evaluate: Result of `build_global_evaluation`.
@@ -92,21 +92,45 @@ def evaluate_test_sets(
     test_sets: Test sets by name, e.g. `FederatedTask.global_test`.
 
   Returns:
-    A dict of how many examples each classifier got right, by what was tested:
-    the name of the test set; with several architectures that of the
-    architecture, behind that of the test set if there are several.
+    A dict of how many examples each classifier got right, and of statistics, by
+    the names of test set and architecture.
   """
-  found = collections.OrderedDict()
-  for name, examples in test_sets.items():
-    by_architecture = _evaluate(evaluate, model, examples)
-    for architecture, counts in by_architecture.items():
-      parts = [name, architecture]
-      if len(by_architecture) == 1:
-        parts = [name]
-      elif len(test_sets) == 1:
-        parts = [architecture]
-      found['_'.join(parts)] = counts
-  return found
+  return collections.OrderedDict(
+    ((name, architecture), counts)
+    for name, examples in test_sets.items()
+    for architecture, counts in _evaluate(evaluate, model, examples).items()
+  )
+
+
+def by_name(
+  found: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> 'collections.OrderedDict[str, dict[str, Any]]':
+  """Returns counts by what was tested, as columns and files name it.
+
+  That is the name of the test set; with several architectures that of the
+  architecture, behind that of the test set if there are several.
+
+  Args:
+    found: Result of `evaluate_each`.
+  """
+  test_sets = {test_set for test_set, _ in found}
+  architectures = {architecture for _, architecture in found}
+  named = collections.OrderedDict()
+  for (test_set, architecture), counts in found.items():
+    parts = [test_set, architecture]
+    if len(architectures) == 1:
+      parts = [test_set]
+    elif len(test_sets) == 1:
+      parts = [architecture]
+    named['_'.join(parts)] = dict(counts)
+  return named
+
+
+def evaluate_test_sets(
+  evaluate: tff.Computation, model: Any, test_sets: Mapping[str, Any]
+) -> 'collections.OrderedDict[str, dict[str, Any]]':
+  """Returns `by_name` of `evaluate_each`, with the same arguments."""
+  return by_name(evaluate_each(evaluate, model, test_sets))
 
 
 def _evaluate(

@@ -50,7 +50,8 @@ def gains(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
     if pairs:
       panels.append((group, np.concatenate(pairs, axis=1)))
   # A row for each method, if there are several settings.
-  panels.sort(key=lambda panel: panel[0].place.row)
+  rows_of = list(dict.fromkeys(group.place.row for group, _ in panels))
+  panels.sort(key=lambda panel: rows_of.index(panel[0].place.row))
   num_settings = len({group.setting for group, _ in panels})
   columns = num_settings if num_settings > 1 else len(panels)
   columns = min(columns, _MOST_PANELS)

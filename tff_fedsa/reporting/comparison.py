@@ -133,12 +133,14 @@ def texts(
   evenly = None
   clients = fairness.over_runs(groups)
   if len(clients):
-    readable = fairness.for_reading(titled(clients))
     note = fairness.note(clients)
-    evenly = f'{documents.to_markdown(readable)}\n\n{note}'
+    table = documents.to_markdown(fairness.for_reading(clients))
+    evenly = f'{table}\n\n{note}'
     written['fairness.csv'] = clients.to_csv(index=False)
     written['fairness.tex'] = documents.to_latex(
-      readable, note.replace('*', ''), 'tab:fairness'
+      fairness.for_reading(titled(clients)),
+      note.replace('*', ''),
+      'tab:fairness',
     )
   differences = None
   if values['name'].nunique() > 1:
