@@ -41,6 +41,8 @@ def test_the_first_round_that_reaches_it(groups):
   assert fedsa['rounds_std'] == pytest.approx(2**0.5)
   # 2.5 simulated seconds in each round.
   assert fedsa['simulated_seconds_mean'] == 5
+  # Four clients send 600 bytes and receive 400 in a round.
+  assert fedsa['megabytes_mean'] == pytest.approx(2 * 4 * 1000 / 1e6)
   assert local['rounds_mean'] == 2
   assert pandas.isna(local['simulated_seconds_mean'])
   text = time_to_accuracy.for_reading(table)
@@ -49,9 +51,10 @@ def test_the_first_round_that_reaches_it(groups):
     'prototype',
     '2 of 3',
     '2.0 ± 1.4',
+    '0.01 ± 0.01',
     '5.0 ± 3.5',
   ]
-  assert text.iloc[2].tolist()[2:] == ['1 of 1', '2.0', '–']
+  assert text.iloc[2].tolist()[2:] == ['1 of 1', '2.0', '0.01', '–']
 
 
 def test_an_accuracy_that_nobody_reaches(groups):

@@ -14,6 +14,7 @@ from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names as names_lib
 from tff_fedsa.reporting import runs as runs_lib
 from tff_fedsa.reporting import style as style_lib
+from tff_fedsa.reporting import tables
 
 # Largest number of markers on a line.
 _NUM_MARKERS = 8
@@ -242,7 +243,7 @@ def communication(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
   """
   return _by_cost(
     groups,
-    _megabytes_sent,
+    tables.megabytes_by_round,
     'sent and received by all clients so far, MB (10$^6$ bytes)',
     xscale='log',
   )
@@ -314,7 +315,7 @@ def _cost_line(
   costs = pandas.concat([cost_fn(run) for run in group.finished], axis=1)
   spent = costs.mean(axis=1)
   accuracy = table.mean(axis=1).loc[spent.index]
-  sends = cost_fn is not _megabytes_sent or any(
+  sends = cost_fn is not tables.megabytes_by_round or any(
     run.history[-1].get('bytes_up_per_client') for run in group.finished
   )
   if sends:
@@ -338,18 +339,6 @@ def _simulated_seconds(run: runs_lib.Run) -> pandas.Series:
   """Returns simulated seconds so far by round, without round 0."""
   table = pandas.DataFrame(run.history).set_index('round')
   return table[table.index > 0]['simulated_seconds']
-
-
-def _megabytes_sent(run: runs_lib.Run) -> pandas.Series:
-  """Returns megabytes so far by round, without round 0."""
-  table = pandas.DataFrame(run.history).set_index('round')
-  rounds = table.index.to_series().diff()
-  sent = (
-    (table['bytes_up_per_client'] + table['bytes_down_per_client'])
-    * table['clients_sampled']
-    * rounds
-  )
-  return sent[table.index > 0].cumsum() / 1e6
 
 
 def _name_groups(

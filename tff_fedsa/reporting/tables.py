@@ -126,6 +126,24 @@ def _costs(run: runs_lib.Run) -> dict[str, float]:
   }
 
 
+def megabytes_by_round(run: runs_lib.Run) -> pandas.Series:
+  """Returns megabytes that all clients sent and received so far, by round.
+
+  Rounds without a row count like the next one with a row. Round 0 is left out.
+
+  Args:
+    run: A run with a trained round.
+  """
+  table = pandas.DataFrame(run.history).set_index('round')
+  rounds = table.index.to_series().diff()
+  sampled = table['clients_sampled']
+  # Clients that drop out or are late receive a message, but theirs is lost.
+  sent = table.get('clients_returned', sampled)
+  up, down = table['bytes_up_per_client'], table['bytes_down_per_client']
+  megabytes = (up * sent + down * sampled) * rounds / 1e6
+  return megabytes[table.index > 0].cumsum()
+
+
 def worst_tenth(
   per_client: Optional[pandas.DataFrame], classifier: str
 ) -> float:

@@ -1,12 +1,13 @@
-"""Time of runs to an accuracy: rounds, and simulated seconds."""
+"""Time of runs to an accuracy: rounds, bytes, and simulated seconds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import math
-from typing import Any
 
 import pandas
 
 from tff_fedsa.reporting import groups as groups_lib
+from tff_fedsa.reporting import runs as runs_lib
+from tff_fedsa.reporting import tables
 
 _COLUMNS = (
   'name',
@@ -15,6 +16,8 @@ _COLUMNS = (
   'reached',
   'rounds_mean',
   'rounds_std',
+  'megabytes_mean',
+  'megabytes_std',
   'simulated_seconds_mean',
   'simulated_seconds_std',
 )
@@ -28,7 +31,8 @@ def over_seeds(
   There is one row per classifier of each group: `name`, `classifier`, `n`
   (finished runs), `reached` (runs that reach the accuracy), and over these runs
   the mean and the standard deviation (of the sample; NaN for one run) of
-  `rounds` and `simulated_seconds` (NaN without simulated time).
+  `rounds`, `megabytes` (sent and received by all clients so far) and
+  `simulated_seconds` (NaN without simulated time).
 
   Args:
     groups: Result of `groups.group`.
@@ -44,9 +48,9 @@ def over_seeds(
         [
           first
           for run in group.finished
-          if (first := _first(run.history, column, target)) is not None
+          if (first := _first(run, column, target)) is not None
         ],
-        columns=['round', 'simulated_seconds'],
+        columns=['round', 'megabytes', 'simulated_seconds'],
         dtype=float,
       )
       row = {
@@ -57,6 +61,7 @@ def over_seeds(
       }
       for name, of_runs in (
         ('rounds', reached['round']),
+        ('megabytes', reached['megabytes']),
         ('simulated_seconds', reached['simulated_seconds']),
       ):
         row[f'{name}_mean'] = of_runs.mean()
@@ -66,12 +71,15 @@ def over_seeds(
 
 
 def _first(
-  history: Sequence[Mapping[str, Any]], column: str, target: float
-) -> tuple[float, float] | None:
-  """Returns round and simulated seconds of the first row at the target."""
-  for row in history:
+  run: runs_lib.Run, column: str, target: float
+) -> tuple[float, float, float] | None:
+  """Returns round, megabytes and seconds of the first row at the target."""
+  for row in run.history:
     if row.get(column, -math.inf) >= target:
-      return row['round'], row.get('simulated_seconds', math.nan)
+      sent = 0.0
+      if row['round']:
+        sent = float(tables.megabytes_by_round(run)[row['round']])
+      return row['round'], sent, row.get('simulated_seconds', math.nan)
   return None
 
 
@@ -82,6 +90,7 @@ def for_reading(table: pandas.DataFrame) -> pandas.DataFrame:
     'classifier': table['classifier'],
     'reached': [f'{r} of {n}' for r, n in zip(table['reached'], table['n'])],
     'rounds': _texts(table, 'rounds'),
+    'MB': _texts(table, 'megabytes', digits=2),
   }
   if table['simulated_seconds_mean'].notna().any():
     columns['simulated seconds'] = _texts(table, 'simulated_seconds')
@@ -98,18 +107,20 @@ def note(target: float, table: pandas.DataFrame) -> str:
   text = (
     f'First evaluated round with an accuracy of {target:g} or more over all '
     'test examples: mean ± standard deviation (of the sample) over the seeds '
-    'that reach it. A mean says little where some do not.'
+    'that reach it. A mean says little where some do not. MB (10^6 bytes) of '
+    'all clients, both ways.'
   )
   if table['simulated_seconds_mean'].notna().any():
     text += ' Simulated seconds are those of the clients and their deadline.'
   return text
 
 
-def _texts(table: pandas.DataFrame, name: str) -> list[str]:
+def _texts(table: pandas.DataFrame, name: str, digits: int = 1) -> list[str]:
   found = []
   for mean, std in zip(table[f'{name}_mean'], table[f'{name}_std']):
     if math.isnan(mean):
       found.append('–')
     else:
-      found.append(f'{mean:.1f}' + ('' if math.isnan(std) else f' ± {std:.1f}'))
+      text = '' if math.isnan(std) else f' ± {std:.{digits}f}'
+      found.append(f'{mean:.{digits}f}{text}')
   return found
