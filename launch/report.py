@@ -304,7 +304,7 @@ def _of_checkpoint(group: Any) -> dict[str, Any]:
   if sum(len(labels) for _, labels in features) > 1:
     drawn[f'features_{name}'] = (
       client_figures.features_by_architecture(
-        features, architectures, task.class_names, title
+        features, architectures[: len(features)], task.class_names, title
       ),
       f'Features by architecture, {group.name}',
     )
