@@ -9,8 +9,8 @@ computations, which no seed changes; initial weights, anchors and data are those
 of the seed. Directories and numbers are those of `tff-fedsa sweep` with
 --max_concurrent_clients=1 and --intra_op_threads=1. Finished runs are skipped.
 
-For methods whose first server model has anchors and weights at most (FedSA,
-Local, and both with shared weights).
+For methods whose first server model has anchors, prototypes and weights at most
+(FedSA, FedProto, FedPCL, Local, and all with shared weights).
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,9 @@ from typing import Any
 from tff_fedsa import experiment as experiment_lib
 from tff_fedsa.runs import errors
 
+# Parts of a first server model that are zeros, whatever the seeds are.
+_WITHOUT_SEED = ('prototypes', 'present', 'client_prototypes', 'participated')
+
 
 def share_traces(
   base: experiment_lib.Experiment, seeded: experiment_lib.Experiment
@@ -16,8 +19,8 @@ def share_traces(
     seeded: The experiment that gets them.
 
   Raises:
-    UserError: If the method's first server model has more than anchors and
-      weights.
+    UserError: If the method's first server model has more than anchors,
+      prototypes and weights.
   """
   from tff_fedsa.execution import current
 
@@ -27,7 +30,7 @@ def share_traces(
   first = base.process.initialize()
   model = first.model
   fields = set(getattr(model, '_fields', ()))
-  if fields - {'anchors', 'prototypes', 'present', 'weights'}:
+  if fields - {'anchors', 'weights', *_WITHOUT_SEED}:
     raise errors.UserError(
       f'The first server model of {base.algorithm} has {sorted(fields)}: use '
       'tff-fedsa sweep.'
