@@ -27,8 +27,9 @@ _PARSE = textwrap.dedent("""
     for name in flags.FLAGS:
       flags.FLAGS[name].unparse()
     rest = flags.FLAGS([module, *presets.expand(arguments)])
-    # Only `tff-fedsa report` takes something else than flags: directories.
-    directories = [part for part in rest[1:] if module == 'launch.report']
+    # These programs take directories, too.
+    takes = module in ('launch.report', 'benchmarks.privacy_curves')
+    directories = rest[1:] if takes else []
     assert rest[1:] == directories, (arguments, rest)
 """)
 

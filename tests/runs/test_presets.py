@@ -64,7 +64,7 @@ def test_flags_of_included_files_come_in_their_place(tmp_path, monkeypatch):
   [
     ('fedsa.digit', 'did you mean fedsa.digits'),
     ('cifar10_htfe8', 'did you mean paper/cifar10_htfe8?'),
-    ('/nowhere/at/all', 'there are collaboration/fedsa, '),
+    ('/nowhere/at/all', 'there are collaboration/fedpcl, '),
   ],
 )
 def test_a_wrong_name_is_told_the_right_one(name, message):
