@@ -52,7 +52,7 @@ class OwnedWorker(subprocess.Popen):
       env={'MALLOC_ARENA_MAX': '1', **os.environ},
       # A Ctrl-C in the terminal is for Python to handle, not for the worker.
       start_new_session=True,
-      preexec_fn=die_with_parent,
+      preexec_fn=_prepare,
     ).result()
     _workers.add(self)
 
@@ -109,6 +109,13 @@ def pids() -> list[int]:
 def die_with_parent() -> None:
   """Asks Linux to kill this process when its parent dies (a `preexec_fn`)."""
   _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prepare() -> None:
+  # TFF ends a worker by SIGINT and waits for its end. Background jobs of a shell
+  # script ignore SIGINT, and a child would inherit that.
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+  die_with_parent()
 
 
 def _exit_on_sigterm(signum: int, unused_frame: Any) -> None:
