@@ -112,8 +112,8 @@ def die_with_parent() -> None:
 
 
 def _prepare() -> None:
-  # TFF ends a worker by SIGINT and waits for its end. Background jobs of a shell
-  # script ignore SIGINT, and a child would inherit that.
+  # TFF ends a worker by SIGINT and waits for its end. Background jobs of a
+  # shell script ignore SIGINT, and a child would inherit that.
   signal.signal(signal.SIGINT, signal.SIG_DFL)
   die_with_parent()
 
