@@ -268,8 +268,10 @@ def compose_process(
     if averaging is not None:
       reasons.append(screening.fault(message.weights, weights_limits))
     # The first one counts.
-    found = tf.boolean_mask(reasons, tf.stack(reasons) > 0)
-    return tf.concat([found, [0]], axis=0)[0]
+    found = reasons[-1]
+    for reason in reasons[-2::-1]:
+      found = tf.where(reason > 0, reason, found)
+    return found
 
   def prepare_fn(output):
     weights = ends.weigh(output) if averaging is not None else ()

@@ -246,7 +246,7 @@ def test_a_sweep_and_its_report(tmp_path):
     for seed in (0, 1)
   ]
   mean = sum(summary['prototype']['last'] for summary in summaries) / 2
-  row = rf'\| fedsa +\| prototype +\| +2 \| {mean:.4f} ± '
+  row = rf'\| fedsa +\| prototype +\| +2 \| +(?:\*\*|<u>)?{mean:.4f} ± '
   assert re.search(row, output)
   # A failure makes the sweep fail.
   launching.launch(

@@ -194,7 +194,7 @@ def build_count() -> tff.templates.AggregationProcess:
     def count(condition):
       return tf.math.count_nonzero(condition, dtype=tf.int32)
 
-    counts = collections.OrderedDict(clients_rejected=tf.shape(rows)[0])
+    counts = collections.OrderedDict(clients_rejected=count(rows[:, 1] > 0))
     for name in REASONS:
       counts[f'clients_rejected_{name}'] = count(
         tf.equal(rows[:, 1], _code(name))

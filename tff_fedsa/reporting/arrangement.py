@@ -116,8 +116,11 @@ def _explained(
     of_part = {}
     for flag in differing:
       values = {flags.get(flag, _UNSET) for flags in having}
-      if len(values) == 1 and not any(
-        flags.get(flag, _UNSET) in values for flags in others
+      # Others may have the value without saying it.
+      is_said = {f'{flag}={value}' for value in values} == {part}
+      if is_said or (
+        len(values) == 1
+        and not any(flags.get(flag, _UNSET) in values for flags in others)
       ):
         of_part[flag] = values.pop()
     if of_part:

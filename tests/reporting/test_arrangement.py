@@ -1,0 +1,21 @@
+"""Rows and columns of configurations that say their setting or do not."""
+
+from tff_fedsa.reporting import arrangement
+
+
+def test_a_setting_that_a_name_says_is_that_of_others_who_do_not():
+  # FedSA ran with two values, so its names say them; Local ran with one.
+  places = arrangement.places(
+    [
+      arrangement.Configuration('fedsa,alpha=0.1', 'fedsa', {'alpha': '0.1'}),
+      arrangement.Configuration('fedsa,alpha=0.5', 'fedsa', {'alpha': '0.5'}),
+      arrangement.Configuration('local', 'local', {'alpha': '0.1'}),
+    ],
+    ['alpha'],
+  )
+  assert [place.row for place in places] == ['fedsa', 'fedsa', 'local']
+  assert [place.setting for place in places] == [
+    ('alpha=0.1',),
+    ('alpha=0.5',),
+    ('alpha=0.1',),
+  ]
