@@ -149,10 +149,10 @@ def report(directories: Sequence[str]) -> None:
   from tff_fedsa.reporting import figures
   from tff_fedsa.reporting import html_report
 
-  groups = _groups(directories)
+  settings = _settings()
+  groups = _groups(directories, settings)
   choices = None
   if _CHOOSE.value:
-    settings = _settings()
     groups, choices = choice.chosen(
       groups,
       _CHOOSE.value,
@@ -201,13 +201,12 @@ def report(directories: Sequence[str]) -> None:
   print(f'written to {output}')
 
 
-def _groups(directories: Sequence[str]) -> list[Any]:
+def _groups(directories: Sequence[str], settings: _Settings) -> list[Any]:
   """Returns the groups of runs, if they can be compared."""
   from tff_fedsa.reporting import documents
   from tff_fedsa.reporting import groups as groups_lib
   from tff_fedsa.reporting import runs
 
-  settings = _settings()
   found = runs.find(directories, settings.defaults)
   groups = groups_lib.group(
     found, ignored=settings.ignored, measurement=settings.same

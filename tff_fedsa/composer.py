@@ -293,16 +293,18 @@ def compose_process(
       value = value._replace(weights=weights)
     return value, collections.OrderedDict(id=client_id, reason=screened.reason)
 
-  prepare = tff.tensorflow.computation(prepare_fn, output_type)
-  # One computation in place of two is faster.
-  prepare_and_check = tff.tensorflow.computation(
-    lambda output: check_fn(*prepare_fn(output)), output_type
-  )
-  prepared_type = prepare.type_signature.result
-  check = tff.tensorflow.computation(
-    lambda prepared: check_fn(*prepared), prepared_type
-  )
-  forgery = attack and attacks.build_forgery(attack, prepared_type)
+  if attack is None:
+    # One computation in place of two is faster.
+    prepare_and_check = tff.tensorflow.computation(
+      lambda output: check_fn(*prepare_fn(output)), output_type
+    )
+  else:
+    prepare = tff.tensorflow.computation(prepare_fn, output_type)
+    prepared_type = prepare.type_signature.result
+    check = tff.tensorflow.computation(
+      lambda prepared: check_fn(*prepared), prepared_type
+    )
+    forgery = attacks.build_forgery(attack, prepared_type)
 
   count_rejected = screening.build_count()
 

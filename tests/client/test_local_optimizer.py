@@ -98,7 +98,7 @@ def test_groups_have_their_own_rates_states_and_norms():
   kept = local_optimizer.LocalOptimizer(_BUILDERS['momentum'](), state='keep')
   other = local_optimizer.LocalOptimizer(_BUILDERS['sgd']()).restarted(0.25)
   grouped = local_optimizer.GroupedOptimizer(
-    [kept, other, other], (1, 1, 0), clip_norm=5.0
+    [one.clipped(5.0) for one in (kept, other, other)], (1, 1, 0)
   )
   state = grouped.begin_round(
     kept.initial_vector(_SPECS[:1]), _SPECS, tf.constant(0)

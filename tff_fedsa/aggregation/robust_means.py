@@ -72,19 +72,7 @@ class RobustMeanFactory(tff.aggregators.UnweightedAggregationFactory):
         _numbers(held)[0],
       )
 
-    @tff.federated_computation(
-      collect.initialize.type_signature.result,
-      tff.FederatedType(value_type, tff.CLIENTS),
-    )
-    def next_fn(state, value):
-      collected = collect.next(state, value)
-      return tff.templates.MeasuredProcessOutput(
-        collected.state,
-        tff.federated_map(combine, collected.result),
-        collected.measurements,
-      )
-
-    return tff.templates.AggregationProcess(collect.initialize, next_fn)
+    return _mapped(collect, combine)
 
 
 class NormClippedFactory(tff.aggregators.UnweightedAggregationFactory):
@@ -266,19 +254,7 @@ class OneTableFactory(tff.aggregators.UnweightedAggregationFactory):
     def stack(value):
       return tf.nest.map_structure(lambda part: part[tf.newaxis], value)
 
-    @tff.federated_computation(
-      inner.initialize.type_signature.result,
-      tff.FederatedType(value_type, tff.CLIENTS),
-    )
-    def next_fn(state, value):
-      output = inner.next(state, value)
-      return tff.templates.MeasuredProcessOutput(
-        output.state,
-        tff.federated_map(stack, output.result),
-        output.measurements,
-      )
-
-    return tff.templates.AggregationProcess(inner.initialize, next_fn)
+    return _mapped(inner, stack)
 
 
 def collector(
@@ -309,6 +285,23 @@ def _container(value_type: tff.Type) -> Any:
       f'float32 tensors, found {value_type}.'
     )
   return container
+
+
+def _mapped(
+  process: tff.templates.AggregationProcess, fn: tff.Computation
+) -> tff.templates.AggregationProcess:
+  """Returns a process with a function of the results of another one."""
+
+  @tff.federated_computation(*process.next.type_signature.parameter)
+  def next_fn(state, value):
+    output = process.next(state, value)
+    return tff.templates.MeasuredProcessOutput(
+      output.state,
+      tff.federated_map(fn, output.result),
+      output.measurements,
+    )
+
+  return tff.templates.AggregationProcess(process.initialize, next_fn)
 
 
 def _numbers(held: tf.Tensor) -> tf.Tensor:

@@ -124,17 +124,17 @@ def build_training(
   """
   check_clip_norm(companion.clip_norm)
   pair = pairs.ModelPair(model, companion.model, companion.private_specs)
+  optimizers = [
+    optimizer,
+    (companion.optimizer or optimizer).restarted(),
+    optimizer.restarted(),
+  ]
   train = local_training.build_local_training(
     pair,
     objective,
     local_optimizer.GroupedOptimizer(
-      [
-        optimizer,
-        (companion.optimizer or optimizer).restarted(),
-        optimizer.restarted(),
-      ],
+      [one.clipped(companion.clip_norm) for one in optimizers],
       pair.group_sizes,
-      clip_norm=companion.clip_norm,
     ),
     input_spec,
     config,

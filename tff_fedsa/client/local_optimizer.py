@@ -14,6 +14,8 @@ with epy.lazy_imports():
   import tensorflow as tf
   import tensorflow_federated as tff
 
+  from tff_fedsa.client import prepared_gradients
+
 OPTIMIZER_STATES = ('reset', 'keep')
 
 
@@ -153,6 +155,23 @@ class LocalOptimizer:
       self._optimizer, learning_rate_fn=lambda _: learning_rate
     )
 
+  def clipped(self, clip_norm: Optional[float]) -> LocalOptimizer:
+    """Returns a copy of the optimizer that clips gradients.
+
+    Args:
+      clip_norm: Largest norm of the gradient of a step. A larger gradient is
+        scaled down to it. None returns this optimizer.
+    """
+    if clip_norm is None:
+      return self
+    return LocalOptimizer(
+      prepared_gradients.PreparedGradients(
+        self._optimizer, clip_norm=clip_norm
+      ),
+      learning_rate_fn=self._learning_rate_fn,
+      state='keep' if self.keeps_state else 'reset',
+    )
+
   def _initial_state(self, specs: Sequence[tf.TensorSpec]) -> Any:
     # Hyperparameters are Python numbers there, but loop variables here.
     return tf.nest.map_structure(
@@ -167,23 +186,16 @@ class GroupedOptimizer:
   """
 
   def __init__(
-    self,
-    optimizers: Sequence[LocalOptimizer],
-    group_sizes: Sequence[int],
-    *,
-    clip_norm: Optional[float] = None,
+    self, optimizers: Sequence[LocalOptimizer], group_sizes: Sequence[int]
   ):
     """Initializes `GroupedOptimizer`.
 
     Args:
       optimizers: One optimizer per group. Only the first may keep its state.
       group_sizes: Number of weights of each group, in order.
-      clip_norm: Largest norm of a group's gradient in a step. Larger gradients
-        are scaled down to it. None turns clipping off.
     """
     self._optimizers = list(optimizers)
     self._sizes = list(group_sizes)
-    self._clip_norm = clip_norm
 
   def begin_round(
     self,
@@ -209,8 +221,6 @@ class GroupedOptimizer:
       self._grouped(gradients),
     ):
       if group:
-        if self._clip_norm is not None:
-          group, _ = tf.clip_by_global_norm(group, self._clip_norm)
         part, own = optimizer.next(part, own, group)
       states.append(part)
       updated += own

@@ -69,9 +69,7 @@ def gains(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
       x,
       y,
       s=22,
-      marker=style.marker,
-      facecolor='white' if style.is_hollow else style.color,
-      edgecolor=style.color,
+      **style.points,
       alpha=0.6,
       linewidths=0.7,
     )

@@ -215,9 +215,7 @@ def per_client(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
       values,
       np.full(len(values), place),
       s=14,
-      marker=style.marker,
-      facecolor='white' if style.is_hollow else style.color,
-      edgecolor=style.color,
+      **style.points,
       linewidths=0.6,
       zorder=3,
     )

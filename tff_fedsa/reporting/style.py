@@ -58,6 +58,15 @@ class Style(NamedTuple):
       'linestyle': self.linestyle,
     }
 
+  @property
+  def points(self) -> dict[str, Any]:
+    """Arguments of `Axes.scatter`."""
+    return {
+      'marker': self.marker,
+      'facecolor': 'white' if self.is_hollow else self.color,
+      'edgecolor': self.color,
+    }
+
 
 def _numbered(number: int, linestyle: str = '-') -> Style:
   return Style(

@@ -274,8 +274,8 @@ def attack_columns(counts: Sequence[Mapping[str, int]]) -> Row:
   """Returns the rates of success of a targeted attack.
 
   Args:
-    counts: Of each honest client that has the target class, how many test
-      examples each classifier took for the moved class.
+    counts: One entry per honest client that has the target class. It counts
+      the test examples that each classifier took for the moved class.
   """
   summary = client_evaluation.summarize(counts)
   return {

@@ -219,10 +219,7 @@ def keep_account(
   """
   if account is None:
     return
-  found = dataclasses.asdict(account)
-  if not os.path.exists(run.privacy_json):
-    files.write_json(run.privacy_json, found)
-  elif files.read_json(run.privacy_json) != found:
+  if _differs(run.privacy_json, dataclasses.asdict(account)):
     raise directory_lib.RunDirectoryError(
       f'The rounds of the run at {run.path!r} have another noise than the next '
       'ones would have: --dp_epsilon was planned for another number of rounds. '
@@ -374,9 +371,7 @@ def _keep_inputs(
       'num_clients': task.num_clients,
       'sha256': own_data.digest(task),
     }
-    if not os.path.exists(run.data_json):
-      files.write_json(run.data_json, found)
-    elif files.read_json(run.data_json) != found:
+    if _differs(run.data_json, found):
       raise directory_lib.RunDirectoryError(
         f'The data are not those of {run.data_json!r}: the run was started '
         'with other data. Use another directory.'
@@ -385,6 +380,14 @@ def _keep_inputs(
     content = io.BytesIO()
     np.save(content, anchors, allow_pickle=False)
     files.write_bytes(run.anchors_npy, content.getvalue())
+
+
+def _differs(path: str, found: Mapping[str, Any]) -> bool:
+  """Returns whether a run has another record; writes the record if none."""
+  if os.path.exists(path):
+    return files.read_json(path) != found
+  files.write_json(path, found)
+  return False
 
 
 def _keep_selection(

@@ -5,6 +5,7 @@ MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME; WANDB_PROJECT, WANDB_ENTITY and
 WANDB_MODE (offline needs no account).
 """
 
+import abc
 from collections.abc import Mapping, Sequence
 import hashlib
 import importlib
@@ -58,7 +59,7 @@ def build(
     ) from error
 
 
-class _Tracker:
+class _Tracker(abc.ABC):
   """A recorder whose failures end no run: metrics.csv has all rows."""
 
   def record(self, row: recorders.Row) -> None:
@@ -70,17 +71,18 @@ class _Tracker:
     self._guarded(f'round {row["round"]}', self._log, row['round'], numbers)
 
   def rewind(self, history: Sequence[recorders.Row]) -> None:
-    # A resumed run repeats rows with the same numbers and steps.
-    pass
+    del history  # A resumed run repeats rows with the same numbers and steps.
 
   def close(self) -> None:
     self._guarded('the end of the run', self._finish)
 
+  @abc.abstractmethod
   def _log(self, step: int, numbers: Mapping[str, float]) -> None:
-    raise NotImplementedError
+    """Sends the numbers of a round."""
 
+  @abc.abstractmethod
   def _finish(self) -> None:
-    raise NotImplementedError
+    """Ends the run there."""
 
   def _guarded(self, what: str, fn: Any, *args: Any) -> None:
     try:
