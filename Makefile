@@ -3,12 +3,14 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint setup setup-gpu lock flags-reference clean
+.PHONY: help demo test test-slow lint setup setup-gpu setup-ray lock \
+  flags-reference clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_GPU := $(VENV)/.installed-gpu
+INSTALLED_RAY := $(VENV)/.installed-ray
 
 # The first of these that is Python 3.11; make PYTHON=/path/to/it otherwise.
 IS_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
@@ -40,7 +42,7 @@ demo: $(INSTALLED)  ## Shows what clients gain from each other, on digits.
 test: $(INSTALLED)  ## Runs the tests, without the slow ones.
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED)  ## Runs the slow tests.
+test-slow: $(INSTALLED_RAY)  ## Runs the slow tests.
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(INSTALLED)  ## Checks style and types.
@@ -50,6 +52,8 @@ lint: $(INSTALLED)  ## Checks style and types.
 setup: $(INSTALLED)  ## Installs everything into .venv (2.7 GB).
 
 setup-gpu: $(INSTALLED_GPU)  ## Adds the CUDA libraries for NVIDIA GPUs.
+
+setup-ray: $(INSTALLED_RAY)  ## Adds Ray, for --runtime=ray (210 MB).
 
 lock: | $(BIN)/pip  ## Resolves requirements*.lock anew.
 	$(if $(UV),,$(BIN)/python -m pip install uv)
@@ -87,6 +91,8 @@ $(INSTALLED): requirements.lock requirements-notebook.lock | $(BIN)/pip
 	touch $@
 
 $(INSTALLED_GPU): requirements-gpu.lock $(INSTALLED)
+$(INSTALLED_RAY): requirements-ray.lock $(INSTALLED)
+$(INSTALLED_GPU) $(INSTALLED_RAY):
 	rm -f $@
 	$(PIP_INSTALL) --no-deps -r $<
 	touch $@

@@ -14,6 +14,7 @@ kept. The sections:
   placement    clients' operations that are not on their device: none
   parity       golden vectors and three rounds, compared with the CPU
   throughput   images/s: FedSA in process, a plain loop of its steps, Keras fit
+  together     images/s of --batch_clients against each client alone
   precision    TF32, deterministic operations, XLA, float16
   runtimes     a round in process and in TFF's own runtime, which has no GPU
   memory       of host and GPU over 200 rounds
@@ -70,6 +71,8 @@ _PARTS = {
   'placement': 120,
   'parity': 120,
   **{f'throughput:{model}': 75 for model in _MODELS},
+  'together:fedavg_cnn': 60,
+  'together:digits_mlp': 60,
   'memory': 75,
   'runtimes': 75,
   **{f'precision:{variant}': 90 for variant in _VARIANTS},
@@ -77,6 +80,7 @@ _PARTS = {
 _LEFT_OUT_IF_SMALL = (
   'throughput:resnet18',
   'throughput:mobilenet_v2',
+  'together:digits_mlp',
   'precision:deterministic',
   'precision:tf32_off',
 )

@@ -17,16 +17,28 @@ compares ways to divide the cores instead: clients at a time x threads of one
 operation. TensorFlow has one number of threads per process, so each way has a
 process of its own; they take turns. Printed are the seconds of a round, minimum
 / median / minimum of the CPU seconds.
+
+  python -m benchmarks.overhead --share_weights=extractor,model \
+      --models=fedavg_cnn/resnet8
+
+compares rounds with and without weights that clients of one architecture share.
+Clients have the architectures in turn.
+
+  python -m benchmarks.overhead --without_check
+
+compares rounds with and without the server's check of contributions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import statistics
 import time
 from typing import Any, NamedTuple
+from unittest import mock
 
 from absl import app
 from absl import flags
@@ -35,13 +47,26 @@ import numpy as np
 from launch import runner
 
 _MODELS = flags.DEFINE_list(
-  'models', ['fedavg_cnn'], 'Architectures, each measured on its own.'
+  'models',
+  ['fedavg_cnn'],
+  'Architectures, each measured on its own; A/B: clients have both in turn.',
 )
 _BATCH_SIZES = flags.DEFINE_list('batch_sizes', ['10'], 'Examples of one step.')
 _SPLITS = flags.DEFINE_list(
   'splits',
   [],
   'Compares these ways to divide the cores, CLIENTSxTHREADS each.',
+)
+_SHARE_WEIGHTS = flags.DEFINE_list(
+  'share_weights',
+  [],
+  'Compares rounds in which clients share these parts of their models '
+  '(extractor, model) with rounds in which they share none.',
+)
+_WITHOUT_CHECK = flags.DEFINE_bool(
+  'without_check',
+  False,
+  'Compares rounds with and without the check of contributions.',
 )
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Measured rounds of each contender.', lower_bound=1
@@ -68,8 +93,13 @@ class Workload:
     batch_size: Examples of one step.
     num_clients: Clients of a round.
     num_examples: Examples of each client, a multiple of `batch_size`.
+    batch_clients: Clients that FedSA trains together; None for each alone.
+    share_weights: What clients of one architecture share in FedSA's rounds:
+      none, extractor or model.
     shuffle: Whether FedSA shuffles the examples, as it does by default; the
       plain loop never does.
+    checked: Whether FedSA's rounds check contributions, as they always do
+      outside this benchmark.
   """
 
   model: str
@@ -77,6 +107,9 @@ class Workload:
   num_clients: int = 20
   num_examples: int = 500
   shuffle: bool = True
+  share_weights: str = 'none'
+  checked: bool = True
+  batch_clients: int | None = None
 
   def __post_init__(self):
     if self.num_examples % self.batch_size:
@@ -124,7 +157,7 @@ def _build_models(workload: Workload) -> Any:
   from tff_fedsa.models import families
 
   return families.build_family(
-    workload.model, _IMAGE_SHAPE, _NUM_CLASSES, _FEATURE_DIM
+    workload.model.replace('/', ','), _IMAGE_SHAPE, _NUM_CLASSES, _FEATURE_DIM
   )
 
 
@@ -144,22 +177,35 @@ def build_federated(workload: Workload) -> Contender:
   """Returns FedSA's round in TFF's current context, without evaluation."""
   import tensorflow_federated as tff
 
+  from tff_fedsa import composer
   from tff_fedsa.algorithms import fedsa
   from tff_fedsa.client import client_state
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
+  from tff_fedsa.models import tiers
+  from tff_fedsa.server import averaging
 
   models = _build_models(workload)
-  process = fedsa.build_fedsa(
-    models,
-    input_spec=_input_spec(),
-    optimizer=local_optimizer.LocalOptimizer(
-      tff.learning.optimizers.build_sgdm(_LEARNING_RATE)
-    ),
-    local=local_training.LocalTrainingConfig(
-      batch_size=workload.batch_size, shuffle=workload.shuffle
-    ),
-  )
+  with contextlib.nullcontext() if workload.checked else _without_check():
+    process = fedsa.build_fedsa(
+      models,
+      input_spec=_input_spec(),
+      optimizer=local_optimizer.LocalOptimizer(
+        tff.learning.optimizers.build_sgdm(_LEARNING_RATE)
+      ),
+      local=local_training.LocalTrainingConfig(
+        batch_size=workload.batch_size,
+        shuffle=workload.shuffle,
+        batch_clients=workload.batch_clients,
+      ),
+    )
+    if workload.share_weights != 'none':
+      process = composer.with_averaging(
+        process,
+        averaging.build_weight_averaging(
+          models, tiers=tiers.Tiers(models, workload.share_weights)
+        ),
+      )
   initial_state = client_state.build_initial_state_fn(models)
   examples = _examples(workload)
 
@@ -174,6 +220,25 @@ def build_federated(workload: Workload) -> Contender:
     ),
     next=run_round,
     weights=lambda state: [np.asarray(s.weights) for s in state[1]],
+  )
+
+
+def _without_check() -> contextlib.AbstractContextManager[Any]:
+  """Processes that are built meanwhile take what clients send as it comes."""
+  import tensorflow as tf
+
+  from tff_fedsa.aggregation import screening
+
+  def no_fault(value, limits):
+    del value, limits  # Nobody looks at them.
+    return tf.constant(0)
+
+  return mock.patch.multiple(
+    screening,
+    clean=lambda update, limits: update,
+    fault=no_fault,
+    metrics_fault=no_fault,
+    screen=lambda value, fault_fn: screening.Screened(value, fault_fn(value)),
   )
 
 
@@ -396,12 +461,7 @@ def _workloads() -> list[Workload]:
 
 
 def _print_overheads() -> None:
-  from tff_fedsa.execution.in_process import contexts
-
-  cores = len(os.sched_getaffinity(0))
-  contexts.set_in_process_context(
-    max_concurrent_clients=cores, intra_op_threads=1
-  )
+  cores = _start_runtime()
   print(
     '| model | batch size | FedSA: min | median | plain loop: min | median | '
     'ratio | of CPU seconds |\n|---|---|---|---|---|---|---|---|'
@@ -447,12 +507,67 @@ def _print_splits() -> None:
     )
 
 
+def _print_variants(title: str, variants: Mapping[str, Any]) -> None:
+  """Compares variants of a workload with the first of them.
+
+  Args:
+    title: What the variants differ in.
+    variants: Name -> fields of `Workload` to replace.
+  """
+  _start_runtime()
+  print(
+    f'| models | {title} | min | median | ratio | of CPU seconds |\n'
+    '|---|---|---|---|---|---|'
+  )
+  median = statistics.median
+  for workload in _workloads():
+    timings, _ = compare(
+      [
+        build_federated(dataclasses.replace(workload, **changes))
+        for changes in variants.values()
+      ],
+      _ROUNDS.value,
+    )
+    first = timings[0]
+    for name, timing in zip(variants, timings):
+      print(
+        f'| {workload.model} | {name} | {min(timing.seconds):.3f} | '
+        f'{median(timing.seconds):.3f} | '
+        f'{median(timing.seconds) / median(first.seconds):.2f} | '
+        f'{median(timing.cpu_seconds) / median(first.cpu_seconds):.2f} |',
+        flush=True,
+      )
+
+
+def _start_runtime() -> int:
+  """Starts the in-process runtime on all cores, and returns their number."""
+  from tff_fedsa.execution.in_process import contexts
+
+  cores = len(os.sched_getaffinity(0))
+  contexts.set_in_process_context(
+    max_concurrent_clients=cores, intra_op_threads=1
+  )
+  return cores
+
+
 def main(argv: Sequence[str]) -> None:
   """Measures and prints a table."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   if _SPLITS.value:
     _print_splits()
+  elif _SHARE_WEIGHTS.value:
+    _print_variants(
+      'shared',
+      {
+        part: {'share_weights': part}
+        for part in ('none', *_SHARE_WEIGHTS.value)
+      },
+    )
+  elif _WITHOUT_CHECK.value:
+    _print_variants(
+      'check', {'without': {'checked': False}, 'with': {'checked': True}}
+    )
   else:
     _print_overheads()
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements.lock and its two additions, requirements-gpu.lock and
-# requirements-notebook.lock; called by `make lock`.
+# Writes requirements.lock and its additions, requirements-gpu.lock,
+# requirements-notebook.lock and requirements-ray.lock; called by `make lock`.
 #
 #   tools/lock.sh UV        UV: the uv to resolve with
 
@@ -59,6 +59,20 @@ HEADER
   resolve --constraint "$work/requirements.lock" "$work/notebook.in" \
     | grep -vxFf "$work/requirements.lock"
 } > "$work/requirements-notebook.lock"
+
+# Ray 2.40 is younger than the rest. It takes the protobuf and grpcio of the main
+# lock. cryptography makes the certificates for its connections.
+printf '%s\n' 'ray==2.40.*' cryptography > "$work/ray.in"
+{
+  cat <<HEADER
+# Ray for the runtime ray, and what it adds to requirements.lock; packages as of
+# 2024-12-15. Made by \`make lock\`.
+# Install with --no-deps, for requirements.lock's reason.
+HEADER
+  newest=2024-12-15
+  resolve --constraint "$work/requirements.lock" "$work/ray.in" \
+    | grep -vxFf "$work/requirements.lock"
+} > "$work/requirements-ray.lock"
 
 # Only when all are there.
 cp "$work"/requirements*.lock .

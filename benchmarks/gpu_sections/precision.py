@@ -30,7 +30,7 @@ def prepare(variant: str) -> None:
     tf.keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
   elif variant == 'float16':
-    # Grappler's, on GPUs only: casts around products and convolutions.
+    # As --mixed_precision, on GPUs only.
     tf.config.optimizer.set_experimental_options({'auto_mixed_precision': True})
   elif variant not in ('default', 'xla'):
     raise ValueError(f'Unknown variant {variant!r}.')

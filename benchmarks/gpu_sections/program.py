@@ -218,6 +218,20 @@ def _throughput(report: Report, model: str = 'fedavg_cnn') -> None:
       break
 
 
+def _together(report: Report, model: str = 'fedavg_cnn') -> None:
+  from benchmarks.gpu_sections import together
+
+  _context()
+  sizes, counts, num_clients, seconds = [10, 50], [4, 8, 16], 32, 2.0
+  if _SMALL.value:
+    sizes, counts, num_clients, seconds = [10], [2], 2, 0.1
+  rows: list[dict[str, Any]] = []
+  for row in together.measurements(model, sizes, counts, num_clients, seconds):
+    rows.append(row)
+    # The same numbers as alone, up to rounding in 20 steps.
+    report({'ok': max(r['difference'] for r in rows) < 1e-3, 'rows': rows})
+
+
 def _precision(report: Report, variant: str = 'default') -> None:
   from benchmarks.gpu_sections import precision
 
@@ -278,6 +292,7 @@ _SECTIONS: dict[str, Callable[..., None]] = {
   'precision': _precision,
   'runtimes': _runtimes,
   'throughput': _throughput,
+  'together': _together,
 }
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from tests import programs
+from tff_fedsa.aggregation import screening
 
 overhead = programs.load('benchmarks.overhead')
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('in_process_context')
 def test_both_contenders_do_the_same_steps():
   workload = overhead.Workload(
@@ -39,3 +41,24 @@ def test_splits_and_workloads_are_checked():
       overhead.parse_split(text)
   with pytest.raises(ValueError, match='full batches'):
     overhead.Workload('fedavg_cnn', batch_size=3, num_examples=10)
+
+
+@pytest.mark.usefixtures('in_process_context')
+def test_rounds_without_the_check_are_the_same(monkeypatch):
+  looked_at = []
+  fault = screening.fault
+  monkeypatch.setattr(
+    screening,
+    'fault',
+    lambda *arguments: looked_at.append(arguments) or fault(*arguments),
+  )
+  unchecked = overhead.build_federated(
+    overhead.Workload('digits_mlp', 5, 2, 10, checked=False)
+  )
+  assert not looked_at
+  checked = overhead.build_federated(
+    overhead.Workload('digits_mlp', 5, 2, 10, checked=True)
+  )
+  assert looked_at
+  ours, plain = (c.weights(c.next(c.initial)) for c in (checked, unchecked))
+  np.testing.assert_array_equal(ours, plain)

@@ -1,5 +1,6 @@
 """A client's round as one computation: what it keeps, sends and measures."""
 
+import collections
 import types
 
 import numpy as np
@@ -227,3 +228,27 @@ def test_heads_that_differ_are_named():
     ValueError, match=r"\[\(16, 10\)\] in 'one' and \[\(10, 16\)\] in 'two'"
   ):
     client_work.check_heads([first, _model('two', head_shape=(10, 16))])
+
+
+def test_work_is_wrapped_on_both_sides(work, models, head):
+  def fn(inner, arguments):
+    labels = tf.zeros_like(arguments.examples['y'])
+    output = inner(
+      arguments._replace(
+        examples=collections.OrderedDict(arguments.examples, y=labels)
+      )
+    )
+    return output._replace(update=output.update.weights)
+
+  wrapped = client_work.wrap(work, fn)
+  assert wrapped.type_signature.parameter == work.type_signature.parameter
+  (examples,) = clients.random_examples(1, 10)
+  received = server_model.HeadModel(head)
+  state = _new_state(models, 0)
+  found = wrapped(0, received, state, examples)
+  expected = work(0, received, state, {**examples, 'y': 0 * examples['y']})
+  np.testing.assert_array_equal(found.update, expected.update.weights)
+  for name in ('weights', 'prototypes', 'counts'):
+    np.testing.assert_array_equal(
+      getattr(found.client_state, name), getattr(expected.client_state, name)
+    )

@@ -16,6 +16,7 @@ from tff_fedsa.data import input_spec
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.execution.in_process import graph_rewriting
 from tff_fedsa.models import families
+from tff_fedsa.models import functional
 
 pytestmark = pytest.mark.skipif(
   not tf.test.is_built_with_cuda(), reason='a build without CUDA'
@@ -28,13 +29,30 @@ _ON_CPU = {'StatelessShuffle'}
 @pytest.fixture(scope='module')
 def graphs():
   """Graphs of a FedSA round as they are made for GPUs, as they run."""
-  # BatchNorm with an activation, pooling, depthwise convolutions.
-  models = families.build_family(
-    ['fedavg_cnn', 'mobilenet_v2'], (32, 32, 3), 10, 16
-  )
+  models = [
+    *families.build_family('fedavg_cnn', (32, 32, 3), 10, 16),
+    functional.FunctionalModel(_separable, name='separable'),
+  ]
   spec = input_spec.InputSpec((32, 32, 3), 'uint8', 1 / 127.5, -1.0)
   process = fedsa.build_fedsa(models, input_spec=spec)
   return _graphs(process.next, only_cpus=False)
+
+
+def _separable():
+  """BatchNorm with an activation, depthwise convolutions, as in MobileNet."""
+  images = tf.keras.Input([32, 32, 3])
+  hidden = images
+  for layer in (
+    tf.keras.layers.Conv2D(8, 3, strides=2, padding='same', use_bias=False),
+    tf.keras.layers.DepthwiseConv2D(3, strides=2, use_bias=False),
+  ):
+    hidden = tf.keras.layers.BatchNormalization()(layer(hidden))
+    hidden = tf.keras.layers.ReLU(6.0)(hidden)
+  hidden = tf.keras.layers.GlobalAveragePooling2D()(hidden)
+  return functional.KerasClientModel(
+    tf.keras.Model(images, tf.keras.layers.Dense(16)(hidden)),
+    tf.keras.Sequential([tf.keras.Input([16]), tf.keras.layers.Dense(10)]),
+  )
 
 
 def _graphs(computation, *, only_cpus):

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tests.execution import computations
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import client_state
@@ -20,17 +21,16 @@ from tff_fedsa.client import client_store
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.execution import parcels
 from tff_fedsa.execution import workers
 from tff_fedsa.execution.remote import client_pool
 from tff_fedsa.execution.remote import connection
 from tff_fedsa.execution.remote import contexts
-from tff_fedsa.execution.remote import parcels
 from tff_fedsa.models import families
 
 _DEADLINE = 6.0
 # Of a slow computation: a quarter of a second or so.
 _STEPS = 75_000
-_INTS = tff.FederatedType(np.int32, tff.CLIENTS)
 
 
 class _Workers:
@@ -99,33 +99,8 @@ def remote(two_workers):
   stack.set_default_context(before)
 
 
-@tff.tensorflow.computation(np.int32)
-def _slow(x):
-  """Takes long enough to lose a worker meanwhile."""
-  limit = tf.constant(_STEPS)
-  (steps,) = tf.while_loop(lambda i: i < limit, lambda i: (i + 1,), (x * 0,))
-  return x + steps
-
-
-@tff.federated_computation(_INTS)
-def _map_slow(values):
-  return tff.federated_map(_slow, values)
-
-
-@tff.tensorflow.computation(np.int32)
-def _small(x):
-  with tf.control_dependencies(
-    [tf.debugging.assert_less(x, 100, message='too large')]
-  ):
-    return tf.bitcast(x + 1, tf.int32)
-
-
-@tff.federated_computation(_INTS)
-def _map_small(values):
-  return tff.federated_map(_small, values)
-
-
-_TWELVE = list(range(12))
+_map_slow = computations.build_map_slow(_STEPS)
+_TWELVE = computations.TWELVE
 _SLOW_TWELVE = [i + _STEPS for i in _TWELVE]
 
 
@@ -242,7 +217,9 @@ def _assert_close(found, expected, tolerance):
   tf.nest.map_structure(compare, found, expected)
 
 
-@pytest.mark.parametrize('build', [_fed_avg, _fedsa])
+@pytest.mark.parametrize(
+  'build', [pytest.param(_fed_avg, marks=pytest.mark.slow), _fedsa]
+)
 def test_same_results_as_elsewhere(remote, runtimes, build):
   run = build()
   before = remote.num_clients
@@ -295,7 +272,7 @@ def test_sequences_strings_no_argument_and_no_client(remote):
   assert list(first['doubled']) == [2, 4, 6]
   assert second['text'] == b'abc'
   assert sevens(data) == [7, 7]
-  assert _map_small([]) == []
+  assert computations.map_small([]) == []
 
 
 def test_what_all_clients_share_is_sent_once(remote, monkeypatch):
@@ -313,7 +290,9 @@ def test_what_all_clients_share_is_sent_once(remote, monkeypatch):
   def dot(model, x):
     return tf.linalg.trace(model @ model) * tf.cast(x, tf.float32)
 
-  @tff.federated_computation(tff.FederatedType(model_type, tff.SERVER), _INTS)
+  @tff.federated_computation(
+    tff.FederatedType(model_type, tff.SERVER), computations.INTS
+  )
   def broadcast(model, values):
     return tff.federated_map(dot, (tff.federated_broadcast(model), values))
 
@@ -357,14 +336,16 @@ def test_an_error_of_a_client_names_client_worker_and_operation(remote):
   with pytest.raises(
     tf.errors.OpError, match='too large.*assert_less'
   ) as raised:
-    _map_small([1, 2, 300, 4])
+    computations.map_small([1, 2, 300, 4])
   (note,) = raised.value.__notes__
   assert 'client 2 of 4' in note
   assert any(address in note for address in remote.addresses)
-  assert _map_small([1, 2, 3]) == [2, 3, 4]
+  assert computations.map_small([1, 2, 3]) == [2, 3, 4]
 
 
-@pytest.mark.parametrize('way', ['SIGKILL', 'SIGSTOP'])
+@pytest.mark.parametrize(
+  'way', ['SIGKILL', pytest.param('SIGSTOP', marks=pytest.mark.slow)]
+)
 def test_a_round_goes_on_without_a_lost_worker(remote, way):
   assert _map_slow([0]) == [_STEPS]  # Compiled, and sent.
   killer = _later(remote.send, getattr(signal, way), 0)
@@ -377,13 +358,13 @@ def test_a_round_goes_on_without_a_lost_worker(remote, way):
 
 def test_a_worker_that_starts_again_is_used_again(remote):
   remote.send(signal.SIGKILL, 1)
-  assert _map_small(_TWELVE) == [i + 1 for i in _TWELVE]
+  assert computations.map_small(_TWELVE) == [i + 1 for i in _TWELVE]
   before = remote.num_clients[1]
   remote.start()
   deadline = time.monotonic() + 20
   while remote.num_clients[1] == before:
     assert time.monotonic() < deadline
-    assert _map_small(_TWELVE) == [i + 1 for i in _TWELVE]
+    assert computations.map_small(_TWELVE) == [i + 1 for i in _TWELVE]
 
 
 def test_when_all_are_lost_the_error_names_them(remote):
@@ -398,7 +379,7 @@ def test_when_all_are_lost_the_error_names_them(remote):
     assert address in str(raised.value)
   # The context is as good as before once they are back.
   remote.start()
-  assert _map_small([1, 2]) == [2, 3]
+  assert computations.map_small([1, 2]) == [2, 3]
 
 
 def test_a_client_that_takes_its_workers_with_it_is_named(remote, monkeypatch):
@@ -414,7 +395,7 @@ def test_a_client_that_takes_its_workers_with_it_is_named(remote, monkeypatch):
   with pytest.raises(
     client_pool.WorkersLostError, match=r'clients \[.*7.*\] .*out of memory'
   ):
-    _map_small(_TWELVE)
+    computations.map_small(_TWELVE)
 
 
 def test_an_interrupt_leaves_the_context_usable(remote):
@@ -426,7 +407,7 @@ def test_an_interrupt_leaves_the_context_usable(remote):
       _map_slow(_TWELVE * 10)
   finally:
     signal.signal(signal.SIGINT, before)
-  assert _map_small([1, 2]) == [2, 3]
+  assert computations.map_small([1, 2]) == [2, 3]
 
 
 def test_unreachable_workers_are_named_at_once(two_workers):
@@ -465,4 +446,4 @@ def test_bad_values_are_named(addresses, options, message):
 def test_an_asynchronous_context(remote):
   context = contexts.create_async_remote_context(remote.addresses)
   with tff.framework.get_context_stack().install(context):
-    assert asyncio.run(_map_small([1, 2])) == [2, 3]
+    assert asyncio.run(computations.map_small([1, 2])) == [2, 3]

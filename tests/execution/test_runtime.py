@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import rewriter_config_pb2
+from tensorflow.python.eager import context
 from tensorflow.python.framework import config as tf_config
 
 from tff_fedsa import experiment
 from tff_fedsa.execution import runtime
+from tff_fedsa.runs import errors
+
+_ON = rewriter_config_pb2.RewriterConfig.ON
 
 
 @pytest.fixture
@@ -15,6 +21,7 @@ def restored():
   yield
   tf_config.disable_op_determinism()
   tf.config.experimental.enable_tensor_float_32_execution(True)
+  tf.config.optimizer.set_experimental_options({'auto_mixed_precision': False})
 
 
 def test_deterministic_kernels_and_no_tf32(restored):
@@ -37,6 +44,25 @@ def test_deterministic_kernels_and_no_tf32(restored):
   assert tf.config.experimental.tensor_float_32_execution_enabled()
 
 
+def test_mixed_precision_is_grapplers_on_gpus(restored, monkeypatch):
+  config = runtime.RuntimeConfig(mixed_precision=True)
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind=None: [])
+  with pytest.raises(errors.UserError, match='needs a GPU: found none'):
+    config.start()
+  # Clients that were trained with it are evaluated anywhere.
+  config.start(without_workers=True)
+
+  def is_on():
+    serialized = context.context().function_call_options.config_proto_serialized
+    options = config_pb2.ConfigProto.FromString(serialized).graph_options
+    return options.rewrite_options.auto_mixed_precision == _ON
+
+  assert is_on()
+  runtime.RuntimeConfig().start()
+  assert not is_on()
+
+
 def test_other_runtimes_have_their_own_kernels():
-  config = runtime.RuntimeConfig(runtime='native', deterministic_ops=True)
-  assert 'deterministic_ops' in config.ignored()
+  for name in ('deterministic_ops', 'mixed_precision'):
+    config = runtime.RuntimeConfig(runtime='native', **{name: True})
+    assert name in config.ignored()

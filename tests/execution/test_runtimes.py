@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tests.execution import computations
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import client_state
 from tff_fedsa.client import local_optimizer
@@ -54,42 +55,15 @@ def _fed_sa():
 
 
 def _fed_avg():
-  data = tasks.load_task(tasks.TaskSpec(num_clients=3, max_examples=240))
-  clients = [
-    tf.data.Dataset.from_tensor_slices(
-      (client.train['x'].astype(np.float32) / 16, client.train['y'])
-    ).batch(10)
-    for client in data.clients
-  ]
-  spec = clients[0].element_spec
-
-  def model_fn():
-    seeded = tf.keras.initializers.GlorotUniform(seed=1)
-    model = tf.keras.Sequential(
-      [
-        tf.keras.layers.Flatten(input_shape=spec[0].shape[1:]),
-        tf.keras.layers.Dense(10, kernel_initializer=seeded),
-      ]
+  train = computations.build_learning(
+    lambda model_fn: tff.learning.algorithms.build_weighted_fed_avg(
+      model_fn, tff.learning.optimizers.build_sgdm(0.1)
     )
-    return tff.learning.models.from_keras_model(
-      model,
-      loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-      input_spec=spec,
-      metrics=[tf.keras.metrics.SparseCategoricalAccuracy()],
-    )
-
-  process = tff.learning.algorithms.build_weighted_fed_avg(
-    model_fn, tff.learning.optimizers.build_sgdm(0.1)
   )
 
   def run():
-    state, metrics = process.initialize(), []
-    for _ in range(3):
-      output = process.next(state, clients)
-      state = output.state
-      metrics.append(output.metrics)
-    weights = process.get_model_weights(state)
-    return {'weights': weights.trainable, 'metrics': metrics}, []
+    weights, metrics = train()
+    return {'weights': weights, 'metrics': metrics}, []
 
   return run
 

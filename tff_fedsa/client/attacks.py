@@ -11,6 +11,7 @@ The attack `label_flip` is another one: attackers train on labels C - 1 - y.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import tensorflow_federated as tff
 from tff_fedsa.aggregation import tier_mean
 from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.client import attack_config
+from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.maths import finite as finite_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.runs import errors
@@ -82,23 +84,16 @@ def with_flipped_labels(
     client_id_fn: Returns the id of a client with this state.
   """
 
-  @tff.tensorflow.computation(client_work.type_signature.parameter)
-  def work(arguments):
-    labels = arguments['examples']['y']
-    flips = attack.is_attacker(client_id_fn(arguments['client_state']))
-    examples = dict(arguments['examples'])
-    examples['y'] = tf.where(flips, attack.num_classes - 1 - labels, labels)
-    ordered = type(arguments['examples'])(
-      (name, examples[name]) for name in arguments['examples']
+  def flipped(work, arguments):
+    labels = arguments.examples['y']
+    flips = attack.is_attacker(client_id_fn(arguments.client_state))
+    examples = collections.OrderedDict(
+      arguments.examples,
+      y=tf.where(flips, attack.num_classes - 1 - labels, labels),
     )
-    return client_work(
-      arguments['round_num'],
-      arguments['broadcast'],
-      arguments['client_state'],
-      ordered,
-    )
+    return work(arguments._replace(examples=examples))
 
-  return work
+  return client_work_lib.wrap(client_work, flipped)
 
 
 def build_forgery(attack: Attack, prepared_type: tff.Type) -> tff.Computation:

@@ -72,7 +72,9 @@ def new_client_state(
   *,
   client_id: int,
   seed: int = 0,
-  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  optimizer: Optional[
+    local_optimizer.LocalOptimizer | local_optimizer.ChosenOptimizer
+  ] = None,
 ) -> ClientState:
   """Returns the state of a client that has not trained yet.
 
@@ -115,7 +117,9 @@ def build_initial_state_fn(
   model_seed: int = 0,
   sampling_seed: int = 0,
   client_init: str = 'shared',
-  optimizer: Optional[local_optimizer.LocalOptimizer] = None,
+  optimizer: Optional[
+    local_optimizer.LocalOptimizer | local_optimizer.ChosenOptimizer
+  ] = None,
 ) -> Callable[[int], ClientState]:
   """Returns `fn(client_id) -> ClientState`, the state before the first round.
 

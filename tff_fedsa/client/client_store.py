@@ -13,6 +13,7 @@ import numpy as np
 
 from tff_fedsa import files
 from tff_fedsa.client import client_state
+from tff_fedsa.execution import arrays
 from tff_fedsa.runs import errors
 
 _LIVE_FILE = re.compile(r'client_\d+\.npz')
@@ -122,7 +123,7 @@ class ClientStateStore(abc.ABC):
 
 
 class MemoryStore(ClientStateStore):
-  """Keeps states in memory."""
+  """Keeps states in memory; large arrays of the runtime ray where they are."""
 
   def __init__(self, initial_state_fn: InitialStateFn):
     super().__init__(initial_state_fn)
@@ -141,7 +142,12 @@ class MemoryStore(ClientStateStore):
 
   def put(self, client_id: int, state: client_state.ClientState) -> None:
     self._saved.pop(client_id, None)
-    self._states[client_id] = _as_arrays(state)
+    self._states[client_id] = client_state.ClientState(
+      *(
+        part if isinstance(part, arrays.RemoteArray) else np.asarray(part)
+        for part in state
+      )
+    )
 
   def client_ids(self) -> list[int]:
     return sorted(self._states)

@@ -11,24 +11,38 @@ import tensorflow_federated as tff
 
 from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.client import companion as companion_lib
+from tff_fedsa.client import joint_training
 from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_steps
 from tff_fedsa.client import local_training
 from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.execution import joint_calls
 from tff_fedsa.maths import finite as finite_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.runs import errors
 from tff_fedsa.server import server_model
 
-# Arguments of client work.
-ARGUMENTS = ('round_num', 'broadcast', 'client_state', 'examples')
-
-UpdateFn = Callable[
-  [functional.FunctionalModel, local_training.LocalResult], Any
-]
-MeasureFn = Callable[[local_training.LocalResult], Mapping[str, tf.Tensor]]
+UpdateFn = Callable[[functional.FunctionalModel, local_steps.LocalResult], Any]
+MeasureFn = Callable[[local_steps.LocalResult], Mapping[str, tf.Tensor]]
 ReceiveFn = Callable[[functional.FunctionalModel, Any, tf.Tensor], tf.Tensor]
+
+
+class Arguments(NamedTuple):
+  """The arguments of client work.
+
+  Attributes:
+    round_num: int32 scalar, rounds done before.
+    broadcast: What the client receives from the server.
+    client_state: The `ClientState` before the round.
+    examples: The client's stacked examples, see `examples_type`.
+  """
+
+  round_num: Any
+  broadcast: Any
+  client_state: Any
+  examples: Any
 
 
 class ClientMetrics(NamedTuple):
@@ -101,7 +115,7 @@ def check_models(
         '`pooling.adaptive_average_pooling`.'
       )
   for model in models:
-    if tuple(model.input_shape) != tuple(input_spec.model_shape):
+    if model.input_shape != input_spec.model_shape:
       raise errors.UserError(
         f'The model {model.name!r} takes inputs of shape {model.input_shape}, '
         f'but the data gives {input_spec.model_shape}. Build the family with '
@@ -206,19 +220,25 @@ def build_client_work(
   """
   num_classes, feature_dim = check_models(models, input_spec)
   parts = objective, optimizer, input_spec, config
-  branches: list[Callable[..., local_training.LocalResult]] = [
+  branches: list[Callable[..., local_steps.LocalResult]] = [
     local_training.build_local_training(model, *parts)
     if companion is None
     else companion_lib.build_training(model, companion, *parts)
     for model in models
   ]
 
+  joint_branches = (
+    _joint_branches(models, receive_fn, update_fn, companion, *parts)
+    if config.batch_clients is not None
+    else None
+  )
+
   @tf.function(autograph=False)
   def work(round_num, broadcast, state, examples):
     context = objective.context_fn(broadcast, state, round_num)
     structure = None
 
-    def branch(model, train_fn):
+    def branch(model, train_fn, round_num, broadcast, state, examples, context):
       nonlocal structure
       weights = state.weights
       if receive_fn is not None:
@@ -235,10 +255,23 @@ def build_client_work(
       structure = result, update_fn(model, result)
       return tf.nest.flatten(structure)
 
-    outputs = tf.switch_case(
-      state.architecture,
-      [functools.partial(branch, *pair) for pair in zip(models, branches)],
-    )
+    def train(round_num, broadcast, state, context, examples):
+      arguments = round_num, broadcast, state, examples, context
+      return tf.switch_case(
+        state.architecture,
+        [
+          functools.partial(branch, *pair, *arguments)
+          for pair in zip(models, branches)
+        ],
+      )
+
+    arguments = round_num, broadcast, state, context
+    if joint_branches is None:
+      outputs = train(*arguments, examples)
+    else:
+      outputs = _marked(
+        train, joint_branches, arguments, examples, config.batch_clients
+      )
     result, update = tf.nest.pack_sequence_as(structure, outputs)
     finite = finite_lib.all_finite(result)
     trained = state._replace(
@@ -276,29 +309,141 @@ def build_client_work(
   return client_work
 
 
+def _joint_branches(models, receive_fn, update_fn, companion, *parts):
+  """Returns, per model, the training and the messages of several clients."""
+
+  def branch(model, train_fn):
+    def joint(round_nums, broadcast, state, context, examples, num_examples):
+      count = num_examples.shape[0]
+      weights = state.weights
+      if receive_fn is not None:
+        weights = joint_training.each(
+          count,
+          lambda client: receive_fn(
+            model, joint_training.at(broadcast, client), weights[client]
+          ),
+        )
+      result = train_fn(
+        weights,
+        state.optimizer,
+        examples,
+        context,
+        state.seed,
+        round_nums,
+        *(() if companion is None else (broadcast, state.private)),
+        num_examples,
+      )
+      update = joint_training.each(
+        count,
+        lambda client: update_fn(model, joint_training.at(result, client)),
+      )
+      return tf.nest.flatten((result, update))
+
+    return joint
+
+  return [
+    branch(
+      model,
+      joint_training.build_joint_training(model, *parts)
+      if companion is None
+      else companion_lib.build_joint_training(model, companion, *parts),
+    )
+    for model in models
+  ]
+
+
+def _marked(train, joint_branches, arguments, examples, num_clients):
+  """Returns `train(*arguments, examples)`, in a call marked for joint ones."""
+  *_, state, _ = arguments
+
+  def unpack(flat):
+    return tf.nest.pack_sequence_as((*arguments, examples), flat)
+
+  def alone(architecture, *flat):
+    del architecture  # Also in the state.
+    return train(*unpack(flat))
+
+  def joint(architectures, *flat):
+    *flat, num_examples = flat
+    return tf.switch_case(
+      architectures[0],
+      [
+        functools.partial(branch, *unpack(flat), num_examples)
+        for branch in joint_branches
+      ],
+    )
+
+  return joint_calls.call(
+    alone,
+    joint,
+    [state.architecture, *tf.nest.flatten(arguments)],
+    tf.nest.flatten(examples),
+    num_clients,
+  )
+
+
+def wrap(
+  client_work: tff.Computation,
+  fn: Callable[[Callable[[Arguments], ClientOutput], Arguments], Any],
+  broadcast_type: Optional[tff.Type] = None,
+) -> tff.Computation:
+  """Returns client work with something before or after it.
+
+  Both are one TensorFlow computation, so a client still makes one call in a
+  round.
+
+  Args:
+    client_work: See `build_client_work`.
+    fn: `fn(work, arguments) -> output`, in TensorFlow. `work(arguments)` is the
+      given client work.
+    broadcast_type: Unplaced type of what the result receives from the server.
+      Default: that of `client_work`.
+  """
+  types = client_work.type_signature.parameter
+  if broadcast_type is not None:
+    types = tff.StructType(
+      [
+        (name, broadcast_type if name == 'broadcast' else part)
+        for name, part in tff.structure.iter_elements(types)
+      ]
+    )
+
+  def work(arguments):
+    return client_work(*arguments)
+
+  @tff.tensorflow.computation(types)
+  def wrapped(arguments):
+    return fn(work, Arguments(*(arguments[name] for name in Arguments._fields)))
+
+  return wrapped
+
+
 def _metrics(result, gauges, finite):
   """Returns the `ClientMetrics`. A diverged client counts nowhere else."""
-  pairs = collections.OrderedDict()
+  num_examples = result.num_examples
+  values = collections.OrderedDict()
   for name in sorted(result.losses):
-    pairs[name] = (result.losses[name], result.num_examples)
+    values[name] = result.losses[name]
   for name in sorted(gauges):
-    pairs[name] = (gauges[name], tf.ones([]))
-  kept = collections.OrderedDict()
-  for name, (value, weight) in pairs.items():
-    counted = tf.logical_and(finite, tf.math.is_finite(value))
-    zero = tf.zeros([])
-    kept[name] = (
-      tf.where(counted, value, zero),
-      tf.where(counted, weight, zero),
-    )
+    values[name] = gauges[name]
+  # All at once: each operation takes time to trace. (Never stack one tensor
+  # several times: Grappler may take another output of its operation.)
+  weights = tf.where([name in gauges for name in values], 1.0, num_examples)
+  sums = tf.stack(list(values.values()))
+  counted = tf.logical_and(finite, tf.math.is_finite(sums))
+  zero = tf.zeros([])
   return ClientMetrics(
-    sums=collections.OrderedDict((n, v) for n, (v, _) in kept.items()),
-    weights=collections.OrderedDict((n, w) for n, (_, w) in kept.items()),
+    sums=collections.OrderedDict(
+      zip(values, tf.unstack(tf.where(counted, sums, zero)))
+    ),
+    weights=collections.OrderedDict(
+      zip(values, tf.unstack(tf.where(counted, weights, zero)))
+    ),
     totals=collections.OrderedDict(
       clients_nonfinite=tf.cast(tf.logical_not(finite), tf.int32),
       clients_trained=tf.cast(
-        tf.logical_and(finite, result.num_examples > 0), tf.int32
+        tf.logical_and(finite, num_examples > 0), tf.int32
       ),
-      examples=tf.cast(result.num_examples, tf.int32),
+      examples=tf.cast(num_examples, tf.int32),
     ),
   )

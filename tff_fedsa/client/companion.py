@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
+from tff_fedsa.client import joint_training
 from tff_fedsa.client import local_optimizer
+from tff_fedsa.client import local_steps
 from tff_fedsa.client import local_training
 from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
@@ -105,7 +107,7 @@ def build_training(
   optimizer: local_optimizer.LocalOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: local_training.LocalTrainingConfig,
-) -> Callable[..., local_training.LocalResult]:
+) -> Callable[..., local_steps.LocalResult]:
   """Returns local training of a client's model and its companion.
 
   Args:
@@ -122,20 +124,12 @@ def build_training(
     arguments: the server's `broadcast`, and `private` float32[?], empty before
     the first round. Its result has `companion` and `private`.
   """
-  check_clip_norm(companion.clip_norm)
-  pair = pairs.ModelPair(model, companion.model, companion.private_specs)
-  optimizers = [
-    optimizer,
-    (companion.optimizer or optimizer).restarted(),
-    optimizer.restarted(),
-  ]
-  train = local_training.build_local_training(
-    pair,
+  pair, train = _build_pair(
+    model,
+    companion,
+    local_training.build_local_training,
     objective,
-    local_optimizer.GroupedOptimizer(
-      [one.clipped(companion.clip_norm) for one in optimizers],
-      pair.group_sizes,
-    ),
+    optimizer,
     input_spec,
     config,
   )
@@ -150,29 +144,127 @@ def build_training(
     broadcast,
     private,
   ):
-    if companion.private_specs:
-      private = tf.cond(
-        tf.size(private) > 0,
-        lambda: private,
-        lambda: tf.concat(
-          [tf.reshape(t, [-1]) for t in companion.initial_private_fn()], axis=0
-        ),
-      )
-    else:
-      private = tf.zeros([0])
     result = train(
-      tf.concat([weights, companion.receive_fn(broadcast), private], axis=0),
+      _all_weights(companion, weights, broadcast, private),
       optimizer_vector,
       examples,
       context,
       seed,
       round_num,
     )
-    own, shared, private = pair.parts(result.weights)
-    return result._replace(
-      weights=own,
-      companion=companion.send_fn(broadcast, shared),
-      private=private,
+    return _parted(pair, companion, broadcast, result)
+
+  return train_both
+
+
+def build_joint_training(
+  model: functional.FunctionalModel,
+  companion: Companion,
+  objective: objective_lib.ClientObjective,
+  optimizer: local_optimizer.LocalOptimizer,
+  input_spec: input_spec_lib.InputSpec,
+  config: local_training.LocalTrainingConfig,
+) -> Callable[..., local_steps.LocalResult]:
+  """Returns the training of `config.batch_clients` clients and companions.
+
+  Args:
+    model: The clients' model.
+    companion: See `build_training`.
+    objective: See there.
+    optimizer: See there.
+    input_spec: See there.
+    config: See there.
+
+  Returns:
+    A function like that of `joint_training.build_joint_training`, with the
+    arguments of that of `build_training`, stacked, and then `num_examples`.
+  """
+  pair, train = _build_pair(
+    model,
+    companion,
+    joint_training.build_joint_training,
+    objective,
+    optimizer,
+    input_spec,
+    config,
+  )
+  count = config.batch_clients
+
+  def train_both(
+    weights,
+    optimizer_vectors,
+    examples,
+    context,
+    seeds,
+    round_nums,
+    broadcast,
+    private,
+    num_examples,
+  ):
+    at = joint_training.at
+    result = train(
+      joint_training.each(
+        count,
+        lambda i: _all_weights(
+          companion, weights[i], at(broadcast, i), private[i]
+        ),
+      ),
+      optimizer_vectors,
+      examples,
+      context,
+      seeds,
+      round_nums,
+      num_examples,
+    )
+    return joint_training.each(
+      count,
+      lambda i: _parted(pair, companion, at(broadcast, i), at(result, i)),
     )
 
   return train_both
+
+
+def _build_pair(model, companion, build, objective, optimizer, *parts):
+  """Returns both models as one, and the training that `build` makes of it."""
+  check_clip_norm(companion.clip_norm)
+  pair = pairs.ModelPair(model, companion.model, companion.private_specs)
+  optimizers = [
+    optimizer,
+    (companion.optimizer or optimizer).restarted(),
+    optimizer.restarted(),
+  ]
+  train = build(
+    pair,
+    objective,
+    local_optimizer.GroupedOptimizer(
+      [one.clipped(companion.clip_norm) for one in optimizers],
+      pair.group_sizes,
+    ),
+    *parts,
+  )
+  return pair, train
+
+
+def _all_weights(companion, weights, broadcast, private):
+  """Returns the flat vector of both models and the private tensors."""
+  if companion.private_specs:
+    private = tf.cond(
+      tf.size(private) > 0,
+      lambda: private,
+      lambda: tf.concat(
+        [tf.reshape(t, [-1]) for t in companion.initial_private_fn()], axis=0
+      ),
+    )
+  else:
+    private = tf.zeros([0])
+  return tf.concat([weights, companion.receive_fn(broadcast), private], axis=0)
+
+
+def _parted(pair, companion, broadcast, result):
+  """Returns the client's part of a result of both, and its message."""
+  own, shared, private = pair.parts(result.weights)
+  return result._replace(
+    weights=own,
+    companion=companion.send_fn(broadcast, shared),
+    private=private,
+  )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any, Optional
 
 from etils import epy
@@ -14,6 +15,7 @@ with epy.lazy_imports():
   import tensorflow as tf
   import tensorflow_federated as tff
 
+  from tff_fedsa.client import client_settings
   from tff_fedsa.client import prepared_gradients
 
 OPTIMIZER_STATES = ('reset', 'keep')
@@ -87,6 +89,8 @@ class LocalOptimizer:
     vector: tf.Tensor,
     specs: Sequence[tf.TensorSpec],
     round_num: tf.Tensor,
+    learning_rate: Optional[tf.Tensor] = None,
+    client_id: Optional[tf.Tensor] = None,
   ) -> Any:
     """Returns the optimizer's state at the beginning of a client's round.
 
@@ -94,7 +98,16 @@ class LocalOptimizer:
       vector: float32[?], result of `to_vector`. Ignored if the state is reset.
       specs: Specifications of the trainable weights.
       round_num: int32 scalar, counted from 0.
+      learning_rate: float32 scalar, the client's own in place of the
+        optimizer's; NaN if it has none. A `learning_rate_fn` changes both by
+        the same factor.
+      client_id: int32 scalar. Only a `ChosenOptimizer` needs it.
+
+    Raises:
+      ValueError: If clients have learning rates, but not the optimizer, or it
+        is 0.
     """
+    del client_id  # All clients have the same optimizer.
     state = self._initial_state(specs)
     if self.keeps_state:
       leaves = tf.nest.flatten(state)
@@ -112,6 +125,18 @@ class LocalOptimizer:
       # A float, because `0.1 / (1 + round_num)` fails for integers.
       rate = self._learning_rate_fn(tf.cast(round_num, tf.float32))
       hparams[_learning_rate_key()] = tf.reshape(tf.cast(rate, tf.float32), [])
+      state = self._optimizer.set_hparams(state, hparams)
+    if learning_rate is not None:
+      if not self.learning_rate:
+        raise errors.UserError(
+          'Learning rates of single clients need an optimizer with a learning '
+          f'rate above 0, found {self.learning_rate}.'
+        )
+      factor = learning_rate / tf.constant(self.learning_rate, tf.float32)
+      factor = tf.where(tf.math.is_nan(factor), 1.0, factor)
+      hparams = self._optimizer.get_hparams(state)
+      rate = tf.cast(hparams[_learning_rate_key()], tf.float32)
+      hparams[_learning_rate_key()] = factor * rate
       state = self._optimizer.set_hparams(state, hparams)
     return state
 
@@ -136,6 +161,13 @@ class LocalOptimizer:
   def initial_vector(self, specs: Sequence[tf.TensorSpec]) -> np.ndarray:
     """Returns the vector of a client that has not trained yet."""
     return self.to_vector(self._initial_state(specs)).numpy()
+
+  def vector_size(self, specs: Sequence[tf.TensorSpec]) -> int:
+    """Returns the number of values in a vector."""
+    if not self.keeps_state:
+      return 0
+    leaves = tf.nest.flatten(self._initial_state(specs))
+    return sum(leaf.shape.num_elements() for leaf in leaves)
 
   def restarted(self, learning_rate: Optional[float] = None) -> LocalOptimizer:
     """Returns a copy of the optimizer that is reset in every round.
@@ -179,6 +211,103 @@ class LocalOptimizer:
     )
 
 
+class ChosenOptimizer:
+  """Trains each client with its own optimizer, in one computation.
+
+  It is used like a `LocalOptimizer`. Its state has the states of all of the
+  optimizers; a step changes that of the client's own.
+  """
+
+  def __init__(
+    self, optimizers: Sequence[LocalOptimizer], of_clients: np.ndarray
+  ):
+    """Initializes `ChosenOptimizer`.
+
+    Args:
+      optimizers: The optimizers. All or none keep their state.
+      of_clients: int32[?], index of each client's optimizer; the last one is
+        that of all other clients.
+    """
+    self._optimizers = list(optimizers)
+    self._of_clients = of_clients
+
+  @property
+  def keeps_state(self) -> bool:
+    """True if states stay over rounds."""
+    return self._optimizers[0].keeps_state
+
+  @property
+  def learning_rate(self) -> Optional[float]:
+    """The learning rate of clients without one of their own, or None."""
+    return self._optimizers[0].learning_rate
+
+  def begin_round(
+    self,
+    vector: tf.Tensor,
+    specs: Sequence[tf.TensorSpec],
+    round_num: tf.Tensor,
+    learning_rate: Optional[tf.Tensor] = None,
+    client_id: Optional[tf.Tensor] = None,
+  ) -> Any:
+    """See `LocalOptimizer.begin_round`."""
+    parts = [vector] * len(self._optimizers)
+    if self.keeps_state:
+      sizes = [o.vector_size(specs) for o in self._optimizers]
+      parts = tf.split(tf.ensure_shape(vector, [sum(sizes)]), sizes)
+    # The server's training has no client.
+    chosen = tf.constant(self._of_clients[-1])
+    if client_id is not None:
+      chosen = client_settings.of_client(self._of_clients, client_id)
+    return chosen, [
+      optimizer.begin_round(part, specs, round_num, learning_rate)
+      for optimizer, part in zip(self._optimizers, parts)
+    ]
+
+  def next(
+    self, state: Any, weights: list[tf.Tensor], gradients: list[tf.Tensor]
+  ) -> tuple[Any, list[tf.Tensor]]:
+    """Returns the state and the weights after one step."""
+    chosen, states = state
+    structure = states, weights
+
+    def step(index):
+      changed = list(states)
+      changed[index], updated = self._optimizers[index].next(
+        states[index], weights, gradients
+      )
+      tf.nest.assert_same_structure((changed, updated), structure)
+      return tf.nest.flatten((changed, updated))
+
+    flat = tf.switch_case(
+      chosen,
+      [functools.partial(step, i) for i in range(len(self._optimizers))],
+    )
+    states, updated = tf.nest.pack_sequence_as(structure, flat)
+    return (chosen, states), updated
+
+  def to_vector(self, state: Any) -> tf.Tensor:
+    """See `LocalOptimizer.to_vector`; the states follow each other."""
+    return tf.concat(
+      [o.to_vector(part) for o, part in zip(self._optimizers, state[1])], axis=0
+    )
+
+  def initial_vector(self, specs: Sequence[tf.TensorSpec]) -> np.ndarray:
+    """Returns the vector of a client that has not trained yet."""
+    return np.concatenate([o.initial_vector(specs) for o in self._optimizers])
+
+  def restarted(self, learning_rate: Optional[float] = None) -> ChosenOptimizer:
+    """See `LocalOptimizer.restarted`."""
+    return ChosenOptimizer(
+      [o.restarted(learning_rate) for o in self._optimizers], self._of_clients
+    )
+
+  def clipped(self, clip_norm: Optional[float]) -> ChosenOptimizer:
+    """See `LocalOptimizer.clipped`."""
+    return ChosenOptimizer(
+      [o.clipped(clip_norm) for o in self._optimizers], self._of_clients
+    )
+
+
 class GroupedOptimizer:
   """Trains groups of weights, each with its own optimizer.
 
@@ -186,7 +315,9 @@ class GroupedOptimizer:
   """
 
   def __init__(
-    self, optimizers: Sequence[LocalOptimizer], group_sizes: Sequence[int]
+    self,
+    optimizers: Sequence[LocalOptimizer | ChosenOptimizer],
+    group_sizes: Sequence[int],
   ):
     """Initializes `GroupedOptimizer`.
 
@@ -202,10 +333,22 @@ class GroupedOptimizer:
     vector: tf.Tensor,
     specs: Sequence[tf.TensorSpec],
     round_num: tf.Tensor,
+    learning_rate: Optional[tf.Tensor] = None,
+    client_id: Optional[tf.Tensor] = None,
   ) -> Any:
-    """See `LocalOptimizer.begin_round`; `vector` is the first group's."""
+    """See `LocalOptimizer.begin_round`; `vector` is the first group's.
+
+    A client's learning rate is that of all groups which have the first group's.
+    """
+    base = self._optimizers[0].learning_rate
     return tuple(
-      optimizer.begin_round(vector, group, round_num)
+      optimizer.begin_round(
+        vector,
+        group,
+        round_num,
+        learning_rate if optimizer.learning_rate == base else None,
+        client_id,
+      )
       for optimizer, group in zip(self._optimizers, self._grouped(specs))
     )
 

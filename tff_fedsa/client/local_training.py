@@ -6,9 +6,9 @@ runtimes, `Dataset.reduce` takes up to three times as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Optional
 
 from etils import epy
 
@@ -17,18 +17,17 @@ from tff_fedsa import settings
 with epy.lazy_imports():
   import tensorflow as tf
 
+  from tff_fedsa.client import client_settings as client_settings_lib
   from tff_fedsa.client import local_optimizer
+  from tff_fedsa.client import local_steps
   from tff_fedsa.client import objective as objective_lib
   from tff_fedsa.data import input_spec as input_spec_lib
-  from tff_fedsa.maths import prototypes
   from tff_fedsa.models import functional
   from tff_fedsa.models import pairs
 
 REMAINDERS = ('short', 'wrap', 'drop')
+CLASS_WEIGHTS = ('none', 'balanced')
 PROTOTYPE_KINDS = ('running', 'final', 'initial')
-
-# Examples of one forward pass without gradients.
-_INFERENCE_BATCH_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +48,24 @@ class LocalTrainingConfig(settings.Settings):
       final: one pass with the trained model, in inference mode. initial: one
       such pass with the model from before the round, without examples that
       `remainder` drops (the reference of FedTGP).
+    label_smoothing: Share of a label that is spread over all classes, in [0,
+      1), in the cross-entropy of all methods.
+    class_weights: Weights of examples in the cross-entropy. balanced: inverse
+      to the number of the client's examples of the class, 1 on average.
+    logit_adjustment: Weight tau >= 0 of the log share of each class among the
+      client's examples, added to the logits in the cross-entropy (Menon et al.,
+      ICLR 2021). With 1, rare and absent classes are not pushed down. Classes
+      that the client lacks count as a share of 1e-6.
+    client_settings: Values of single clients, in place of the flags'
+      (docs/comparing.md): a CSV file with a column client, or JSON text by
+      client, {"3": {"client_batch_size": 5}}; in Python a dict. Columns are
+      client_optimizer, client_learning_rate, client_epochs_per_round,
+      client_batch_size and the weights of the method's loss, e.g. lambda_reg. A
+      schedule changes the learning rates of all clients by the same factor.
+    batch_clients: Clients of one architecture that are trained together, with
+      stacked weights, >= 2 (runtime in_process; docs/gpu.md). It keeps GPUs
+      busy with small models. The last digits of results depend on it. Default:
+      each client is trained alone.
   """
 
   batch_size: Annotated[
@@ -60,6 +77,54 @@ class LocalTrainingConfig(settings.Settings):
   remainder: Annotated[str, settings.OneOf(REMAINDERS)] = 'short'
   shuffle: bool = True
   prototypes: Annotated[str, settings.OneOf(PROTOTYPE_KINDS)] = 'running'
+  label_smoothing: Annotated[
+    float, settings.AtLeast(0.0), settings.Below(1.0)
+  ] = 0.0
+  class_weights: Annotated[str, settings.OneOf(CLASS_WEIGHTS)] = 'none'
+  logit_adjustment: Annotated[float, settings.AtLeast(0.0)] = 0.0
+  client_settings: Optional[str] = None
+  batch_clients: Annotated[Optional[int], settings.AtLeast(2)] = None
+
+  def __post_init__(self):
+    if not isinstance(self.client_settings, str | None):
+      text = client_settings_lib.as_text(self.client_settings)
+      object.__setattr__(self, 'client_settings', text)
+    super().__post_init__()
+    if self.client_settings is not None and self.remainder != 'short':
+      raise settings.SettingsError(
+        f'`client_settings` needs `remainder`=short, found {self.remainder}.'
+      )
+
+  @property
+  def files(self) -> Mapping[str, str]:
+    """Settings that name a file: setting -> path."""
+    if self.client_settings is None or client_settings_lib.is_text(
+      self.client_settings
+    ):
+      return {}
+    return {'client_settings': self.client_settings}
+
+  def of_clients(
+    self, num_clients: Optional[int] = None, *, optimizer: str = 'sgd'
+  ) -> client_settings_lib.ClientSettings:
+    """Returns the settings of single clients.
+
+    Args:
+      num_clients: Number of clients, if it is known.
+      optimizer: Name of the optimizer of clients without one of their own.
+
+    Raises:
+      UserError: See `client_settings.read`.
+    """
+    if self.client_settings is None:
+      return client_settings_lib.ClientSettings()
+    return client_settings_lib.read(
+      self.client_settings,
+      optimizer=optimizer,
+      num_epochs=self.num_epochs,
+      batch_size=self.batch_size,
+      num_clients=num_clients,
+    )
 
   def visits(self, num_examples: int) -> int:
     """Returns the examples that a client visits in an epoch, at most.
@@ -72,54 +137,15 @@ class LocalTrainingConfig(settings.Settings):
     return -(-num_examples // self.batch_size) * self.batch_size
 
 
-class LocalResult(NamedTuple):
-  """Result of a round of local training.
-
-  Attributes:
-    weights: float32[?], flat.
-    optimizer: float32[?], flat; empty if the optimizer is reset.
-    prototypes: float32[num_classes, feature_dim]; zeros for absent classes.
-    counts: float32[num_classes], examples behind each prototype, per epoch.
-    class_logits: float32[num_classes, num_classes], mean logits by class,
-      computed like `prototypes`. `()` unless the objective `averages_logits`.
-    losses: Dict of float32 scalars: each term of the objective, summed over
-      examples (the mean of a batch times its size).
-    num_examples: float32 scalar, number of examples in the sums of `losses`.
-    companion: Update of the companion model (see `companion`).
-    private: float32[?], private tensors of the companion; they stay at the
-      client.
-  """
-
-  weights: Any
-  optimizer: Any
-  prototypes: Any
-  counts: Any
-  class_logits: Any
-  losses: Any
-  num_examples: Any
-  companion: Any = ()
-  private: Any = ()
-
-
-class _Progress(NamedTuple):
-  """Loop variables of the steps of a round."""
-
-  trainable: Any
-  model_state: Any
-  optimizer: Any
-  sums: Any
-  counts: Any
-  losses: Any
-  num_examples: Any
-
-
 def build_local_training(
   model: functional.FunctionalModel | pairs.ModelPair,
   objective: objective_lib.ClientObjective,
-  optimizer: local_optimizer.LocalOptimizer | local_optimizer.GroupedOptimizer,
+  optimizer: local_optimizer.LocalOptimizer
+  | local_optimizer.ChosenOptimizer
+  | local_optimizer.GroupedOptimizer,
   input_spec: input_spec_lib.InputSpec,
   config: LocalTrainingConfig,
-) -> Callable[..., LocalResult]:
+) -> Callable[..., local_steps.LocalResult]:
   """Returns `fn(weights, optimizer, examples, context, seed, round_num)`.
 
   Args:
@@ -130,119 +156,63 @@ def build_local_training(
     config: Batches, epochs and kind of prototypes.
 
   Returns:
-    A function that returns a `LocalResult`. Call it while tracing. Its
-    arguments are `weights` float32[?], `optimizer` float32[?], `examples` (a
-    dict of stacked inputs `x` and int32 labels `y`), `context` (the objective's
-    inputs, fixed for the round), `seed` int32[2] and `round_num`, an int32
-    scalar.
+    A function that returns a `local_steps.LocalResult`. Call it while tracing.
+    Its arguments are `weights` float32[?], `optimizer` float32[?], `examples`
+    (a dict of stacked inputs `x` and int32 labels `y`), `context` (the
+    objective's inputs, fixed for the round), `seed` int32[2] and `round_num`,
+    an int32 scalar.
   """
-  batch_size = config.batch_size
-  step = model.build_train_step(
-    objective.loss_fn,
+  own = config.of_clients()
+  steps = local_steps.LocalSteps(
+    model,
+    objective,
+    optimizer,
+    input_spec,
+    config,
     # Only short batches vary in size. A static size gives faster graphs.
-    batch_size=None if config.remainder == 'short' else batch_size,
-    context_specs=objective.context_specs,
-    input_spec=input_spec,
+    batch_size=None if config.remainder == 'short' else config.batch_size,
   )
-  if config.prototypes != 'running':
-    forward = model.build_forward(input_spec)
-  widths = {'features': model.feature_dim}
-  if objective.averages_logits:
-    widths['logits'] = model.num_classes
-
-  def no_sums():
-    tables = {n: tf.zeros([model.num_classes, w]) for n, w in widths.items()}
-    return tables, tf.zeros([model.num_classes])
-
-  def add_to_sums(carry, features, logits, labels, example_weights=None):
-    sums, counts = carry
-    outputs = {'features': features, 'logits': logits}
-    for name in widths:
-      more, more_counts = prototypes.class_sums(
-        outputs[name], labels, model.num_classes, example_weights
-      )
-      sums = {**sums, name: sums[name] + more}
-    return sums, counts + more_counts
-
-  def clean_pass(trainable, model_state, examples):
-    def add(carry, inputs, labels):
-      features, logits = forward(trainable, model_state, inputs)
-      return add_to_sums(carry, features, logits, labels)
-
-    return fold_over_examples(examples, add, no_sums())
 
   def local_training(
     weights, optimizer_vector, examples, context, seed, round_num
   ):
     inputs, labels = examples['x'], examples['y']
+    context = steps.context(context, labels, seed[1])
     num_available = tf.shape(labels)[0]
+    batch_size: Any = config.batch_size
+    num_epochs: Any = config.num_epochs
+    learning_rate = None
+    if own.batch_size is not None:
+      batch_size = client_settings_lib.of_client(own.batch_size, seed[1])
+    if own.num_epochs is not None:
+      num_epochs = client_settings_lib.of_client(own.num_epochs, seed[1])
+    if own.learning_rate is not None:
+      learning_rate = client_settings_lib.of_client(own.learning_rate, seed[1])
     if config.remainder == 'drop':
       num_steps = num_available // batch_size
     else:
       num_steps = (num_available + batch_size - 1) // batch_size
-    trainable, model_state = model.split(weights)
-
-    def add_proximal(current, gradients, losses):
-      mu = objective.proximal_weight
-      if not mu:
-        return gradients, losses
-      drifts = [now - before for now, before in zip(current, trainable)]
-      proximal = tf.add_n([tf.nn.l2_loss(drift) for drift in drifts])
-      return (
-        [g + mu * drift for g, drift in zip(gradients, drifts)],
-        {
-          **losses,
-          'loss': losses['loss'] + mu * proximal,
-          'proximal': proximal,
-        },
-      )
-
-    round_seed = _fold_in(seed, round_num)
+    before = steps.begin(
+      weights, optimizer_vector, round_num, seed[1], learning_rate
+    )
+    round_seed = local_steps.fold_in(seed, round_num)
 
     def train_epoch(epoch, progress):
-      epoch_seed = _fold_in(round_seed, epoch)
-      order = tf.range(num_available)
-      if config.shuffle:
-        order = tf.random.experimental.stateless_shuffle(
-          order, seed=_fold_in(epoch_seed, 0)
-        )
+      epoch_seed = local_steps.fold_in(round_seed, epoch)
+      order = steps.order(num_available, epoch_seed)
 
       def train_step(index, progress):
-        chosen, is_first_visit = _batch(order, index, num_available, config)
-        batch_labels = tf.gather(labels, chosen)
-        output = step(
-          progress.trainable,
-          progress.model_state,
-          _take(inputs, chosen),
-          batch_labels,
-          context,
-          _fold_in(epoch_seed, index + 1),
+        chosen, is_first_visit = _batch(
+          order, index, num_available, batch_size, config.remainder
         )
-        gradients, losses = add_proximal(
-          progress.trainable, output.gradients, output.losses
-        )
-        optimizer_state, trainable = optimizer.next(
-          progress.optimizer, progress.trainable, gradients
-        )
-        sums, counts = add_to_sums(
-          (progress.sums, progress.counts),
-          output.features,
-          output.logits,
-          batch_labels,
+        return index + 1, steps.train(
+          progress,
+          before.trainable,
+          local_steps.take(inputs, chosen),
+          tf.gather(labels, chosen),
           is_first_visit,
-        )
-        num_examples = tf.cast(tf.size(batch_labels), tf.float32)
-        return index + 1, _Progress(
-          trainable=trainable,
-          model_state=output.state,
-          optimizer=optimizer_state,
-          sums=sums,
-          counts=counts,
-          losses={
-            name: total + num_examples * losses[name]
-            for name, total in progress.losses.items()
-          },
-          num_examples=progress.num_examples + num_examples,
+          context,
+          local_steps.fold_in(epoch_seed, index + 1),
         )
 
       _, progress = tf.while_loop(
@@ -252,111 +222,26 @@ def build_local_training(
       )
       return epoch + 1, progress
 
-    sums, counts = no_sums()
     _, progress = tf.while_loop(
-      lambda epoch, _: epoch < config.num_epochs,
+      lambda epoch, _: epoch < num_epochs,
       train_epoch,
-      (
-        tf.constant(0),
-        _Progress(
-          trainable=trainable,
-          model_state=model_state,
-          optimizer=optimizer.begin_round(
-            optimizer_vector, model.trainable_specs, round_num
-          ),
-          sums=sums,
-          counts=counts,
-          losses={name: tf.zeros([]) for name in objective.loss_names},
-          num_examples=tf.zeros([]),
-        ),
-      ),
+      (tf.constant(0), before),
     )
-    if config.prototypes == 'running':
-      sums, counts = progress.sums, progress.counts
-      counts_per_epoch = counts / config.num_epochs
-    elif config.prototypes == 'final':
-      sums, counts = clean_pass(
-        progress.trainable, progress.model_state, examples
-      )
-      counts_per_epoch = counts
-    else:
-      visited = tf.minimum(num_steps * batch_size, num_available)
-      sums, counts = clean_pass(
-        trainable, model_state, {'x': inputs[:visited], 'y': labels[:visited]}
-      )
-      counts_per_epoch = counts
-    means = {n: prototypes.class_means(sums[n], counts) for n in widths}
-    return LocalResult(
-      weights=model.flatten(progress.trainable, progress.model_state),
-      optimizer=optimizer.to_vector(progress.optimizer),
-      prototypes=means['features'],
-      counts=counts_per_epoch,
-      class_logits=means.get('logits', ()),
-      losses=progress.losses,
-      num_examples=progress.num_examples,
-    )
+    visited = tf.minimum(num_steps * batch_size, num_available)
+    return steps.finish(before, progress, examples, visited, num_epochs)
 
   return local_training
 
 
-def fold_over_examples(
-  examples: Any, fold_fn: Callable[..., Any], initial: Any
-) -> Any:
-  """Folds `fold_fn(carry, inputs, labels)` over batches of all examples.
-
-  Batches only limit memory. Every example is visited once, in order.
-
-  Args:
-    examples: Dict of stacked inputs `x` and labels `y`.
-    fold_fn: Returns the next carry, with the structure of `initial`.
-    initial: Structure of tensors.
-  """
-  inputs, labels = examples['x'], examples['y']
-  num_examples = tf.shape(labels)[0]
-
-  def body(start, carry):
-    end = tf.minimum(start + _INFERENCE_BATCH_SIZE, num_examples)
-    return end, fold_fn(carry, inputs[start:end], labels[start:end])
-
-  _, result = tf.while_loop(
-    lambda start, _: start < num_examples, body, (tf.constant(0), initial)
-  )
-  return result
-
-
-def _batch(order, index, num_available, config):
+def _batch(order, index, num_available, batch_size, remainder):
   """Returns a batch's example indices, and their 0/1 weights in prototypes."""
-  start = index * config.batch_size
-  if config.remainder == 'short':
-    end = tf.minimum(start + config.batch_size, num_available)
+  start = index * batch_size
+  if remainder == 'short':
+    end = tf.minimum(start + batch_size, num_available)
     return order[start:end], None
-  positions = start + tf.range(config.batch_size)
-  if config.remainder == 'drop':
+  positions = start + tf.range(batch_size)
+  if remainder == 'drop':
     return tf.gather(order, positions), None
   # Examples that fill the last batch count once in the prototypes.
   is_first_visit = tf.cast(positions < num_available, tf.float32)
   return tf.gather(order, positions % num_available), is_first_visit
-
-
-def _take(inputs, chosen):
-  """Returns `tf.gather(inputs, chosen)`, also for uint8 on GPUs.
-
-  TensorFlow has no GPU kernel for bytes. Without this function, each step would
-  send all inputs of the client to the CPU.
-  """
-  size = inputs.shape[1:].num_elements()
-  if inputs.dtype != tf.uint8 or size is None or size % tf.int64.size:
-    return tf.gather(inputs, chosen)
-  bytes_of_words = tf.reshape(
-    inputs, [-1, size // tf.int64.size, tf.int64.size]
-  )
-  words = tf.gather(tf.bitcast(bytes_of_words, tf.int64), chosen)
-  count = chosen.shape[0]
-  return tf.reshape(
-    tf.bitcast(words, tf.uint8),
-    [-1 if count is None else count, *inputs.shape[1:]],
-  )
-
-
-def _fold_in(seed, data):
-  return tf.random.experimental.stateless_fold_in(seed, data)

@@ -7,7 +7,27 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tff_fedsa.client import client_state
-from tff_fedsa.maths import losses
+from tff_fedsa.client import label_loss
+
+
+class LossWeight(NamedTuple):
+  """The weight of a term of the loss, which clients may have of their own.
+
+  Attributes:
+    flag: Name of its flag, and of its column in `client_settings`.
+    value: Value of clients without one of their own, >= 0.
+  """
+
+  flag: str
+  value: float
+
+  def of(self, context: Mapping[str, Any]) -> Any:
+    """Returns the client's weight: a float32 scalar, or `value` for all.
+
+    Args:
+      context: The context of `loss_fn`.
+    """
+    return context.get(self.flag, self.value)
 
 
 class ClientObjective(NamedTuple):
@@ -31,6 +51,8 @@ class ClientObjective(NamedTuple):
       distance of the trainable weights from their values at the beginning of
       the round. The term is reported without mu as `proximal`, which must be in
       `loss_names`.
+    weights: Weights that clients may have of their own. Their values are in the
+      context of `loss_fn`.
   """
 
   loss_fn: Callable[..., Mapping[str, tf.Tensor]]
@@ -43,15 +65,16 @@ class ClientObjective(NamedTuple):
     [Any, client_state.ClientState], Mapping[str, tf.Tensor]
   ] = lambda *_: {}
   averages_logits: bool = False
-  proximal_weight: float = 0.0
+  proximal_weight: float | LossWeight = 0.0
+  weights: Sequence[LossWeight] = ()
 
 
 def cross_entropy_objective() -> ClientObjective:
   """Returns the objective that consists of the cross-entropy alone."""
 
   def loss_fn(features, logits, labels, head_fn, context):
-    del features, head_fn, context  # Unused.
-    cross_entropy = losses.cross_entropy(logits, labels)
+    del features, head_fn  # Unused.
+    cross_entropy = label_loss.cross_entropy(logits, labels, context)
     return {'loss': cross_entropy, 'cross_entropy': cross_entropy}
 
   return ClientObjective(loss_fn, ('loss', 'cross_entropy'))

@@ -16,6 +16,7 @@ with epy.lazy_imports():
   import tensorflow as tf
   import tensorflow_federated as tff
 
+  from tff_fedsa.client import client_settings
   from tff_fedsa.client import prepared_gradients
 
 SCHEDULES = ('constant', 'step', 'exponential', 'cosine')
@@ -125,6 +126,27 @@ class OptimizerConfig(settings.Settings):
     if self.learning_rate_schedule == 'cosine':
       pointless['learning_rate_decay_factor'] = 'cosine falls to 0'
     return pointless
+
+  def build_of_clients(
+    self, own: client_settings.ClientSettings
+  ) -> local_optimizer.LocalOptimizer | local_optimizer.ChosenOptimizer:
+    """Returns the optimizer of clients that may have optimizers of their own.
+
+    Args:
+      own: Settings of single clients.
+
+    Raises:
+      SettingsError: If the optimizer of a client is unknown.
+    """
+    if own.optimizer is None:
+      return self.build()
+    return local_optimizer.ChosenOptimizer(
+      [
+        dataclasses.replace(self, optimizer=name).build()
+        for name in own.optimizers
+      ],
+      own.optimizer,
+    )
 
   def build(self) -> local_optimizer.LocalOptimizer:
     """Returns the `local_optimizer.LocalOptimizer`."""

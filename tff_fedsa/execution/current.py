@@ -8,12 +8,15 @@ from tff_fedsa.execution import native
 from tff_fedsa.execution import runtime
 from tff_fedsa.execution.in_process import contexts
 
-# The latest runtime that was started here: its settings and its context.
-_started: Optional[tuple[runtime.RuntimeConfig, bool, Any]] = None
+# The latest runtime that was started here: how it was, and its context.
+_started: Optional[tuple[Any, Any]] = None
 
 
 def start(
-  config: runtime.RuntimeConfig, *, without_workers: bool = False
+  config: runtime.RuntimeConfig,
+  *,
+  without_workers: bool = False,
+  secure_in_the_clear: bool = False,
 ) -> None:
   """Makes the runtime of some settings TFF's default.
 
@@ -24,6 +27,8 @@ def start(
   Args:
     config: The settings.
     without_workers: See `RuntimeConfig.start`.
+    secure_in_the_clear: See `RuntimeConfig.start`. A runtime that the user has
+      set must allow it.
 
   Raises:
     ValueError: See `RuntimeConfig.start`.
@@ -31,14 +36,16 @@ def start(
   global _started
   now = tff.framework.get_context_stack().current
   was_started_here = False
-  if _started is not None and _started[2] is now:
+  wanted = config, without_workers, secure_in_the_clear
+  if _started is not None and _started[1] is now:
     was_started_here = True
-    if _started[:2] == (config, without_workers):
+    if _started[0] == wanted:
       return
   is_ours = isinstance(now, contexts.InProcessContext) or native.is_current()
   was_set_by_user = is_ours and not was_started_here
   if was_set_by_user and config == runtime.RuntimeConfig():
     return
-  config.start(without_workers=without_workers)
-  context = tff.framework.get_context_stack().current
-  _started = config, without_workers, context
+  config.start(
+    without_workers=without_workers, secure_in_the_clear=secure_in_the_clear
+  )
+  _started = wanted, tff.framework.get_context_stack().current

@@ -86,6 +86,12 @@ WORKAROUNDS = (
   ),
   Workaround(
     'in_process',
+    ('execution.in_process.equal_tensors',),
+    (_TENSORFLOW,),
+    'A stack of one tensor may be computed from another tensor.',
+  ),
+  Workaround(
+    'in_process',
     ('execution.in_process.control_flow', 'execution.in_process.contexts'),
     (_TENSORFLOW, _TFF),
     "Grappler inlines functions and lowers control flow that must stay: TFF's "
@@ -104,6 +110,13 @@ WORKAROUNDS = (
     "TensorFlow's cancellation.",
   ),
   Workaround(
+    'in_process',
+    ('execution.joint_calls', 'execution.in_process.joint_functions'),
+    (_TFF, _TENSORFLOW),
+    'TFF maps a function over one client at a time: the call that several '
+    'clients can make together is marked in its graph, which is cut there.',
+  ),
+  Workaround(
     'native',
     ('execution.native', 'execution.workers', 'execution.comparison'),
     (_TFF,),
@@ -114,11 +127,17 @@ WORKAROUNDS = (
     (
       'execution.remote.client_pool',
       'execution.remote.connection',
-      'execution.remote.functions',
-      'execution.remote.parcels',
+      'execution.functions',
+      'execution.parcels',
     ),
     (_TFF,),
     "Requests are made to the worker's service, whose protocol is private.",
+  ),
+  Workaround(
+    'ray',
+    ('execution.ray.messages', 'execution.ray.worker'),
+    (_TFF,),
+    "Values and functions travel in TFF's own messages, which are private.",
   ),
   Workaround(
     'models',
@@ -126,6 +145,13 @@ WORKAROUNDS = (
     (_KERAS, _TENSORFLOW),
     'Layers of Keras keep weights and seeds in attributes: pure functions of '
     'them are traced with tensors in their place.',
+  ),
+  Workaround(
+    'models',
+    ('models.stacking',),
+    (_TENSORFLOW,),
+    "TensorFlow's `vectorized_map` has no form of convolutions whose kernels "
+    'differ.',
   ),
   Workaround(
     'models',
@@ -144,6 +170,7 @@ WORKAROUNDS = (
 _INSTEAD = {
   'in_process': 'use --runtime=native (native.set_native_context())',
   'remote': 'use --runtime=native (native.set_native_context())',
+  'ray': 'use --runtime=native (native.set_native_context())',
   'native': 'use tff.backends.native.set_sync_local_cpp_execution_context()',
   'models': 'install the versions of requirements.lock',
   'pipelines': 'install the versions of requirements.lock',
@@ -165,7 +192,8 @@ def require(*users: str) -> None:
   """Checks that the workarounds of some users support the installed versions.
 
   Args:
-    *users: `in_process`, `native`, `remote`, `models` or `pipelines`.
+    *users: `in_process`, `ray`, `native`, `remote`, `models` or
+        `pipelines`.
 
   Raises:
     VersionError: If a version differs. The message names the expected and the

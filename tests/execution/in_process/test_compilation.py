@@ -152,3 +152,14 @@ def test_branches_can_be_cancelled(use):
     endless(1)
   timer.join()
   assert endless(0) == 0
+
+
+def test_equal_small_graphs_are_optimized_once():
+  def compiled():
+    add = tff.tensorflow.computation(lambda x: x * 3.0 + 1.25, np.float32)
+    return _graph(contexts._to_native_form(add))
+
+  first, before = compiled(), contexts._kept.cache_info()
+  second, after = compiled(), contexts._kept.cache_info()
+  assert first == second
+  assert (after.hits, after.misses) == (before.hits + 1, before.misses)

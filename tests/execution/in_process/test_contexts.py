@@ -152,7 +152,9 @@ def test_clients_at_a_time_are_bounded_and_do_not_change_results(use):
 def test_imports_are_bounded_and_leave_nothing_in_tensorflow(use, monkeypatch):
   monkeypatch.setattr(executor, '_MAX_COMPUTATIONS', 3)
   context = contexts.create_in_process_context()
-  context.runtime.functions = tensorflow_functions.FunctionCache(3)
+  context.runtime.functions = tensorflow_functions.FunctionCache(
+    max_functions=3
+  )
   use(context)
 
   def run(number):

@@ -5,6 +5,7 @@ import gc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context as eager_context
 from tensorflow.python.framework import function as defun
 import tensorflow_federated as tff
@@ -182,3 +183,12 @@ def _lowering_config(only_cpus):
 
 
 _GRAPPLER_CONFIG = contexts._grappler_config
+
+
+@pytest.mark.parametrize('is_on_cpu', [True, False])
+def test_grappler_runs_again_on_gpus_only(is_on_cpu):
+  config = config_pb2.ConfigProto.FromString(
+    graph_imports._quick_config(b'', is_on_cpu)
+  )
+  options = config.graph_options.rewrite_options
+  assert options.disable_meta_optimizer == is_on_cpu

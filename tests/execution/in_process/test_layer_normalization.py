@@ -1,6 +1,7 @@
 """Layers whose oneDNN kernels are not reentrant, several clients at a time."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.computation import computation_impl
@@ -42,7 +43,7 @@ _PROGRAM = """
   results = []
   for count in (1, 4):
     contexts.set_in_process_context(max_concurrent_clients=count)
-    for _ in range(1 if count == 1 else 20):
+    for _ in range(1 if count == 1 else 10):
       results.append(run(clients))
   for found in results[1:]:
     for a, b in zip(results[0], found):
@@ -51,6 +52,7 @@ _PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_layer_normalization_of_clients_at_a_time():
   own_process.assert_prints(_PROGRAM, 'equal')
 

@@ -18,20 +18,24 @@ def runtime(request, runtimes):
     yield request.param
 
 
-def test_a_string_that_is_too_long(runtime):
+@pytest.fixture(scope='module')
+def iblt():
   value_type = tff.SequenceType(
     tff.types.to_type({'key': np.str_, 'value': tff.TensorType(np.int64, [1])})
   )
   factory = tff.analytics.IbltFactory(
     capacity=10, string_max_bytes=5, repetitions=3
   )
-  process = factory.create(value_type)
+  return factory.create(value_type)
+
+
+def test_a_string_that_is_too_long(iblt, runtime):
   client = tf.data.Dataset.from_tensor_slices(
     {'key': ['thisisalongword'], 'value': np.ones([1, 1], np.int64)}
   )
-  state = process.initialize()
+  state = iblt.initialize()
   with pytest.raises(grpc.RpcError) as caught:
-    process.next(state, [client])
+    iblt.next(state, [client])
   # The stock worker calls every error internal.
   code = 'INTERNAL' if runtime == 'native' else 'INVALID_ARGUMENT'
   assert caught.value.code().name == code

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 import logging
 import threading
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 import tensorflow as tf
 
@@ -30,8 +30,9 @@ class _Exhausted(NamedTuple):
 
 
 _REMEDY = (
-  'Memory is too small for a client. What helps: --max_concurrent_clients=1, a '
-  'smaller --client_batch_size, smaller images or models, more devices.'
+  'Memory is too small for a client. What helps: --max_concurrent_clients=1, '
+  'no --batch_clients, a smaller --client_batch_size, smaller images or '
+  'models, more devices.'
 )
 
 
@@ -52,13 +53,21 @@ class ClientPool:
     self._lock = threading.Lock()
 
   def map(
-    self, fn: Callable[..., Any], arguments: Sequence[tuple]
+    self,
+    fn: Callable[..., Any],
+    arguments: Sequence[tuple],
+    names: Optional[Sequence[str]] = None,
   ) -> list[Any]:
     """Returns `fn(*arguments[i])` for each client i.
 
     Clients for which a device has too little memory are computed again, with
     half as many at a time from then on. Each client starts from its arguments,
     so results do not change.
+
+    Args:
+      fn: The function.
+      arguments: Those of each client.
+      names: What errors call the clients. Default: client 0 of 10, and so on.
 
     Raises:
       tf.errors.ResourceExhaustedError: If memory is too small for that, too.
@@ -67,17 +76,21 @@ class ClientPool:
       cancellation.Cancelled: If the call was cancelled from outside.
     """
     at_a_time = self.clients_per_device
-    results = self._map(fn, arguments, range(len(arguments)), at_a_time > 1)
+    if names is None:
+      count = len(arguments)
+      names = [f'client {client} of {count}' for client in range(count)]
+    results = self._map(fn, arguments, names, range(len(names)), at_a_time > 1)
     exhausted = [i for i, one in results.items() if isinstance(one, _Exhausted)]
     if exhausted:
       self._use_fewer(at_a_time, exhausted, results[exhausted[0]].error)
-      results |= self._map(fn, arguments, exhausted, False)
+      results |= self._map(fn, arguments, names, exhausted, False)
     return [results[client] for client in range(len(arguments))]
 
   def _map(
     self,
     fn: Callable[..., Any],
     arguments: Sequence[tuple],
+    names: Sequence[str],
     clients: Sequence[int],
     may_exhaust: bool,
   ) -> dict[int, Any]:
@@ -100,9 +113,7 @@ class ClientPool:
             return _Exhausted(error)
           error.add_note(_REMEDY)
         call.cancel()
-        error.add_note(
-          f'raised by client {client} of {len(arguments)} on {device}'
-        )
+        error.add_note(f'raised by {names[client]} on {device}')
         raise
 
     running = {

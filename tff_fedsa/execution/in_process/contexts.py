@@ -1,12 +1,14 @@
 """TFF execution contexts that compute in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import functools
 import os
 from typing import Any, Optional
 
 from absl import logging
 import tensorflow as tf
 import tensorflow_federated as tff
+from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.backends.test import (
   compiler as test_compiler,
 )
@@ -17,6 +19,7 @@ from tensorflow_federated.python.core.environments.tensorflow_backend import (
   tensorflow_tree_transformations,
 )
 from tensorflow_federated.python.core.impl.compiler import building_blocks
+from tensorflow_federated.python.core.impl.compiler import transformation_utils
 from tensorflow_federated.python.core.impl.compiler import transformations
 from tensorflow_federated.python.core.impl.computation import computation_impl
 from tensorflow_federated.python.core.impl.context_stack import (
@@ -35,6 +38,9 @@ from tff_fedsa.runs import errors
 # The steps of one client wait for Python and the CPU. A second client keeps the
 # GPU busy meanwhile.
 _CLIENTS_PER_GPU = 2
+
+# Larger graphs are those of clients, which no other process has.
+_MAX_BYTES_OF_KEPT_GRAPHS = 20_000
 
 
 class InProcessContext(tff.framework.SyncExecutionContext):
@@ -222,6 +228,7 @@ def context_arguments(
   secure_in_the_clear: bool,
   numpy_results: bool,
   only_cpus: bool = False,
+  fetch_results: Callable[[Any], Any] = lambda result: result,
 ) -> dict[str, Any]:
   """Returns the arguments of TFF's execution contexts for a runtime.
 
@@ -231,6 +238,7 @@ def context_arguments(
     secure_in_the_clear: See there.
     numpy_results: See there.
     only_cpus: Whether all devices are CPUs.
+    fetch_results: Brings results here that are elsewhere.
   """
 
   def create_executor(cardinalities):
@@ -244,12 +252,16 @@ def context_arguments(
       )
     return _to_native_form(computation, only_cpus)
 
+  def transform_result(result):
+    result = fetch_results(result)
+    return values.to_numpy(result) if numpy_results else result
+
   return {
     'executor_fn': tff.framework.ResourceManagingExecutorFactory(
       create_executor
     ),
     'compiler_fn': compile_computation,
-    'transform_result': values.to_numpy if numpy_results else None,
+    'transform_result': transform_result,
   }
 
 
@@ -297,15 +309,51 @@ def _to_native_block(
   """TFF's `transform_to_native_form`, without protos before and after."""
   block = transformations.to_call_dominant(block)
   for transform in (
-    lambda block: graph_transformations.optimize_tensorflow_graphs(
-      block, grappler_config
-    ),
+    lambda block: _optimize(block, grappler_config),
     graph_transformations.transform_tf_call_ops_to_disable_grappler,
     # TFF's worker knows a graph by its id.
     graph_transformations.transform_tf_add_ids,
   ):
     block, _ = transform(block)
   return block
+
+
+def _optimize(
+  block: building_blocks.ComputationBuildingBlock,
+  grappler_config: tf.compat.v1.ConfigProto,
+) -> tuple[building_blocks.ComputationBuildingBlock, bool]:
+  """TFF's `optimize_tensorflow_graphs`, once for small graphs that are equal.
+
+  Processes share most computations of the server, e.g. sums.
+  """
+  config = grappler_config.SerializeToString(deterministic=True)
+
+  def transform(part: Any) -> tuple[Any, bool]:
+    if not isinstance(part, building_blocks.CompiledComputation):
+      return part, False
+    content = part.proto.SerializeToString(deterministic=True)
+    if len(content) > _MAX_BYTES_OF_KEPT_GRAPHS:
+      optimized = _optimized(content, config)
+    else:
+      optimized = _kept(content, config)
+    return building_blocks.CompiledComputation(
+      optimized, type_signature=part.type_signature
+    ), True
+
+  return transformation_utils.transform_postorder(block, transform)
+
+
+def _optimized(content: bytes, config: bytes) -> computation_pb2.Computation:
+  """Returns a computation of TensorFlow after Grappler's passes."""
+  return graph_transformations.optimize_tensorflow_comp(
+    building_blocks.CompiledComputation(
+      computation_pb2.Computation.FromString(content)
+    ),
+    tf.compat.v1.ConfigProto.FromString(config),
+  ).proto
+
+
+_kept = functools.lru_cache(maxsize=500)(_optimized)
 
 
 def _grappler_config(only_cpus: bool) -> tf.compat.v1.ConfigProto:
@@ -319,7 +367,14 @@ def _grappler_config(only_cpus: bool) -> tf.compat.v1.ConfigProto:
   ):
     setattr(options, name, options.AGGRESSIVE)
   options.function_optimization = options.ON
-  if not only_cpus:
+  # It sorts attributes and infers shapes, which takes a quarter of the time and
+  # changes no operation.
+  options.disable_tfg_optimizer = True
+  if only_cpus:
+    # They find nothing to do on CPUs.
+    options.memory_optimization = options.NO_MEM_OPT
+    options.layout_optimizer = options.OFF
+  else:
     # The device is unknown here. Grappler would fuse BatchNorm with its
     # activation as on CPUs, and GPUs have no float32 kernel for that. Each
     # device's own Grappler fuses later.

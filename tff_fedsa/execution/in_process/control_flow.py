@@ -26,6 +26,7 @@ from tensorflow_federated.python.core.impl.compiler import building_blocks
 from tensorflow_federated.python.core.impl.compiler import transformation_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
+from tff_fedsa.execution.in_process import equal_tensors
 from tff_fedsa.execution.in_process import graph_rewriting
 
 _CASES = ('Case', 'StatelessCase')
@@ -50,7 +51,10 @@ def prepare(block: Any, keep_cases: bool) -> Any:
       return part, False
     proto = part.proto
     graph_def = serialization_utils.unpack_graph_def(proto.tensorflow.graph_def)
-    if not graph_def.library.function:
+    is_changed = equal_tensors.may_have_stacks(
+      proto.tensorflow.graph_def.value
+    ) and equal_tensors.keep(graph_def)
+    if not graph_def.library.function and not is_changed:
       return part, False
     for function in graph_def.library.function:
       _state_side_effects(function)

@@ -18,6 +18,7 @@ from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import function_removals
 from tff_fedsa.execution.in_process import interpreter
 from tff_fedsa.execution.in_process import intrinsics
+from tff_fedsa.execution.in_process import joint_functions
 from tff_fedsa.execution.in_process import tensorflow_functions
 from tff_fedsa.execution.in_process import values
 
@@ -29,7 +30,12 @@ class Runtime:
 
   def __init__(self, pool: client_pool.Pool):
     self.pool = pool
-    self.functions = tensorflow_functions.FunctionCache()
+    build: Callable[..., tensorflow_functions.TensorFlowFunction] = (
+      tensorflow_functions.TensorFlowFunction
+    )
+    if isinstance(pool, client_pool.ClientPool):
+      build = joint_functions.build
+    self.functions = tensorflow_functions.FunctionCache(build)
     self._calls: set[cancellation.Cancellation] = set()
     self._changed = threading.Condition()
 

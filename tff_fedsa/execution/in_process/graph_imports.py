@@ -1,11 +1,13 @@
 """Imports of TFF graphs into this process."""
 
 from collections.abc import Iterable
+import functools
 import itertools
 import weakref
 
 import tensorflow as tf
 from tensorflow.core.framework import function_pb2
+from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import cancellation
 from tensorflow.python.eager import context
 from tensorflow.python.eager import execute
@@ -28,8 +30,16 @@ class GraphImport:
       keep pointers of one execution, which others would use.
   """
 
-  def __init__(self, proto: computation_pb2.TensorFlow):
-    """Imports the graph of a TFF computation."""
+  def __init__(
+    self, proto: computation_pb2.TensorFlow, *, is_compiled: bool = True
+  ):
+    """Imports the graph of a TFF computation.
+
+    Args:
+      proto: The graph.
+      is_compiled: Whether the context's compiler has run Grappler.
+    """
+    self._is_compiled = is_compiled
     inputs = (
       tensorflow_utils.extract_tensor_names_from_binding(proto.parameter)
       if proto.HasField('parameter')
@@ -90,15 +100,38 @@ class GraphImport:
     # Like `Context.call_function`, which has one cancellation manager for the
     # whole process.
     eager_context = context.context()
-    attributes = eager_context.function_call_options.as_attrs().items()
+    attributes = eager_context.function_call_options.as_attrs()
+    attributes['config_proto'] = _quick_config(
+      attributes['config_proto'],
+      is_done=self._is_compiled
+      and eager_context.device_spec.device_type == 'CPU',
+    )
     return execute.execute_with_cancellation(
       self._name,
       num_outputs=self._num_outputs,
       inputs=inputs,
-      attrs=tuple(itertools.chain.from_iterable(attributes)),
+      attrs=tuple(itertools.chain.from_iterable(attributes.items())),
       ctx=eager_context,
       cancellation_manager=manager,
     )
+
+
+@functools.cache
+def _quick_config(serialized: bytes, is_done: bool) -> bytes:
+  """Returns Grappler's configuration without passes that change nothing.
+
+  The context's compiler has run Grappler already, and on CPUs nothing is left
+  to do. GPUs have passes of their own.
+
+  Args:
+    serialized: The `ConfigProto` of TensorFlow's context.
+    is_done: Whether the function is compiled and runs on a CPU.
+  """
+  config = config_pb2.ConfigProto.FromString(serialized)
+  options = config.graph_options.rewrite_options
+  options.disable_tfg_optimizer = True
+  options.disable_meta_optimizer = is_done
+  return config.SerializeToString(deterministic=True)
 
 
 def _remove_functions(names: Iterable[str]) -> None:

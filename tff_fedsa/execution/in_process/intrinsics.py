@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.execution.in_process import client_pool
+from tff_fedsa.execution.in_process import joint_functions
 from tff_fedsa.execution.in_process import values
 
 
@@ -92,6 +93,10 @@ class Intrinsics:
     fn, placed = argument
     if isinstance(placed, values.AtServer):
       return self.federated_apply(argument, result_type)
+    if isinstance(fn, joint_functions.JointFunction) and isinstance(
+      self._pool, client_pool.ClientPool
+    ):
+      return values.AtClients(fn.map(self._pool, placed.values))
     return values.AtClients(
       self._pool.map(fn, [(value,) for value in placed.values])
     )

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import hashlib
 import threading
 from typing import Any
@@ -32,8 +33,10 @@ class TensorFlowFunction:
     self,
     computation: computation_pb2.Computation,
     type_signature: tff.FunctionType,
+    *,
+    is_compiled: bool = True,
   ):
-    """Imports the graph."""
+    """Imports the graph; `is_compiled`: see `GraphImport`."""
     self.computation = computation
     self.type_signature = type_signature
     parameter_type = type_signature.parameter
@@ -41,12 +44,15 @@ class TensorFlowFunction:
       [] if parameter_type is None else tff.structure.flatten(parameter_type)
     )
     self._result_leaves = tff.structure.flatten(type_signature.result)
-    self._pack = _packer(type_signature.result)
+    self._pack = packer(type_signature.result)
     # The iterator of a resulting data set is on the CPU.
     self._on_cpu = any(
       isinstance(leaf, tff.SequenceType) for leaf in self._result_leaves
     )
-    self._first = graph_imports.GraphImport(computation.tensorflow)
+    self._import = functools.partial(
+      graph_imports.GraphImport, computation.tensorflow, is_compiled=is_compiled
+    )
+    self._first = self._import()
     # Of a graph that is not reentrant, those that are not in use; `append` and
     # `pop` of a deque are atomic.
     self._free = collections.deque([self._first])
@@ -62,7 +68,7 @@ class TensorFlowFunction:
     """
     inputs = [
       _to_input(leaf, leaf_type)
-      for leaf, leaf_type in zip(_leaves(argument), self._parameter_leaves)
+      for leaf, leaf_type in zip(leaves(argument), self._parameter_leaves)
     ]
     with self._imported() as imported:
       if self._on_cpu:
@@ -81,7 +87,7 @@ class TensorFlowFunction:
     try:
       imported = self._free.pop()
     except IndexError:
-      imported = graph_imports.GraphImport(self.computation.tensorflow)
+      imported = self._import()
     try:
       yield imported
     finally:
@@ -97,21 +103,21 @@ class TensorFlowFunction:
       raise operation_errors.as_users_catch_it(error) from None
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
   """Yields the leaves of a value, in order."""
   if isinstance(value, values.Struct):
     for part in value:
-      yield from _leaves(part)
+      yield from leaves(part)
   else:
     yield value
 
 
-def _packer(value_type: tff.Type) -> Callable[[Iterator[Any]], Any]:
+def packer(value_type: tff.Type) -> Callable[[Iterator[Any]], Any]:
   """Returns a function that builds a value from its leaves."""
   if not isinstance(value_type, tff.StructType):
     return next
   packers = [
-    (name, _packer(part_type))
+    (name, packer(part_type))
     for name, part_type in tff.structure.iter_elements(value_type)
   ]
   return lambda leaves: values.Struct(
@@ -139,7 +145,18 @@ def _from_output(output: tf.Tensor, leaf_type: tff.Type) -> Any:
 class FunctionCache:
   """Imports each computation once, and forgets the least recently used."""
 
-  def __init__(self, max_functions: int = 1000):
+  def __init__(
+    self,
+    build: Callable[..., TensorFlowFunction] = TensorFlowFunction,
+    max_functions: int = 1000,
+  ):
+    """Initializes `FunctionCache`.
+
+    Args:
+      build: Returns the function of a computation and its type.
+      max_functions: The most functions that it keeps.
+    """
+    self._build = build
     self._max_functions = max_functions
     self._functions: collections.OrderedDict[Any, TensorFlowFunction] = (
       collections.OrderedDict()
@@ -155,7 +172,7 @@ class FunctionCache:
     with self._lock:
       function = self._functions.get(key)
       if function is None:
-        function = TensorFlowFunction(proto, type_signature)
+        function = self._build(proto, type_signature)
         self._functions[key] = function
         if len(self._functions) > self._max_functions:
           self._functions.popitem(last=False)

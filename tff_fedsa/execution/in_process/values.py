@@ -17,6 +17,7 @@ from tensorflow_federated.python.core.impl.types import type_conversions
 from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 import tree
 
+from tff_fedsa.execution import arrays
 from tff_fedsa.runs import errors
 
 Struct = tff.structure.Struct
@@ -125,11 +126,18 @@ def _ingest_sequence(value, value_type, path):
 
 def _ingest_tensor(value, value_type, path):
   dtype = value_type.dtype.type
+  if isinstance(value, arrays.RemoteArray):
+    shape = tf.TensorShape(value_type.shape)
+    if value.dtype.type is not dtype or not shape.is_compatible_with(
+      value.shape
+    ):
+      raise _mismatch(path, f'a tensor of type {value_type}', str(value))
+    return value
   if isinstance(value, tf.Variable):
     value = value.read_value()
   if tf.is_tensor(value):
     shape = tf.TensorShape(value_type.shape)
-    if value.dtype != _tf_dtype(dtype) or not shape.is_compatible_with(
+    if value.dtype != tf_dtype(dtype) or not shape.is_compatible_with(
       value.shape
     ):
       raise _mismatch(
@@ -154,10 +162,11 @@ def _ingest_tensor(value, value_type, path):
   tensor = _shared.tensor_of(value)
   if tensor is not None:
     return tensor
-  return tf.convert_to_tensor(value, _tf_dtype(dtype))
+  return tf.convert_to_tensor(value, tf_dtype(dtype))
 
 
-def _tf_dtype(dtype: Any) -> tf.DType:
+def tf_dtype(dtype: Any) -> tf.DType:
+  """Returns TensorFlow's type for a NumPy type of a TFF type."""
   return tf.string if dtype is np.str_ else tf.as_dtype(dtype)
 
 

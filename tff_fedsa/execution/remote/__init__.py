@@ -7,6 +7,7 @@ clients to workers.
   contexts      what users set: `set_remote_context`
   client_pool   which client runs on which worker; workers that are lost
   connection    the requests to one worker, and whether it is alive
-  functions     which functions of clients are sent
-  parcels       values as messages: what is sent once, what in parts
+
+`execution.functions` chooses the functions that are sent, and
+`execution.parcels` makes messages of values, for `ray` as well.
 """

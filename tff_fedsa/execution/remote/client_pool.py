@@ -14,12 +14,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.computation import computation_impl
 
+from tff_fedsa.execution import functions
+from tff_fedsa.execution import parcels
 from tff_fedsa.execution.in_process import cancellation
 from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import tensorflow_functions
 from tff_fedsa.execution.remote import connection as connection_lib
-from tff_fedsa.execution.remote import functions
-from tff_fedsa.execution.remote import parcels
 
 _POLL_SECONDS = 0.1
 _SECONDS_BETWEEN_CONNECTIONS = 1.0

@@ -16,10 +16,10 @@ from tensorflow_federated.proto.v0 import executor_pb2_grpc
 from tensorflow_federated.python.core.impl.executors import executors_errors
 from tensorflow_federated.python.core.impl.executors import value_serialization
 
+from tff_fedsa.execution import functions
+from tff_fedsa.execution import parcels
 from tff_fedsa.execution.in_process import cancellation
 from tff_fedsa.execution.in_process import operation_errors
-from tff_fedsa.execution.remote import functions
-from tff_fedsa.execution.remote import parcels
 
 # gRPC's own handlers of fork() crash the new process now and then while other
 # threads make requests. No channel is used after a fork here. Read with the

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_fedsa.client import local_training
+from tff_fedsa.client import local_steps
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'float32'])
@@ -16,7 +16,7 @@ def test_images_are_taken_as_gather_takes_them(dtype, shape):
     tf.TensorSpec([None, *shape], dtype),
     tf.TensorSpec([None], tf.int32),
   ]
-  take = tf.function(local_training._take, input_signature=signature)
+  take = tf.function(local_steps.take, input_signature=signature)
   for chosen in ([3, 0, 8, 3], [], [7]):
     chosen = np.array(chosen, np.int32)
     np.testing.assert_array_equal(take(images, chosen), images[chosen])
@@ -24,5 +24,5 @@ def test_images_are_taken_as_gather_takes_them(dtype, shape):
 
 def test_a_static_batch_stays_static():
   images = tf.zeros([9, 8, 8, 1], tf.uint8)
-  taken = local_training._take(images, tf.constant([1, 2]))
+  taken = local_steps.take(images, tf.constant([1, 2]))
   assert taken.shape == (2, 8, 8, 1)
