@@ -1,15 +1,20 @@
 """Accuracy over epsilon, from the runs of a sweep with differential privacy.
 
   tff-fedsa sweep --sweep=dp_digits
-  python -m benchmarks.privacy_curves runs/dp_digits
+  tff-fedsa sweep --sweep=dp_digits_frozen
+  tff-fedsa sweep --sweep=dp_digits_kinds
+  D=runs/dp_digits
+  python -m benchmarks.privacy_curves $D ${D}_frozen ${D}_kinds
 
 prints a Markdown table of the last round, mean and standard deviation over
-seeds, and writes privacy_curves.png beside the runs. A run without noise stands
-at infinity.
+seeds, and writes privacy_curves.png into the first directory. A run without
+noise stands at infinity. The figure shows noise of the server (central) with a
+fixed clipping norm.
 """
 
 import collections
 from collections.abc import Mapping, Sequence
+import itertools
 import math
 import os
 from typing import NamedTuple
@@ -31,14 +36,25 @@ class Setting(NamedTuple):
 
   Attributes:
     algorithm: The method.
+    is_frozen: Whether its anchors never move.
+    noise: Who adds noise, and whether the clipping norm adapts; `none` without
+      noise.
     cohort: Clients of a simulated round, of which population, as text; empty
-      without noise.
+      without a simulated cohort.
     epsilon: Epsilon after the last round.
   """
 
   algorithm: str
+  is_frozen: bool
+  noise: str
   cohort: str
   epsilon: float
+
+  @property
+  def title(self) -> str:
+    """Name of the method."""
+    title = registry.get(self.algorithm).title
+    return f'{title}, frozen anchors' if self.is_frozen else title
 
 
 def collect(
@@ -59,11 +75,20 @@ def collect(
         f'Expected finished runs with --dp, found {run.path!r} ({run.status}).'
       )
     last = run.history[-1]
-    cohort = ''
+    noise, cohort = 'none', ''
     if math.isfinite(last['dp_epsilon']):
-      cohort = f'{run.flags["dp_cohort"]} of {run.flags["dp_population"]}'
+      noise = run.flags['dp']
+      if run.flags.get('dp_clip_quantile'):
+        noise += ', adaptive clipping'
+      if run.flags.get('dp_cohort'):
+        cohort = f'{run.flags["dp_cohort"]} of {run.flags["dp_population"]}'
+    algorithm = run.flags['algorithm']
     setting = Setting(
-      run.flags['algorithm'], cohort, float(f'{last["dp_epsilon"]:.2g}')
+      algorithm,
+      algorithm == 'fedsa' and float(run.flags.get('anchor_decay', 0)) == 1.0,
+      noise,
+      cohort,
+      float(f'{last["dp_epsilon"]:.2g}'),
     )
     by_classifier = accuracies.setdefault(
       setting, collections.defaultdict(list)
@@ -79,8 +104,9 @@ def table(
 ) -> str:
   """Returns a Markdown table of means and standard deviations, in percent."""
   lines = [
-    f'| method | cohort | epsilon | seeds | {" | ".join(_CLASSIFIERS)} |',
-    '|---' * (4 + len(_CLASSIFIERS)) + '|',
+    '| method | noise | cohort | epsilon | seeds | '
+    f'{" | ".join(_CLASSIFIERS)} |',
+    '|---' * (5 + len(_CLASSIFIERS)) + '|',
   ]
   for setting, by_classifier in accuracies.items():
     cells = []
@@ -91,8 +117,7 @@ def table(
       )
     seeds = max(map(len, by_classifier.values()))
     lines.append(
-      f'| {registry.get(setting.algorithm).title} | '
-      f'{setting.cohort or "no noise"} | '
+      f'| {setting.title} | {setting.noise} | {setting.cohort} | '
       f'{setting.epsilon:g} | {seeds} | {" | ".join(cells)} |'
     )
   return '\n'.join(lines)
@@ -106,6 +131,11 @@ def draw(
   Args:
     accuracies: Result of `collect`.
   """
+  accuracies = {
+    setting: by_classifier
+    for setting, by_classifier in accuracies.items()
+    if setting.noise in ('none', 'central')
+  }
   epsilons = sorted({setting.epsilon for setting in accuracies})
   cohorts = sorted(
     {s.cohort for s in accuracies} - {''}, key=lambda c: -int(c.split()[0])
@@ -113,27 +143,37 @@ def draw(
   figure = style.new_figure(10.0, 3.4)
   panels = figure.subplots(1, len(_CLASSIFIERS), sharey=True)
   for axes, classifier in zip(panels, _CLASSIFIERS):
-    for algorithm in dict.fromkeys(s.algorithm for s in accuracies):
-      for cohort, line in zip(cohorts, _LINES):
-        points = {
-          s.epsilon: by_classifier[classifier]
-          for s, by_classifier in accuracies.items()
-          if s.algorithm == algorithm
-          and s.cohort in (cohort, '')
-          and classifier in by_classifier
-        }
-        if not points:
-          continue
-        places = [epsilons.index(epsilon) for epsilon in sorted(points)]
-        values = [points[epsilon] for epsilon in sorted(points)]
-        axes.errorbar(
-          places,
-          [np.mean(v) for v in values],
-          yerr=[np.std(v) for v in values],
-          capsize=2,
-          label=f'{registry.get(algorithm).title}, {cohort}',
-          **style.of_method(algorithm, line).line,
-        )
+    methods = dict.fromkeys(s[:2] for s in accuracies)
+    for (algorithm, is_frozen), (cohort, line) in itertools.product(
+      methods, zip(cohorts, _LINES)
+    ):
+      points = {
+        s.epsilon: by_classifier[classifier]
+        for s, by_classifier in accuracies.items()
+        if s[:2] == (algorithm, is_frozen)
+        and s.cohort in (cohort, '')
+        and classifier in by_classifier
+      }
+      # Runs without noise say nothing of a cohort.
+      if not any(map(math.isfinite, points)):
+        continue
+      title = next(
+        s.title for s in accuracies if s[:2] == (algorithm, is_frozen)
+      )
+      look = dict(style.of_method(algorithm, ':' if is_frozen else line).line)
+      look |= {'color': '0.4', 'marker': 'x'} if is_frozen else {}
+      # Lines that lie on each other would hide each other.
+      shift = 0.05 * len(axes.containers)
+      places = [shift + epsilons.index(epsilon) for epsilon in sorted(points)]
+      values = [points[epsilon] for epsilon in sorted(points)]
+      axes.errorbar(
+        places,
+        [np.mean(v) for v in values],
+        yerr=[np.std(v) for v in values],
+        capsize=2,
+        label=f'{title}, {cohort}',
+        **look,
+      )
     axes.set(title=classifier, xlabel='epsilon')
     axes.set_xticks(
       range(len(epsilons)),
@@ -150,9 +190,9 @@ def draw(
 
 def main(argv: Sequence[str]) -> None:
   """Prints the table and writes the figure."""
-  if len(argv) != 2:
-    raise app.UsageError('Expected one directory of runs.')
-  accuracies = collect(runs_lib.find([argv[1]], {}))
+  if len(argv) < 2:
+    raise app.UsageError('Expected directories of runs.')
+  accuracies = collect(runs_lib.find(argv[1:], {}))
   print(table(accuracies))
   path = os.path.join(argv[1], 'privacy_curves.png')
   draw(accuracies).savefig(path, dpi=150)

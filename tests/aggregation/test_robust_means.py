@@ -1,5 +1,7 @@
 """Robust aggregators as processes, and in every method that takes one."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow_federated as tff
@@ -126,6 +128,7 @@ def test_impossible_values_are_refused(factory):
     getattr(robust_means, factory)(0.0)
 
 
+_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 _TAKING = [m.name for m in registry.methods() if m.takes_aggregator]
 _SETTINGS = {'fedtgp': {'config': fedtgp.FedTGPConfig(server_epochs=2)}}
 
@@ -146,13 +149,13 @@ def test_which_methods_take_an_aggregator():
   [
     # Of prototypes and of averaged weights.
     ('fedsa', 'median', True, True),
-    ('fedproto', 'krum', False, True),
-    ('fedtgp', 'geometric_median', False, True),
-    ('fedpcl', 'multi_krum', False, True),
-    pytest.param('feddistill', 'median', False, True, marks=pytest.mark.slow),
-    pytest.param('fedavg', 'trimmed_mean', False, True, marks=pytest.mark.slow),
-    pytest.param('fedproto', 'mean', False, False, marks=pytest.mark.slow),
-    pytest.param('fedavg', 'mean', False, False, marks=pytest.mark.slow),
+    _slow('fedproto', 'krum', False, True),
+    _slow('fedtgp', 'geometric_median', False, True),
+    _slow('fedpcl', 'multi_krum', False, True),
+    _slow('feddistill', 'median', False, True),
+    _slow('fedavg', 'trimmed_mean', False, True),
+    _slow('fedproto', 'mean', False, False),
+    _slow('fedavg', 'mean', False, False),
   ],
 )
 def test_flipped_signs_times_ten(name, aggregator, shares, holds):

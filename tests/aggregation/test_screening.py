@@ -228,13 +228,17 @@ _SETTINGS = {
 }
 
 
-_OTHERS = ('fedgh', 'fedgen', 'feddistill', 'lg_fedavg')
+# In the fast tests, one that sends prototypes and one that sends weights.
+_OTHERS = (
+  *('fedproto', 'fedtgp', 'fedpcl', 'fedgh', 'fedgen', 'feddistill'),
+  'lg_fedavg',
+)
 
 
 @pytest.mark.parametrize(
   'name',
   [
-    *('fedsa', 'fedproto', 'fedtgp', 'fedpcl', 'fedavg'),
+    *('fedsa', 'fedavg'),
     *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS),
   ],
 )

@@ -62,3 +62,34 @@ def test_choice_is_of_whole_structures(condition):
     chosen['a'], [1.0, 2.0] if condition else [np.nan, 5.0]
   )
   assert chosen['b'][0] == (3 if condition else 6)
+
+
+@pytest.mark.parametrize('condition', [True, False])
+def test_lengths_may_differ_where_they_are_unknown(condition):
+  unknown = tf.TensorSpec([None])
+
+  @tf.function(input_signature=[tf.TensorSpec([], tf.bool), unknown, unknown])
+  def choose(condition, first, second):
+    # One tensor in both structures is no choice.
+    both = tf.constant(7)
+    return finite.choose(
+      condition,
+      [first, both, tf.constant(1.0)],
+      [second, both, tf.constant(2.0)],
+    )
+
+  first, second = np.ones(3, np.float32), np.zeros(1, np.float32)
+  vector, both, number = choose(condition, first, second)
+  np.testing.assert_array_equal(vector, first if condition else second)
+  assert (both, number) == (7, 1.0 if condition else 2.0)
+
+
+@pytest.mark.parametrize('value', [1.0, np.nan, -np.inf])
+def test_one_scalar_among_scalars_decides(value):
+  same = tf.constant(1.0)
+  structure = {
+    'losses': [same, tf.constant(value, tf.float32), same],
+    'double': tf.constant(2.0, tf.float64),
+  }
+  assert bool(finite.all_finite(structure)) == np.isfinite(value)
+  assert bool(finite.all_usable(structure)) == np.isfinite(value)

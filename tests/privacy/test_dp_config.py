@@ -31,6 +31,20 @@ def _account(config, field=None, **given):
       {**_CENTRAL, 'dp': 'local', 'dp_cohort': 9, 'dp_population': 99},
       'dp_cohort needs dp=central',
     ),
+    (
+      {**_CENTRAL, 'algorithm': 'fedtgp'},
+      'feddistill.. Its server trains on the prototypes of each client',
+    ),
+    ({**_CENTRAL, 'dp': 'distributed'}, 'dp=distributed needs secure'),
+    (
+      {**_CENTRAL, 'dp': 'distributed', 'secure': True, 'dropout': 0.1},
+      'all drawn clients to return',
+    ),
+    ({**_CENTRAL, 'dp_bits': 20}, 'dp_bits would be ignored: dp=central'),
+    (
+      {**_CENTRAL, 'dp': 'local', 'dp_clip_quantile': 0.5},
+      'dp_clip_quantile would be ignored: dp=local',
+    ),
     ({**_CENTRAL, 'dp_delta': 0.0}, r'dp_delta in \(0, 1\), found 0'),
     ({**_CENTRAL, 'algorithm': 'fedavg'}, 'fedsa, fedproto, feddistill'),
     ({**_CENTRAL, 'share_weights': 'model'}, 'needs share_weights=none'),
@@ -94,3 +108,12 @@ def test_a_larger_deployment_has_less_noise_on_the_mean():
   assert account.noise_multiplier == 2.0
   assert mechanism.noise_multiplier == pytest.approx(0.02)
   assert mechanism.participants == 10
+
+
+def test_shares_of_noise_cost_what_the_noise_of_the_sum_costs():
+  accounts = [
+    _account(dp_config.DpConfig(dp=kind, dp_noise_multiplier=2.0))
+    for kind in ('central', 'distributed')
+  ]
+  assert accounts[0] == accounts[1]
+  assert accounts[1].sampling == accounting.Sampling(100, 10)

@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 
+import dp_accounting
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,11 +15,13 @@ from tensorflow_federated.python.core.impl.compiler import building_blocks
 from tensorflow_federated.python.core.impl.compiler import tree_analysis
 
 from tests.algorithms import clients
+from tff_fedsa.aggregation import secure
 from tff_fedsa.algorithms import registry
 from tff_fedsa.client import client_state
 from tff_fedsa.maths import prototypes
 from tff_fedsa.privacy import accounting
 from tff_fedsa.privacy import private_process
+from tff_fedsa.privacy import seeded_noise
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
@@ -52,7 +55,7 @@ def _sum_process(clip_norm, stddev, shape, seed=0):
     tff.TensorType(np.float32, shape), tff.TensorType(np.float32, shape[:1])
   )
   return tff.aggregators.DifferentiallyPrivateFactory(
-    private_process.SeededGaussianSumQuery(clip_norm, stddev, seed)
+    seeded_noise.GaussianSumQuery(clip_norm, stddev, seed)
   ).create(tff.types.to_type(record_type))
 
 
@@ -153,7 +156,7 @@ def models():
   return [clients.tiny_mlp()]
 
 
-def _build(name, models, mechanism=None):
+def _build(name, models, mechanism=None, **options):
   return registry.build(
     name,
     models,
@@ -161,6 +164,7 @@ def _build(name, models, mechanism=None):
     optimizer=clients.sgd(),
     local=clients.ONE_STEP,
     privacy=mechanism,
+    **options,
   )
 
 
@@ -202,6 +206,111 @@ def test_local_noise_is_each_clients_own_and_repeats(models):
   assert moved <= 2 * (1 + 1e-5)
 
 
+_DISTRIBUTED = dataclasses.replace(
+  _CENTRAL,
+  kind='distributed',
+  clip_norm=1.0,
+  noise_multiplier=2.0,
+  secure=True,
+)
+
+
+def test_an_adaptive_norm_follows_the_quantile_and_repeats():
+  mechanism = dataclasses.replace(
+    _CENTRAL, clip_norm=64.0, participants=8, clip_quantile=0.5
+  )
+  process = private_process.build_aggregator(2, 3, mechanism)
+  # Eight records of norms 1, 2, ..., 8.
+  records = [
+    private_process.Record(
+      np.array([[length, 0, 0], [0, 0, 0]], 'f4'), np.zeros(2, 'f4')
+    )
+    for length in range(1, 9)
+  ]
+  state, norms = process.initialize(), []
+  for _ in range(40):
+    output = process.next(state, records)
+    state = output.state
+    norms.append(output.measurements['clip_norm'])
+  # Without noise: by a factor of exp(0.2 * 0.5) while no record is clipped.
+  expected = 64 * np.exp(-0.1 * np.arange(1, 4))
+  np.testing.assert_allclose(norms[:3], expected, rtol=1e-5)
+  assert 4 <= norms[-1] < 5
+  # The norm of a round is that of the round before.
+  sums = process.next(state, records).state.query_state.sum_state
+  assert sums.round_num == 41
+  noisy = private_process.build_aggregator(
+    2, 3, dataclasses.replace(mechanism, noise_multiplier=1.0)
+  )
+  one, again = (noisy.next(noisy.initialize(), records) for _ in range(2))
+  assert one.measurements == again.measurements
+  later = noisy.next(one.state, records)
+  assert later.state.query_state.sum_state.round_num == 2
+  assert later.measurements['clip_norm'] != one.measurements['clip_norm']
+
+
+@pytest.mark.parametrize(('z', 'participants'), [(2.0, 20), (0.8, 500)])
+def test_an_adaptive_norm_costs_what_a_fixed_one_does(z, participants):
+  of_records, of_count = seeded_noise.adaptive_noise(z, participants)
+  assert z < of_records <= 2 / math.sqrt(3) * z + 1e-9
+  # Replacing a client moves records by two norms, and the count by one.
+  both = accounting.make_accountant()
+  for multiplier in (of_records / 2, of_count):
+    both.compose(dp_accounting.GaussianDpEvent(multiplier))
+  fixed = accounting.make_accountant().compose(
+    dp_accounting.GaussianDpEvent(z / 2)
+  )
+  assert both.get_epsilon(1e-5) == pytest.approx(fixed.get_epsilon(1e-5))
+
+
+def test_shares_of_noise_add_up_to_that_of_the_sum(models, runtimes):
+  count = 25
+  mechanism = dataclasses.replace(_DISTRIBUTED, participants=count)
+  work = _build('fedproto', models, mechanism).parts.client_work
+  process = private_process.build_aggregator(10, 16, mechanism)
+  update_type = work.type_signature.result.update
+  for leaf in tff.structure.flatten(update_type):
+    assert leaf.dtype == np.int32
+  grid = private_process._grid(10, 16, mechanism)
+  assert grid.stddev == pytest.approx(2.0 * grid.steps / math.sqrt(count))
+  # The noise alone: clients without examples have empty records.
+  nobody = clients.examples_of(np.zeros([0, 8, 8, 1]), [])
+  state_fn = client_state.build_initial_state_fn(models)
+  model = _build('fedproto', models).initialize().model
+  records = [
+    work(
+      0, model, state_fn(0)._replace(seed=np.array([0, i], np.int32)), nobody
+    ).update
+    for i in range(count)
+  ]
+  own = np.concatenate([_flat(record) for record in records]) / grid.stddev
+  assert stats.kstest(own, 'norm').pvalue > 1e-3
+  sums = private_process._ModularSumFactory(grid).create(update_type)
+  with runtimes.default('in_the_clear'):
+    total = _flat(sums.next(sums.initialize(), records).result)
+  assert np.std(total) == pytest.approx(2.0, rel=0.2)
+  tff.test.assert_not_contains_unsecure_aggregation(process.next)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['central', 'distributed', 'local'])
+def test_secure_sums_leave_the_model_as_it_is(kind, models, runtimes):
+  examples = clients.random_examples()
+  plain, _, _ = clients.run(_build('fedsa', models), models, examples)
+  mechanism = dataclasses.replace(
+    _DISTRIBUTED, kind=kind, clip_norm=100.0, noise_multiplier=0.0
+  )
+  process = _build(
+    'fedsa', models, mechanism, secure=secure.SecureConfig(secure=True)
+  )
+  with runtimes.default('in_the_clear'):
+    private, _, _ = clients.run(process, models, examples)
+  # With 24 bits a step is 100 * 3 / 2^23.
+  np.testing.assert_allclose(
+    plain.model.prototypes, private.model.prototypes, atol=1e-3
+  )
+
+
 def _crossings(process):
   """Types of all that goes from clients to the server."""
   found = []
@@ -229,16 +338,27 @@ def _crossings(process):
 
 
 def test_what_crosses_is_what_the_document_lists(models):
-  process = _build('fedsa', models, _CENTRAL)
-  text = _DOCUMENT.read_text()
-  rows = re.findall(r'^\| `(<.*?>)` \|', text, re.MULTILINE)
-  compact = [str(t).replace(' ', '') for t in _crossings(process)]
+  text = _DOCUMENT.read_text().partition('## All that crosses')[2]
+  rows = re.findall(r'^\| `(<.*?>|int.*?)` \|', text, re.MULTILINE)
+  secured = _build(
+    'fedsa', models, _DISTRIBUTED, secure=secure.SecureConfig(secure=True)
+  )
+  adaptive = private_process.build_aggregator(
+    10, 16, dataclasses.replace(_CENTRAL, clip_quantile=0.5)
+  )
+  found = [
+    one
+    for process in (_build('fedsa', models, _CENTRAL), secured, adaptive)
+    for one in _crossings(process)
+  ]
+  compact = [str(t).replace(' ', '') for t in found]
   shapes = [c.replace('10,16', 'C,D').replace('[10]', '[C]') for c in compact]
   assert sorted(set(shapes)) == sorted(rows)
   # The check finds what a process without privacy sends.
   found = [str(t) for t in _crossings(_build('fedsa', models))]
   assert 'float32[10,16]' in found
-  assert any('cross_entropy=float32' in one for one in found)
+  # Five terms of the loss and two gaps, each with its weight.
+  assert any('numbers=float32[14]' in one for one in found)
 
 
 def _epsilon_from_below(outputs, neighbours, direction):
@@ -287,6 +407,37 @@ def test_an_audit_finds_less_than_what_is_claimed(clipped):
     assert found < claimed
   else:
     assert found > claimed
+
+
+def test_a_single_record_is_read_by_halves_of_the_unit():
+  record = private_process.Record(
+    tf.constant([[2.0], [2.0], [2.0]]), tf.constant([0.6, 0.4, -1.0])
+  )
+  table = private_process.to_table(record, tf.constant([[1.0]] * 3), unit=1.0)
+  np.testing.assert_array_equal(table.weights, [1, 0, 0])
+  np.testing.assert_array_equal(table.vectors, [[3], [0], [0]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['fedtgp', 'fedgh', 'fedpcl'])
+def test_servers_that_collect_read_what_clients_would_send(name, models):
+  examples = clients.random_examples()
+  plain, _, _ = clients.run(_build(name, models), models, examples)
+  private, _, _ = clients.run(
+    _build(name, models, dataclasses.replace(_CENTRAL, kind='local')),
+    models,
+    examples,
+  )
+  for one, other in zip(
+    tf.nest.flatten(plain.model), tf.nest.flatten(private.model)
+  ):
+    # Servers that train enlarge the rounding of clipped records.
+    np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_a_sum_does_not_serve_servers_that_collect(models):
+  with pytest.raises(ValueError, match='only the kind local fits'):
+    _build('fedgh', models, _CENTRAL)
 
 
 def test_what_is_no_mean_by_class_is_refused(models):

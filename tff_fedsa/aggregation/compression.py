@@ -1,25 +1,29 @@
-"""Compresses the class means that clients send.
+"""Compresses the class means that clients send, and what they receive.
 
 Data flow: client_work.py -> [this module] -> the factories of this package.
 
-A client sends the difference between its class means and a reference that the
-server knows, too (`server_model.reference_of`): anchors, or the last global
+Up: a client sends the difference between its class means and a reference that
+the server knows, too (`server_model.reference_of`): anchors, or the last global
 prototypes or logits. The server decodes each client's message before its
 aggregator sees it. So every aggregator works as before, also those that collect
 messages, and secure sums do not apply.
 
-Sources: stochastic uniform quantization, Alistarh et al., QSGD, NeurIPS 2017;
-sparse updates, Aji and Heafield, EMNLP 2017 (here without memory of what was
-left out, because a class mean is sent anew in each round).
+Down: the server sends tables relative to what every client can know without a
+message, also one that was absent in the last rounds: the initial anchors, which
+follow from their seed, or zero. A client decodes them before it trains, and
+both sides take the decoded tables as the reference of the way up.
+
+The codecs are in `maths/codecs.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 from typing import Annotated, Any, NamedTuple
 
 from etils import epy
+import numpy as np
 
 from tff_fedsa import settings
 from tff_fedsa.runs import errors
@@ -30,149 +34,101 @@ with epy.lazy_imports():
 
   from tff_fedsa import composer
   from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.maths import codecs
   from tff_fedsa.maths import prototypes
+  from tff_fedsa.server import distribution
   from tff_fedsa.server import server_model
 
-_BITS = {'uniform8': 8, 'uniform4': 4}
-COMPRESSIONS = ('none', *_BITS, 'topk')
+_RANDOM = ('uniform8', 'uniform4', 'sketch')
+COMPRESSIONS = ('none', 'uniform8', 'uniform4', 'topk', 'sketch')
 
 
 @dataclasses.dataclass(frozen=True)
 class CompressionConfig(settings.Settings):
-  """Compression of the class means that clients send.
+  """Compression of class means: what clients send, and what they receive.
 
   Attributes:
     compress: How clients send their class means, relative to what they
       received. none: float32; uniform8 and uniform4: each coordinate rounded at
       random to one of 256 or 16 steps between the least and the largest of its
-      class; topk: the coordinates that differ most in each class.
-      bytes_up_per_client tells the size. See docs/compression.md.
+      class; topk: the coordinates that differ most in each class; sketch: one
+      bit per coordinate, the signs of each class after a random rotation
+      (DRIVE). bytes_up_per_client tells the size. See docs/compression.md.
+    compress_down: The same for the tables that clients receive: anchors
+      (relative to the initial ones), prototypes, logits, heads.
+      bytes_down_per_client tells the size.
     compress_fraction: Share of the coordinates of a class that are sent (topk),
       rounded up, in (0, 1].
-    compress_seed: Seed of the rounding (uniform8, uniform4), >= 0.
+    compress_seed: Seed of the rounding (uniform8, uniform4) and of the rotation
+      (sketch), >= 0.
   """
 
   compress: Annotated[str, settings.OneOf(COMPRESSIONS)] = 'none'
+  compress_down: Annotated[str, settings.OneOf(COMPRESSIONS)] = 'none'
   compress_fraction: Annotated[
     float, settings.Above(0.0), settings.AtMost(1.0)
   ] = 0.1
   compress_seed: Annotated[int, settings.AtLeast(0)] = 0
 
+  @property
+  def is_used(self) -> bool:
+    return (self.compress, self.compress_down) != ('none', 'none')
+
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
-    because = f'`compress`={self.compress}'
+    ways = (self.compress, self.compress_down)
+    because = f'`compress`={ways[0]} and `compress_down`={ways[1]}'
     found = {}
-    if self.compress != 'topk':
+    if 'topk' not in ways:
       found['compress_fraction'] = because
-    if self.compress not in _BITS:
+    if not set(ways) & set(_RANDOM):
       found['compress_seed'] = because
     return found
 
 
-class Quantized(NamedTuple):
-  """Class means in few bits.
+class Message(NamedTuple):
+  """Class means as a client sends them.
 
   Attributes:
-    codes: uint8[num_classes, ceil(dim * bits / 8)], steps above `least`. With 4
-      bits, the first half of the coordinates is in the high bits.
-    least: float32[num_classes], the least coordinate.
-    step: float32[num_classes], >= 0.
+    vectors: Message of a codec, relative to the reference.
     weights: float32[num_classes], as in `ClassPrototypes`.
   """
 
-  codes: Any
-  least: Any
-  step: Any
+  vectors: Any
   weights: Any
-
-
-class Sparse(NamedTuple):
-  """Some coordinates of class means.
-
-  Attributes:
-    values: float32[num_classes, kept].
-    places: uint16[num_classes, kept], which coordinates.
-    weights: float32[num_classes], as in `ClassPrototypes`.
-  """
-
-  values: Any
-  places: Any
-  weights: Any
-
-
-def quantize(
-  vectors: tf.Tensor, weights: tf.Tensor, bits: int, seed: tf.Tensor
-) -> Quantized:
-  """Rounds vectors at random; the mean over seeds is exact.
-
-  Args:
-    vectors: float32[num_classes, dim].
-    weights: float32[num_classes].
-    bits: 8 or 4.
-    seed: int32[2].
-  """
-  least = tf.reduce_min(vectors, axis=1)
-  step = (tf.reduce_max(vectors, axis=1) - least) / (2**bits - 1)
-  steps = tf.math.divide_no_nan(
-    vectors - least[:, tf.newaxis], step[:, tf.newaxis]
-  )
-  drawn = tf.random.stateless_uniform(tf.shape(vectors), seed)
-  codes = tf.clip_by_value(tf.floor(steps + drawn), 0.0, 2**bits - 1.0)
-  codes = tf.cast(codes, tf.uint8)
-  if bits == 4:
-    half = -(-vectors.shape[1] // 2)
-    high, low = codes[:, :half], codes[:, half:]
-    low = tf.pad(low, [[0, 0], [0, 2 * half - vectors.shape[1]]])
-    codes = tf.bitwise.bitwise_or(tf.bitwise.left_shift(high, _four()), low)
-  return Quantized(codes, least, step, weights)
-
-
-def dequantize(message: Quantized, dim: int, bits: int) -> tf.Tensor:
-  """Returns the vectors of a message, float32[num_classes, dim]."""
-  codes = message.codes
-  if bits == 4:
-    low = tf.bitwise.bitwise_and(codes, tf.constant(15, tf.uint8))
-    codes = tf.concat([tf.bitwise.right_shift(codes, _four()), low], axis=1)
-  steps = tf.cast(codes[:, :dim], tf.float32)
-  return message.least[:, tf.newaxis] + steps * message.step[:, tf.newaxis]
-
-
-def sparsify(vectors: tf.Tensor, weights: tf.Tensor, kept: int) -> Sparse:
-  """Keeps the largest coordinates of each class.
-
-  Args:
-    vectors: float32[num_classes, dim].
-    weights: float32[num_classes].
-    kept: Coordinates to keep, in [1, dim].
-  """
-  places = tf.math.top_k(tf.abs(vectors), kept).indices
-  values = tf.gather(vectors, places, axis=1, batch_dims=1)
-  return Sparse(values, tf.cast(places, tf.uint16), weights)
-
-
-def densify(message: Sparse, dim: int) -> tf.Tensor:
-  """Returns the vectors of a message, with zeros where nothing was sent."""
-  chosen = tf.one_hot(tf.cast(message.places, tf.int32), dim)
-  return tf.einsum('ckd,ck->cd', chosen, message.values)
 
 
 def compress(
   process: composer.StatefulProcess, config: CompressionConfig
 ) -> composer.StatefulProcess:
-  """Returns a process of the same method whose clients send fewer bytes.
+  """Returns a process of the same method that sends fewer bytes.
 
   Args:
-    process: Process of a method whose clients send `ClassPrototypes`, made by
-      `composer.compose_process`.
-    config: How messages are compressed; not `none`.
+    process: Process made by `composer.compose_process`. To compress the way up,
+      its clients send `ClassPrototypes`.
+    config: How messages are compressed.
 
   Raises:
-    UserError: If clients of the process send anything else, or attack.
+    UserError: If clients of the process send anything else, or attack, or
+      receive no tables.
   """
+  if process.parts is None:
+    raise errors.UserError('Expected a process of `compose_process`.')
+  if config.compress != 'none':
+    process = _compress_up(process, config)
+  if config.compress_down != 'none':
+    process = _compress_down(process, config)
+  return process
+
+
+def _compress_up(
+  process: composer.StatefulProcess, config: CompressionConfig
+) -> composer.StatefulProcess:
   parts = process.parts
-  if parts is None or parts.attack is not None:
+  assert parts is not None
+  if parts.attack is not None:
     raise errors.UserError(
-      'Expected a process of `compose_process` without attackers.'
+      'Clients that attack send float32: expected no attack, or no compression.'
     )
   update_type = parts.client_work.type_signature.result.update
   if not prototypes.is_prototypes_type(update_type):
@@ -180,8 +136,8 @@ def compress(
       f'Compression needs clients that send class means, found {update_type}.'
     )
   num_classes, dim = update_type.vectors.shape
-  encode, decode = _codec(config, dim)
-  work_type = parts.client_work.type_signature.parameter
+  codec = codecs.build_codec(config.compress, dim, config.compress_fraction)
+  broadcast_type = parts.client_work.type_signature.parameter.broadcast
 
   def reference_of(broadcast):
     found = server_model.reference_of(broadcast)
@@ -189,35 +145,34 @@ def compress(
       return tf.zeros([num_classes, dim])
     return found
 
-  @tff.tensorflow.computation(work_type)
-  def client_work(arguments):
-    values = [arguments[name] for name in client_work_lib.ARGUMENTS]
-    output = parts.client_work(*values)
-    round_num, broadcast, client_state, _ = values
+  def compressed(work, arguments):
+    output = work(arguments)
     seed = tf.random.experimental.stateless_fold_in(
-      tf.stack([config.compress_seed, round_num]), client_state.seed[1]
+      tf.stack([config.compress_seed, arguments.round_num]),
+      arguments.client_state.seed[1],
     )
     weights = output.update.weights
-    relative = output.update.vectors - reference_of(broadcast)
+    relative = output.update.vectors - reference_of(arguments.broadcast)
     relative = tf.where(
       weights[:, tf.newaxis] > 0, relative, tf.zeros_like(relative)
     )
-    return output._replace(update=encode(relative, weights, seed))
+    message = Message(codec.encode(relative, seed), weights)
+    return output._replace(update=message)
 
+  client_work = client_work_lib.wrap(parts.client_work, compressed)
   message_type = client_work.type_signature.result.update
 
-  @tff.tensorflow.computation(message_type, work_type.broadcast)
+  @tff.tensorflow.computation(message_type, broadcast_type)
   def decode_message(message, broadcast):
-    return prototypes.ClassPrototypes(
-      decode(message) + reference_of(broadcast), message.weights
-    )
+    vectors = codec.decode(message.vectors) + reference_of(broadcast)
+    return prototypes.ClassPrototypes(vectors, message.weights)
 
   aggregator = parts.aggregator
 
   @tff.federated_computation(
     aggregator.initialize.type_signature.result,
     tff.FederatedType(message_type, tff.CLIENTS),
-    tff.FederatedType(work_type.broadcast, tff.CLIENTS),
+    tff.FederatedType(broadcast_type, tff.CLIENTS),
   )
   def next_fn(state, messages, broadcast):
     decoded = tff.federated_map(decode_message, (messages, broadcast))
@@ -233,22 +188,141 @@ def compress(
   )
 
 
-def _codec(
-  config: CompressionConfig, dim: int
-) -> tuple[Callable[..., Any], Callable[[Any], tf.Tensor]]:
-  """Returns `fn(vectors, weights, seed) -> message` and its inverse."""
-  if config.compress == 'topk':
-    kept = max(1, int(-(-round(config.compress_fraction * dim, 9) // 1)))
-    return (
-      lambda vectors, weights, seed: sparsify(vectors, weights, kept),
-      lambda message: densify(message, dim),
+def _compress_down(
+  process: composer.StatefulProcess, config: CompressionConfig
+) -> composer.StatefulProcess:
+  parts = process.parts
+  assert parts is not None
+  if not isinstance(parts.distributor, distribution.Distributor):
+    raise errors.UserError(
+      'Expected a distributor of `distribution.build_distributor`.'
     )
-  bits = _BITS[config.compress]
-  return (
-    lambda vectors, weights, seed: quantize(vectors, weights, bits, seed),
-    lambda message: dequantize(message, dim, bits),
+  work_type = parts.client_work.type_signature.parameter
+  broadcast_type = work_type.broadcast
+  leaves = [_Table.of(t, config) for t in tff.structure.flatten(broadcast_type)]
+  if not any(leaves):
+    raise errors.UserError(
+      '`compress_down` needs tables that the server sends, found '
+      f'{broadcast_type}.'
+    )
+  initial = parts.initial_model_fn()
+  reference: Any = 0.0
+  if isinstance(broadcast_type, tff.TensorType) and hasattr(initial, 'anchors'):
+    reference = np.asarray(initial.anchors)
+
+  @tff.tensorflow.computation(np.int32, broadcast_type)
+  def encode(num_rounds, broadcast):
+    seed = tf.stack([config.compress_seed, num_rounds])
+    sent = []
+    for index, (table, leaf) in enumerate(zip(leaves, _leaves(broadcast))):
+      # Client ids are from 0 on.
+      own = tf.random.experimental.stateless_fold_in(seed, -1 - index)
+      sent.append(
+        leaf if table is None else table.encode(leaf - reference, own)
+      )
+    return num_rounds + 1, tuple(sent)
+
+  message_type = encode.type_signature.result[1]
+
+  @tff.tensorflow.computation
+  def no_rounds():
+    return tf.constant(0)
+
+  select = parts.distributor.select
+
+  @tff.federated_computation(
+    tff.FederatedType(np.int32, tff.SERVER), select.type_signature.parameter
+  )
+  def distribute(num_rounds, model):
+    num_rounds, message = tff.federated_map(encode, (num_rounds, select(model)))
+    return tff.templates.MeasuredProcessOutput(
+      num_rounds,
+      tff.federated_broadcast(message),
+      tff.federated_value((), tff.SERVER),
+    )
+
+  @tff.federated_computation
+  def initialize():
+    return tff.federated_eval(no_rounds, tff.SERVER)
+
+  @tff.tensorflow.computation(broadcast_type)
+  def same(broadcast):
+    return broadcast
+
+  def decode(message):
+    decoded: Any = [
+      leaf if table is None else table.decode(leaf) + reference
+      for table, leaf in zip(leaves, message)
+    ]
+    return tff.structure.pack_sequence_as(broadcast_type, decoded)
+
+  client_work = client_work_lib.wrap(
+    parts.client_work,
+    lambda work, arguments: work(
+      arguments._replace(broadcast=same(decode(arguments.broadcast)))
+    ),
+    broadcast_type=message_type,
+  )
+  changes = {'client_work': client_work}
+  aggregator = parts.aggregator
+  if aggregator.is_weighted:
+
+    @tff.tensorflow.computation(message_type)
+    def decode_message(message):
+      return same(decode(message))
+
+    @tff.federated_computation(
+      aggregator.initialize.type_signature.result,
+      aggregator.next.type_signature.parameter[1],
+      tff.FederatedType(message_type, tff.CLIENTS),
+    )
+    def next_fn(state, updates, messages):
+      return aggregator.next(
+        state, updates, tff.federated_map(decode_message, messages)
+      )
+
+    changes['aggregator'] = tff.templates.AggregationProcess(
+      aggregator.initialize, next_fn
+    )
+  return composer.with_parts(
+    process,
+    distributor=tff.learning.templates.DistributionProcess(
+      initialize, distribute
+    ),
+    **changes,
   )
 
 
-def _four() -> tf.Tensor:
-  return tf.constant(4, tf.uint8)
+def _leaves(value: Any) -> list[Any]:
+  """Returns the tensors of a structure in the order of its type."""
+  if isinstance(value, tf.Tensor):
+    return [value]
+  return tff.structure.flatten(
+    tff.structure.from_container(value, recursive=True)
+  )
+
+
+class _Table(NamedTuple):
+  """How a tensor of rank 2 or more is sent: as rows of its last axis."""
+
+  shape: tuple[int, ...]
+  codec: codecs.Codec
+
+  @classmethod
+  def of(cls, leaf_type: tff.Type, config: CompressionConfig) -> _Table | None:
+    """Returns None for what is sent as it is."""
+    shape = leaf_type.shape
+    if leaf_type.dtype != np.float32 or len(shape) < 2 or None in shape:
+      return None
+    return cls(
+      tuple(shape),
+      codecs.build_codec(
+        config.compress_down, shape[-1], config.compress_fraction
+      ),
+    )
+
+  def encode(self, table: tf.Tensor, seed: tf.Tensor) -> Any:
+    return self.codec.encode(tf.reshape(table, [-1, self.shape[-1]]), seed)
+
+  def decode(self, message: Any) -> tf.Tensor:
+    return tf.reshape(self.codec.decode(message), self.shape)

@@ -13,6 +13,7 @@ import tensorflow_federated as tff
 
 from tff_fedsa.aggregation import class_mean
 from tff_fedsa.aggregation import collecting
+from tff_fedsa.aggregation import mapped
 from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.maths import prototypes
 from tff_fedsa.maths import robust
@@ -72,7 +73,7 @@ class RobustMeanFactory(tff.aggregators.UnweightedAggregationFactory):
         _numbers(held)[0],
       )
 
-    return _mapped(collect, combine)
+    return mapped.mapped(collect, of_result=combine)
 
 
 class NormClippedFactory(tff.aggregators.UnweightedAggregationFactory):
@@ -254,7 +255,7 @@ class OneTableFactory(tff.aggregators.UnweightedAggregationFactory):
     def stack(value):
       return tf.nest.map_structure(lambda part: part[tf.newaxis], value)
 
-    return _mapped(inner, stack)
+    return mapped.mapped(inner, of_result=stack)
 
 
 def collector(
@@ -285,23 +286,6 @@ def _container(value_type: tff.Type) -> Any:
       f'float32 tensors, found {value_type}.'
     )
   return container
-
-
-def _mapped(
-  process: tff.templates.AggregationProcess, fn: tff.Computation
-) -> tff.templates.AggregationProcess:
-  """Returns a process with a function of the results of another one."""
-
-  @tff.federated_computation(*process.next.type_signature.parameter)
-  def next_fn(state, value):
-    output = process.next(state, value)
-    return tff.templates.MeasuredProcessOutput(
-      output.state,
-      tff.federated_map(fn, output.result),
-      output.measurements,
-    )
-
-  return tff.templates.AggregationProcess(process.initialize, next_fn)
 
 
 def _numbers(held: tf.Tensor) -> tf.Tensor:

@@ -3,14 +3,17 @@
 Data flow: client_work.py -> [this module] -> the factories of this package.
 
 The check sits where TFF's own `tff.aggregators.zeroing_factory` has its check:
-at `CLIENTS`, in the server's aggregation, on what the client work has sent. In
-the simulation nothing reaches an aggregate by another way. In a deployment the
-receiving side has to run it, as a client can skip what it computes itself.
+at `CLIENTS`, after the client work and before the sums. `compose_process` makes
+it part of the client's one computation of a round, because another call would
+cost more than the check. In the simulation nothing reaches an aggregate by
+another way. In a deployment the receiving side has to run it on what arrives,
+as a client can skip what it computes itself.
 """
 
 import collections
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -134,19 +137,31 @@ def metrics_fault(metrics: Any, limits: Limits) -> tf.Tensor:
     metrics: `client_work.ClientMetrics`, in TensorFlow.
     limits: Bounds of the examples that it says it trained on.
   """
-  most = _most_examples(limits)
+  most = most_examples(limits)
   checks = []
-  for name in metrics.sums:
-    checks.append(tf.abs(metrics.sums[name]) <= _LARGEST_METRIC)
-    weight = metrics.weights[name]
-    checks.append((weight >= 0) & (weight <= most))
-  for name, total in metrics.totals.items():
+  if metrics.sums:
+    weights = tf.stack([metrics.weights[name] for name in metrics.sums])
+    sums = tf.abs(tf.stack(list(metrics.sums.values())))
+    checks.append(sums <= _LARGEST_METRIC)
+    checks.append((weights >= 0) & (weights <= most))
+  if metrics.totals:
+    totals = tf.stack(list(metrics.totals.values()))
     # A client is one client.
-    bound = 1.0 if name.startswith('clients_') else most
-    checks.append((total >= 0) & (tf.cast(total, tf.float32) <= bound))
+    bounds = [
+      1.0 if name.startswith('clients_') else most for name in metrics.totals
+    ]
+    checks.append((totals >= 0) & (tf.cast(totals, tf.float32) <= bounds))
   if not checks:
     return tf.constant(0)
-  return tf.where(tf.reduce_all(checks), 0, _code('metrics'))
+  plausible = tf.reduce_all(tf.concat(checks, axis=0))
+  return tf.where(plausible, 0, _code('metrics'))
+
+
+def most_examples(limits: Limits) -> float:
+  """Returns how many examples a client visits in a round at most."""
+  if limits.max_examples is None or limits.num_epochs is None:
+    return finite_lib.LARGEST
+  return float(limits.max_examples * limits.num_epochs)
 
 
 def screen(value: Any, fault_fn: Callable[[Any], tf.Tensor]) -> Screened:
@@ -161,6 +176,16 @@ def screen(value: Any, fault_fn: Callable[[Any], tf.Tensor]) -> Screened:
   return Screened(finite_lib.choose(reason > 0, zeros, value), reason)
 
 
+def verdict_type() -> tff.Type:
+  """Returns the unplaced type of what the check says of one client."""
+  return tff.types.to_type(
+    collections.OrderedDict(
+      id=tff.TensorType(np.int32), reason=tff.TensorType(np.int32)
+    )
+  )
+
+
+@functools.cache
 def build_count() -> tff.templates.AggregationProcess:
   """Returns the process that counts what was turned away, and names it.
 
@@ -169,11 +194,7 @@ def build_count() -> tff.templates.AggregationProcess:
   and, for each of `REASONS`, `clients_rejected_<reason>`, and `rejected`
   int32[?, 2]: id and reason of each contribution that was turned away.
   """
-  pair_type = tff.types.to_type(
-    collections.OrderedDict(
-      id=tff.TensorType(np.int32), reason=tff.TensorType(np.int32)
-    )
-  )
+  pair_type = verdict_type()
   rows_type = tff.TensorType(np.int32, (None, 2))
 
   @tff.tensorflow.computation
@@ -191,14 +212,15 @@ def build_count() -> tff.templates.AggregationProcess:
 
   @tff.tensorflow.computation(rows_type)
   def report(rows):
-    def count(condition):
-      return tf.math.count_nonzero(condition, dtype=tf.int32)
-
-    counts = collections.OrderedDict(clients_rejected=count(rows[:, 1] > 0))
-    for name in REASONS:
-      counts[f'clients_rejected_{name}'] = count(
-        tf.equal(rows[:, 1], _code(name))
-      )
+    reasons = rows[:, 1:]
+    # In the first place all reasons.
+    found = [reasons > 0, tf.equal(reasons, 1 + np.arange(len(REASONS)))]
+    totals = tf.unstack(
+      tf.reduce_sum(tf.cast(tf.concat(found, axis=1), tf.int32), axis=0)
+    )
+    counts = collections.OrderedDict(clients_rejected=totals[0])
+    for name, total in zip(REASONS, totals[1:]):
+      counts[f'clients_rejected_{name}'] = total
     return collections.OrderedDict(counts, rejected=rows)
 
   @tff.federated_computation
@@ -291,13 +313,6 @@ def _weight_field(update: Any, limits: Limits) -> Optional[str]:
   return limits.counts
 
 
-def _most_examples(limits: Limits) -> float:
-  """Returns how many examples a client visits in a round at most."""
-  if limits.max_examples is None or limits.num_epochs is None:
-    return finite_lib.LARGEST
-  return float(limits.max_examples * limits.num_epochs)
-
-
 def _is_plausible(weight: tf.Tensor, limits: Limits) -> tf.Tensor:
   """Returns whether a client can have this weight, or weights by class."""
   if limits.weighting == 'clients':
@@ -306,7 +321,7 @@ def _is_plausible(weight: tf.Tensor, limits: Limits) -> tf.Tensor:
   if limits.weighting is None:
     return plausible
   by_class = weight.shape.rank > 0
-  most, scale = _most_examples(limits), 1.0
+  most, scale = most_examples(limits), 1.0
   if by_class and limits.num_epochs is not None:
     scale = float(limits.num_epochs)
   # All epochs together are whole examples; a quotient of floats nearly so.

@@ -41,19 +41,24 @@ class WeightedMeanFactory(tff.aggregators.UnweightedAggregationFactory):
   def __init__(
     self,
     sum_factory: Optional[tff.aggregators.UnweightedAggregationFactory] = None,
+    weight_sum_factory: Optional[
+      tff.aggregators.UnweightedAggregationFactory
+    ] = None,
   ):
     """Initializes `WeightedMeanFactory`.
 
     Args:
-      sum_factory: Sums weighted values, and weights, over clients. Defaults to
+      sum_factory: Sums weighted values over clients. Defaults to
         `tff.aggregators.SumFactory`.
+      weight_sum_factory: Sums weights. Defaults to `sum_factory`.
     """
     self._sum_factory = sum_factory or tff.aggregators.SumFactory()
+    self._weight_sum_factory = weight_sum_factory or self._sum_factory
 
   def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
     """Returns the process for `value_type`, that of a `WeightedValue`."""
     value_sum = self._sum_factory.create(value_type.value)
-    weight_sum = self._sum_factory.create(value_type.weight)
+    weight_sum = self._weight_sum_factory.create(value_type.weight)
 
     @tff.tensorflow.computation(value_type)
     def weigh(update):

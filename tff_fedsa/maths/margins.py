@@ -7,6 +7,7 @@ contrastive learning; reference code `clientSA.cal_local_gap`,
 
 from typing import Optional
 
+import numpy as np
 import tensorflow as tf
 
 from tff_fedsa.maths import distances
@@ -27,15 +28,17 @@ def nearest_class_distances(
   """
   # Distances do not change if all rows are shifted. Rows near their mean lose
   # fewer digits in the expanded square.
-  if present is None:
-    present = tf.ones(tf.shape(centers)[:1], tf.bool)
-  centers = tf.where(present[:, tf.newaxis], centers, tf.zeros_like(centers))
-  num_present = tf.reduce_sum(tf.cast(present, centers.dtype))
+  num_classes = centers.shape[0]
+  pairs = tf.constant(~np.eye(num_classes, dtype=bool))
+  num_present = tf.constant(num_classes, centers.dtype)
+  if present is not None:
+    rows = present[:, tf.newaxis]
+    centers = tf.where(rows, centers, tf.zeros_like(centers))
+    num_present = tf.reduce_sum(tf.cast(present, centers.dtype))
+    pairs &= rows & present
   centers -= tf.math.divide_no_nan(
     tf.reduce_sum(centers, axis=0, keepdims=True), num_present
   )
-  pairs = tf.logical_and(present[:, tf.newaxis], present[tf.newaxis, :])
-  pairs = tf.linalg.set_diag(pairs, tf.zeros(tf.shape(pairs)[:1], tf.bool))
   infinity = tf.constant(float('inf'), centers.dtype)
   return tf.reduce_min(
     tf.where(pairs, distances.distances(centers, centers), infinity), axis=1

@@ -15,7 +15,7 @@ from tff_fedsa.privacy import accounting
 with epy.lazy_imports():
   from tff_fedsa.privacy import private_process
 
-KINDS = ('none', 'central', 'local')
+KINDS = ('none', 'central', 'distributed', 'local')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,10 @@ class DpConfig(settings.Settings):
   Attributes:
     dp: Differential privacy of what the server publishes, for whole clients.
       central: the server adds noise to the sum of a round, and clients trust
-      it; local: each client adds noise to what it sends. The metrics of
-      training (losses, counts) are withheld. See docs/privacy.md.
+      it; distributed: each client adds a share of that noise, and the server
+      learns the secure sum only (needs --secure); local: each client adds all
+      the noise that it needs to what it sends. The metrics of training (losses,
+      counts) are withheld. See docs/privacy.md.
     dp_epsilon: Epsilon that all rounds may spend together, > 0. It decides the
       noise for --total_rounds, unless `dp_noise_multiplier` is given: then it
       is a limit, and a run that would exceed it does not begin.
@@ -39,12 +41,16 @@ class DpConfig(settings.Settings):
       its prototypes relative to the anchors (FedSA) or to the last global
       prototypes, and the classes that it has. Default: sqrt(classes x
       features) / 2.
+    dp_clip_quantile: Share of the records that are not clipped, in (0, 1)
+      (central). The clipping norm then begins with `dp_clip_norm` and adapts
+      from round to round. Default: it is fixed.
     dp_cohort: Clients per round of a larger deployment that the run simulates,
-      >= 1 (central). The noise on the mean is that of such a cohort, and
-      epsilon is that of the deployment, not of the simulated clients. Default:
-      --clients_per_round.
+      >= 1 (central, distributed). The noise on the mean is that of such a
+      cohort, and epsilon is that of the deployment, not of the simulated
+      clients. Default: --clients_per_round.
     dp_population: Clients of that deployment, >= `dp_cohort`. Default: the
       clients of the run.
+    dp_bits: Bits of a coordinate of the sum (distributed), in [10, 26].
     dp_seed: Seed of the noise, >= 0.
   """
 
@@ -53,8 +59,12 @@ class DpConfig(settings.Settings):
   dp_delta: Annotated[float, settings.Above(0.0), settings.Below(1.0)] = 1e-5
   dp_noise_multiplier: Annotated[Optional[float], settings.AtLeast(0.0)] = None
   dp_clip_norm: Annotated[Optional[float], settings.Above(0.0)] = None
+  dp_clip_quantile: Annotated[
+    Optional[float], settings.Above(0.0), settings.Below(1.0)
+  ] = None
   dp_cohort: Annotated[Optional[int], settings.AtLeast(1)] = None
   dp_population: Annotated[Optional[int], settings.AtLeast(1)] = None
+  dp_bits: Annotated[int, settings.AtLeast(10), settings.AtMost(26)] = 24
   dp_seed: Annotated[int, settings.AtLeast(0)] = 0
 
   def __post_init__(self):
@@ -73,8 +83,8 @@ class DpConfig(settings.Settings):
     if self.dp_cohort is not None:
       if self.dp == 'local':
         raise settings.SettingsError(
-          '`dp_cohort` needs `dp`=central: with local noise each client has '
-          'its own, whatever the cohort.'
+          '`dp_cohort` needs `dp`=central or distributed: with local noise '
+          'each client has its own, whatever the cohort.'
         )
       if self.dp_cohort > (self.dp_population or 0):
         raise settings.SettingsError(
@@ -90,7 +100,12 @@ class DpConfig(settings.Settings):
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
     if self.is_used:
-      return {}
+      of_kinds = {'dp_bits': 'distributed', 'dp_clip_quantile': 'central'}
+      return {
+        name: f'`dp`={self.dp}'
+        for name, kind in of_kinds.items()
+        if kind != self.dp
+      }
     names = [s.name for s in settings.fields_of(type(self)) if s.name != 'dp']
     return dict.fromkeys(names, '`dp`=none')
 
@@ -106,8 +121,8 @@ class DpConfig(settings.Settings):
 
     The chance not to be drawn counts only if the server draws uniformly from
     all clients and does not see who sent what: not with `local`, and not with
-    the field's `availability`. Dropout does not matter: the noise is that of
-    all drawn clients.
+    the field's `availability`. Dropout does not matter to `central`: the noise
+    is that of all drawn clients.
 
     Args:
       num_clients: Clients of the run.
@@ -147,13 +162,18 @@ class DpConfig(settings.Settings):
     return account
 
   def mechanism(
-    self, account: accounting.Account, participants: int
+    self,
+    account: accounting.Account,
+    participants: int,
+    *,
+    secure: bool = False,
   ) -> private_process.Mechanism:
     """Returns the mechanism of a round.
 
     Args:
       account: Result of `account`.
       participants: Clients drawn for a round.
+      secure: Whether records are summed by secure sums.
     """
     scale = participants / (self.dp_cohort or participants)
     return private_process.Mechanism(
@@ -162,4 +182,7 @@ class DpConfig(settings.Settings):
       noise_multiplier=account.noise_multiplier * scale,
       participants=participants,
       seed=self.dp_seed,
+      secure=secure,
+      bits=self.dp_bits,
+      clip_quantile=self.dp_clip_quantile,
     )
