@@ -13,6 +13,8 @@ from tff_fedsa.client import local_training
 from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import augmentation
 from tff_fedsa.data import input_spec
+from tff_fedsa.data import own_data
+from tff_fedsa.data import task_spec
 from tff_fedsa.models import families
 
 _IMAGES = np.random.default_rng(0).random((40, 3, 5, 2)).astype(np.float32)
@@ -180,3 +182,108 @@ def test_the_clean_pass_sees_images_as_they_are():
   )
   running = [_trained(spec).prototypes for spec in specs]
   assert not np.array_equal(*running)
+
+
+_SERIES = np.random.default_rng(1).normal(size=[40, 6, 2]).astype(np.float32)
+
+
+def test_series_are_shifted_and_hold_their_ends():
+  shifted = augmentation.augment_numbers(
+    tf.constant(_SERIES), tf.constant([1, 2]), crop_padding=2
+  ).numpy()
+  padded = np.pad(_SERIES, [[0, 0], [2, 2], [0, 0]], mode='edge')
+  seen = set()
+  for series, result in zip(padded, shifted):
+    fits = [np.array_equal(series[s : s + 6], result) for s in range(5)]
+    assert sum(fits) == 1
+    seen.add(fits.index(True))
+  assert seen == {*range(5)}
+
+
+def test_scaling_and_jitter_have_their_deviations():
+  ones = tf.ones([500, 6, 2])
+  scaled = augmentation.augment_numbers(
+    ones, tf.constant([1, 2]), scaling=0.3
+  ).numpy()
+  # One factor for each series and channel.
+  assert np.ptp(scaled, axis=1).max() == 0.0
+  np.testing.assert_allclose(scaled.mean(), 1.0, atol=0.05)
+  np.testing.assert_allclose(scaled[:, 0].std(), 0.3, atol=0.03)
+  for shape in ((500, 6, 2), (500, 7)):
+    noise = augmentation.augment_numbers(
+      tf.zeros(shape), tf.constant([1, 2]), jitter=0.2
+    ).numpy()
+    np.testing.assert_allclose([noise.mean(), noise.std()], [0, 0.2], atol=0.02)
+
+
+def test_a_share_of_tokens_becomes_padding():
+  tokens = np.random.default_rng(0).integers(1, 9, [300, 20]).astype(np.int32)
+  dropped = augmentation.drop_tokens(
+    tf.constant(tokens), tf.constant([1, 2]), rate=0.3
+  ).numpy()
+  gone = dropped == 0
+  np.testing.assert_array_equal(dropped[~gone], tokens[~gone])
+  np.testing.assert_allclose(gone.mean(), 0.3, atol=0.03)
+
+
+_OF_KINDS = {
+  'series': input_spec.InputSpec(
+    (6, 2), 'float32', scale=2.0, crop_padding=1, jitter=0.1, scaling=0.1
+  ),
+  'table': input_spec.InputSpec((6,), 'float32', jitter=0.1),
+  'tokens': input_spec.InputSpec((6,), 'int32', token_dropout=0.4),
+}
+
+
+@pytest.mark.parametrize('kind', _OF_KINDS)
+def test_other_kinds_are_augmented_in_training_only(kind):
+  spec = _OF_KINDS[kind]
+  assert spec.kind == kind and spec.is_augmented
+  assert input_spec.InputSpec(**spec.to_json_dict()) == spec
+  inputs = np.arange(1, 1 + 8 * np.prod(spec.shape)).reshape(8, *spec.shape)
+  inputs = tf.constant(inputs.astype(spec.dtype))
+  factor = 2.0 if kind == 'series' else 1
+  np.testing.assert_array_equal(spec.preprocess(inputs), inputs * factor)
+  seeds = [[1, 2], [1, 2], [1, 3]]
+  first, again, other = (
+    spec.preprocess(inputs, tf.constant(seed)).numpy() for seed in seeds
+  )
+  assert first.shape == inputs.shape and first.dtype == spec.model_dtype
+  np.testing.assert_array_equal(first, again)
+  assert not np.array_equal(first, other)
+  assert not np.array_equal(first, inputs * factor)
+
+
+@pytest.mark.parametrize(
+  'shape, dtype, options, message',
+  [
+    ((6,), 'float32', {'scaling': 0.1}, 'Only series .* have scaling; found'),
+    ((6,), 'float32', {'crop_padding': 1}, 'Only images .*and series.*have cr'),
+    ((6,), 'int32', {'jitter': 0.1}, 'series.*and rows of a table have jitter'),
+    ((6, 2), 'float32', {'token_dropout': 0.1}, 'Only tokens have token_drop'),
+    ((6, 2), 'float32', {'flip': True}, 'Only images .* have flip'),
+    ((6,), 'int32', {'token_dropout': 1.0}, 'token_dropout < 1, found 1.0'),
+    ((6, 2), 'float32', {'jitter': -1.0}, 'jitter >= 0, found -1.0'),
+  ],
+)
+def test_augmentation_of_another_kind_is_refused(
+  shape, dtype, options, message
+):
+  with pytest.raises(ValueError, match=message):
+    input_spec.InputSpec(shape, dtype, **options)
+
+
+def test_own_data_are_augmented_too():
+  spec = task_spec.TaskSpec(augment_jitter=0.5, augment_crop_padding=2)
+  clients = [(_SERIES, np.arange(40) % 2)] * 2
+  found = own_data.to_task(clients, spec).input_spec
+  assert (found.jitter, found.crop_padding) == (0.5, 2)
+  x, y = clients[0]
+  task = own_data.from_arrays(
+    x, y, num_clients=2, alpha=9.0, augment_scaling=0.1
+  )
+  assert task.input_spec.scaling == 0.1
+  texts = own_data.from_arrays(
+    ['a b'] * 8, [0, 1] * 4, client_ids=[0] * 8, augment_token_dropout=0.2
+  )
+  assert texts.input_spec.token_dropout == 0.2

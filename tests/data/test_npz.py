@@ -166,10 +166,22 @@ def test_labels_that_are_text_become_class_names(tmp_path):
     with pytest.raises(ValueError, match=message):
       npz_file.read(str(path))
   np.savez(path, images=x, labels=[0, 1, 1, 0])
-  with pytest.raises(
-    ValueError, match=re.escape("test_labels, found ['images',")
-  ):
+  with pytest.raises(ValueError, match=re.escape("found ['images', 'labels']")):
     npz_file.read(str(path))
+
+
+def test_files_of_keras_are_read_as_they_are(tmp_path):
+  path = str(tmp_path / 'mnist.npz')
+  np.savez(
+    path,
+    x_train=np.full([4, 5, 5], 1, np.uint8),
+    y_train=[0, 1, 2, 0],
+    x_test=np.full([3, 5, 5], 2, np.uint8),
+    y_test=[1, 0, 2],
+  )
+  source = npz_file.read(path)
+  assert source.images.shape == (7, 5, 5, 1) and source.num_train == 4
+  assert source.labels.tolist() == [0, 1, 2, 0, 1, 0, 2]
 
 
 def test_files_of_parts_are_joined(tmp_path):

@@ -21,6 +21,8 @@ _ANCHORS = tf.constant(
   _RNG.normal(size=[keras_zoo.NUM_CLASSES, keras_zoo.FEATURE_DIM]), tf.float32
 )
 _SEED = np.array([3, 4], np.int32)
+# Slow to differentiate. Other recurrent layers stay among the fast tests.
+_RECURRENT_AS_WELL = ('gru', 'bidirectional')
 
 
 def _objective(features, logits, labels, head_fn, context):
@@ -96,7 +98,15 @@ def _assert_same_step(actual, expected):
       np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale)
 
 
-@pytest.mark.parametrize('name', list(keras_zoo.LAYERS))
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(
+      name, marks=pytest.mark.slow if name in _RECURRENT_AS_WELL else ()
+    )
+    for name in keras_zoo.LAYERS
+  ],
+)
 def test_step_and_forward_equal_eager_keras(name):
   model = functional.FunctionalModel(
     keras_zoo.client_model(keras_zoo.LAYERS[name]), name=name
@@ -172,9 +182,7 @@ def test_subclassed_models_that_were_called():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  'application', ['MobileNetV2', 'EfficientNetB0', 'DenseNet121']
-)
+@pytest.mark.parametrize('application', ['MobileNetV2', 'EfficientNetB0'])
 def test_keras_applications(application):
   def build_fn():
     base = getattr(tf.keras.applications, application)(

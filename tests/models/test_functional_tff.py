@@ -15,16 +15,13 @@ from tff_fedsa.models import functional
 
 pytestmark = pytest.mark.usefixtures('in_process_context')
 
-_NAMES = [
-  'batch_norm_fused',
-  'attention',
+_NAMES = ['batch_norm_fused', 'attention', 'containers', 'operators']
+_OTHERS = [
   'lstm_sequence',
   'patch_encoder',
-  'containers',
   'regularized',
   'compiled',
   'dense_on_one_channel',
-  'operators',
 ]
 _NUM_STEPS = 3
 
@@ -91,12 +88,15 @@ def _build_training(models):
   return train
 
 
-def test_all_architectures_in_one_computation():
+@pytest.mark.parametrize(
+  'names', [_NAMES, pytest.param(_OTHERS, marks=pytest.mark.slow)]
+)
+def test_all_architectures_in_one_computation(names):
   models = [
     functional.FunctionalModel(
       keras_zoo.client_model(keras_zoo.LAYERS[name]), name=name
     )
-    for name in _NAMES
+    for name in names
   ]
   train = _build_training(models)
   client_type = collections.OrderedDict(

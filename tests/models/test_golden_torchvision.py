@@ -100,7 +100,7 @@ def _feature_dim(name):
     ('fedavg_cnn', 32, 'torchvision'),
     ('resnet10', 32, 'torchvision'),
     ('resnet18', 32, 'torchvision'),
-    ('mobilenet_v2', 32, 'torchvision'),
+    _slow('mobilenet_v2', 32, 'torchvision'),
     _slow('resnet10', 64, 'torchvision'),
     _slow('resnet18', 64, 'torchvision'),
     _slow('resnet50', 32, 'torchvision'),
@@ -169,7 +169,7 @@ def double_precision():
   [
     ('resnet18', 32),
     ('mobilenet_v2', 32),
-    ('googlenet', 32),
+    _slow('googlenet', 32),
     _slow('resnet50', 32),
     _slow('resnet50', 64),
     _slow('mobilenet_v2', 64),

@@ -70,6 +70,7 @@ def _assert_normal(values, stddev, tolerance=0.1):
   assert np.abs(values).max() > 2.5 * stddev
 
 
+@pytest.mark.slow
 def test_mobilenet_counts_the_filters_of_all_channels():
   layers = _layers('mobilenet_v2')
   # Kernels of a depthwise and of a pointwise convolution.
@@ -83,6 +84,7 @@ def test_mobilenet_counts_the_filters_of_all_channels():
   assert layers['features.0.1'].epsilon == 1e-5
 
 
+@pytest.mark.slow
 def test_googlenet_is_normal_of_one_hundredth():
   layers = _layers('googlenet')
   _assert_normal(layers['conv1.conv'].kernel, 0.01)

@@ -1,4 +1,4 @@
-"""Inputs of any kind: their families, and every method on each of them."""
+"""Inputs of any kind: their families, and every method on one of them."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,9 @@ def _inputs(kind, rng, labels):
     tokens = rng.integers(1, 4, [count, 7]) + 3 * labels[:, None]
     tokens[:, 5:] = 0
     return tokens
+  if kind == 'parts':
+    kinds = ('image', 'table', 'series', 'tokens')
+    return {one: _inputs(one, rng, labels) for one in kinds}
   return rng.integers(0, 256, [count, 8, 8, 1]).astype(np.uint8)
 
 
@@ -39,11 +42,12 @@ def _clients(kind, num_clients=3):
 
 _TASKS = {
   kind: own_data.to_task(_clients(kind), task_spec.TaskSpec())
-  for kind in ('table', 'series', 'tokens')
+  for kind in ('table', 'series', 'tokens', 'parts')
 }
+_ONE_INPUT = ('table', 'series', 'tokens')
 
 
-@pytest.mark.parametrize('kind', _TASKS)
+@pytest.mark.parametrize('kind', _ONE_INPUT)
 def test_a_kind_has_a_family_of_three(kind):
   spec = _TASKS[kind].input_spec
   assert spec.kind == kind
@@ -110,6 +114,7 @@ def _run(runtimes, kind, method, family):
   return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', _TASKS)
 def test_the_default_family_is_that_of_the_kind(runtimes, kind):
   result = _run(runtimes, kind, 'fedsa', families.DEFAULT)
@@ -121,6 +126,7 @@ _SMALLEST = {
   'table': 'table_mlp',
   'series': 'sensor_cnn',
   'tokens': 'text_mean',
+  'parts': 'mixed1',
 }
 
 
@@ -128,17 +134,18 @@ _SMALLEST = {
 _FAST = (('tokens', 'fedgen'), ('series', 'fedavg'), ('table', 'fml'))
 
 
+# Each method runs on all kinds at once, as several inputs of each example.
+_OTHERS = tuple(('parts', method) for method in registry.names())
+
+
 @pytest.mark.parametrize(
   'kind, method',
   [
-    pytest.param(
-      kind, method, marks=() if (kind, method) in _FAST else pytest.mark.slow
-    )
-    for kind in _SMALLEST
-    for method in registry.names()
+    *_FAST,
+    *(pytest.param(*other, marks=pytest.mark.slow) for other in _OTHERS),
   ],
 )
-def test_every_method_runs_on_every_kind(runtimes, kind, method):
+def test_every_method_runs_on_other_kinds_than_images(runtimes, kind, method):
   _run(runtimes, kind, method, _SMALLEST[kind])
 
 

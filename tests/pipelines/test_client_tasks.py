@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 from tff_fedsa.algorithms import fedproto
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import local_optimizer
+from tff_fedsa.data import elements
 from tff_fedsa.pipelines import client_tasks
 from tff_fedsa.pipelines import training_process
 
@@ -88,30 +89,66 @@ _TASKS = {
 }
 
 
+def _parts():
+  """A task of three inputs for each example."""
+  rng = np.random.default_rng(0)
+  labels = np.arange(30) % 3
+  slices = {
+    f'client_{i}': collections.OrderedDict(
+      x=collections.OrderedDict(
+        tokens=rng.integers(1, 4, [30, 4]) + labels[:, None],
+        image=rng.integers(0, 256, [30, 8, 8]).astype(np.uint8),
+        age=rng.normal(size=30),
+      ),
+      y=labels,
+    )
+    for i in range(3)
+  }
+  data = tff.simulation.datasets.TestClientData(slices)
+  return client_tasks.create_task(
+    data,
+    data,
+    num_classes=3,
+    family='mixed1',
+    feature_dim=8,
+    vocabulary_size={'tokens': 6},
+  )
+
+
 @pytest.fixture(scope='module', params=_TASKS)
 def task(request):
   return _TASKS[request.param]()
 
 
-@pytest.mark.parametrize('method', _METHODS)
-def test_methods_train_from_the_same_lines(task, method):
+def _accuracy_after(rounds, task, method):
+  """Trains in TFF's own loop, and returns the accuracy in the end."""
   build, accuracy = _METHODS[method]
   process, population = build(task), task.population()
   released = tff.program.MemoryReleaseManager()
   tff.simulation.run_training_process(
     task.training_process(process, population),
     training_process.build_selection_fn(task.client_ids, 2),
-    _ROUNDS,
+    rounds,
     task.evaluation_fn(process, population),
     lambda round_num: task.client_ids,
     metrics_managers=[released],
   )
   rows = released.values()
-  assert sorted(rows) == list(range(_ROUNDS + 1))
-  assert 0.0 <= rows[_ROUNDS][f'evaluation/{accuracy}'] <= 1.0
+  assert sorted(rows) == list(range(rounds + 1))
+  return rows[rounds][f'evaluation/{accuracy}']
+
+
+@pytest.mark.parametrize(
+  'task, method',
+  [('emnist', 'fedproto'), ('digits', 'fedsa'), ('digits', 'fed_avg')],
+  indirect=['task'],
+)
+def test_methods_train_from_the_same_lines(task, method):
+  accuracy = _accuracy_after(_ROUNDS, task, method)
+  assert 0.0 <= accuracy <= 1.0
   # The clients of the synthetic EMNIST have ten examples each.
   if task.client_ids[0] == 'client_0':
-    assert rows[_ROUNDS][f'evaluation/{accuracy}'] > 0.3
+    assert accuracy > 0.3
 
 
 def test_methods_start_from_the_same_model(task):
@@ -123,7 +160,10 @@ def test_methods_start_from_the_same_model(task):
   )
 
 
-def test_clients_read_a_database(tmp_path, runtimes):
+@pytest.mark.parametrize(
+  'runtime', ['in_process', pytest.param('native', marks=pytest.mark.slow)]
+)
+def test_clients_read_a_database(tmp_path, runtimes, runtime):
   """The kind of `ClientData` that EMNIST, CIFAR-100 and others come as."""
   source = tff.simulation.datasets.emnist.get_synthetic()
   path = str(tmp_path / 'emnist.sqlite')
@@ -139,13 +179,28 @@ def test_clients_read_a_database(tmp_path, runtimes):
       data, data, num_classes=10, family='digits_mlp', feature_dim=8
     )
     read.append((task.training_process(_build_fedsa(task)), task.client_ids))
-  for runtime in ('in_process', 'native'):
-    found = []
-    for process, client_ids in read:
-      with runtimes.default(runtime):
-        state, _ = process.next(process.initialize(), client_ids)
-      found.append(state.server_state)
-    tf.nest.map_structure(np.testing.assert_array_equal, *found)
+  found = []
+  for process, client_ids in read:
+    with runtimes.default(runtime):
+      state, _ = process.next(process.initialize(), client_ids)
+    found.append(state.server_state)
+  tf.nest.map_structure(np.testing.assert_array_equal, *found)
+
+
+@pytest.mark.parametrize('method', ['fedsa', 'fed_avg'])
+def test_several_inputs(method):
+  task = _parts()
+  client = task.client_ids[0]
+  raw = task.datasets.test_data.create_tf_dataset_for_client(client)
+  given = next(iter(raw.batch(30)))['x']
+  rows = elements.stack(raw)['x']
+  unpacked = task.input_spec.unpack(rows.numpy())
+  assert [*unpacked] == ['age', 'image', 'tokens']
+  for name, values in unpacked.items():
+    np.testing.assert_array_equal(
+      values.ravel(), given[name].numpy().astype(values.dtype).ravel()
+    )
+  assert 0.0 <= _accuracy_after(2, task, method) <= 1.0
 
 
 def test_it_is_a_baseline_task_of_tff(task):

@@ -132,8 +132,9 @@ def _resident_mb():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('runtime', ['in_process', 'native'])
-@pytest.mark.parametrize('how', ['ids', 'data sets'])
+@pytest.mark.parametrize(
+  'runtime, how', [('in_process', 'data sets'), ('native', 'ids')]
+)
 def test_memory_is_flat_when_data_sets_are_built_per_round(
   fixture, runtimes, runtime, how
 ):

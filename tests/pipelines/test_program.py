@@ -44,6 +44,7 @@ def test_it_does_what_the_upstream_loop_does(whole, tmp_path, runtimes):
   ] == list('12345')
 
 
+@pytest.mark.slow
 def test_it_runs_in_the_stock_runtime(whole, tmp_path, runtimes):
   del runtimes  # Ends the worker that is started here.
   found = killable.run_program(tmp_path, native.create_async_native_context())

@@ -5,6 +5,7 @@ Own data become the `task` of an `Experiment` by one of
   from_arrays       images, series, tables, tokens or texts as arrays
   from_dataframe    a table of pandas
   from_csv          a file of a table; from_parquet likewise
+  from_hugging_face a data set of Hugging Face's `datasets`
 
 which take a column of clients, or deal examples out by any partition.
 `make_sensor_clients` and `make_text_clients` make clients by formulas.
@@ -18,6 +19,7 @@ _NAMES = {
   'from_arrays': 'own_data',
   'from_csv': 'own_data',
   'from_dataframe': 'own_data',
+  'from_hugging_face': 'hugging_face',
   'from_parquet': 'own_data',
   'make_sensor_clients': 'generators',
   'make_text_clients': 'generators',

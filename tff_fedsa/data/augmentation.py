@@ -1,4 +1,4 @@
-"""Random crops and flips of a batch of images, as functions of a seed."""
+"""Random changes of a batch of inputs, as functions of a seed."""
 
 from __future__ import annotations
 
@@ -64,6 +64,81 @@ def augment(
   if crop_padding:
     images = tf.where(inside, images, fill)
   return images
+
+
+def augment_numbers(
+  inputs: tf.Tensor,
+  seed: tf.Tensor,
+  *,
+  crop_padding: int = 0,
+  scaling: float = 0.0,
+  jitter: float = 0.0,
+) -> tf.Tensor:
+  """Shifts, scales and jitters series; jitters rows of tables.
+
+  Source: "Data augmentation of wearable sensor data for Parkinson's disease
+  monitoring using convolutional neural networks" (Um et al., ICMI 2017).
+
+  Args:
+    inputs: float32[batch, steps, channels] or float32[batch, columns].
+    seed: int32[2].
+    crop_padding: A series is moved by so many steps at most, all shifts being
+      equally likely. Its first or last step fills the gap. Series only.
+    scaling: Standard deviation of a factor of mean 1 for each channel of each
+      series. Series only.
+    jitter: Standard deviation of noise of mean 0 for each number.
+
+  Returns:
+    Inputs of the same shape.
+  """
+  shape = tf.shape(inputs)
+  if crop_padding:
+    shifts = tf.random.stateless_uniform(
+      [shape[0], 1],
+      seed=_fold_in(seed, 0),
+      minval=-crop_padding,
+      maxval=crop_padding + 1,
+      dtype=tf.int32,
+    )
+    steps = tf.range(inputs.shape[1])[tf.newaxis] + shifts
+    inputs = tf.gather(
+      inputs,
+      tf.clip_by_value(steps, 0, inputs.shape[1] - 1),
+      axis=1,
+      batch_dims=1,
+    )
+  if scaling:
+    inputs *= tf.random.stateless_normal(
+      [shape[0], 1, inputs.shape[2]],
+      seed=_fold_in(seed, 1),
+      mean=1.0,
+      stddev=scaling,
+    )
+  if jitter:
+    inputs += tf.random.stateless_normal(
+      shape, seed=_fold_in(seed, 2), stddev=jitter
+    )
+  return inputs
+
+
+def drop_tokens(
+  tokens: tf.Tensor, seed: tf.Tensor, *, rate: float
+) -> tf.Tensor:
+  """Replaces a share of tokens by padding.
+
+  Source: word dropout of "Deep Unordered Composition Rivals Syntactic Methods
+  for Text Classification" (Iyyer et al., ACL 2015).
+
+  Args:
+    tokens: int32[batch, length], 0 being padding.
+    seed: int32[2].
+    rate: Probability of each token, in [0, 1).
+
+  Returns:
+    Tokens of the same shape.
+  """
+  draws = tf.random.stateless_uniform(tf.shape(tokens), seed=seed)
+  return tf.where(draws < rate, 0, tokens)
 
 
 def _is_within(indices, size):

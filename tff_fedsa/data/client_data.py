@@ -1,8 +1,8 @@
 """Natural client data: `tff.simulation.datasets.ClientData` as a task."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import functools
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,7 @@ import tensorflow_federated as tff
 
 from tff_fedsa.data import dealing
 from tff_fedsa.data import elements
+from tff_fedsa.data import task_spec
 from tff_fedsa.data import tasks
 from tff_fedsa.runs import errors
 
@@ -34,7 +35,8 @@ def task_from_client_data(
 
   Args:
     train: Each element a dict of an input (`x`, `image` or `pixels`) and a
-      label (`y` or `label`), see `elements.stack`.
+      label (`y` or `label`), see `elements.stack`; or of a dict of several
+      inputs by name.
     test: The same clients' held-out examples; by default `train_fraction` of
       each client's examples are for training, the rest for testing.
     num_classes: C; by default as many as there are distinct labels, see
@@ -63,7 +65,7 @@ def task_from_client_data(
   if test is not None:
     known &= set(test.client_ids)
   chosen = _chosen(known, client_ids, name)
-  parts: list[list[tuple[np.ndarray, np.ndarray]]] = []
+  parts: list[list[tuple[Any, np.ndarray]]] = []
   for index, client_id in enumerate(chosen):
     inputs, labels = _read(train, client_id)
     if test is not None:
@@ -72,7 +74,24 @@ def task_from_client_data(
     divided = dealing.division(
       len(labels), train_fraction, seed=seed, client=index
     )
-    parts.append([(inputs[part], labels[part]) for part in divided])
+    parts.append(
+      [(elements.taken(inputs, part), labels[part]) for part in divided]
+    )
+  if any(isinstance(inputs, Mapping) for inputs, _ in parts[0]):
+    if (scale, offset, vocabulary_size) != (None, None, None):
+      raise errors.UserError(
+        f'{name}: several inputs have no scale, offset or vocabulary_size in '
+        'common.'
+      )
+    return tasks.task_of_parts(
+      parts,
+      task_spec.TaskSpec(
+        image_size=image_size, channels=channels, normalization=normalization
+      ),
+      num_classes=num_classes,
+      name=name,
+      client_names=[repr(client_id) for client_id in chosen],
+    )
   return tasks.task_from_pairs(
     parts,
     functools.partial(
@@ -116,7 +135,7 @@ def _chosen(
 
 def _read(
   data: tff.simulation.datasets.ClientData, client_id: str
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Any, np.ndarray]:
   """Returns a client's inputs and labels; errors name the client."""
   try:
     return elements.gather(data.create_tf_dataset_for_client(client_id))

@@ -1,34 +1,45 @@
 """Data sets by name: which reader takes which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 import inspect
 from typing import NamedTuple, Optional
 
 from tff_fedsa.data import generators
 from tff_fedsa.data import sources
+from tff_fedsa.data import texts
+from tff_fedsa.data.readers import camelyon17
 from tff_fedsa.data.readers import digits
 from tff_fedsa.data.readers import domain_folder
 from tff_fedsa.data.readers import ham10000
+from tff_fedsa.data.readers import har
 from tff_fedsa.data.readers import image_folder
+from tff_fedsa.data.readers import news
 from tff_fedsa.data.readers import npz_file
+from tff_fedsa.data.readers import pamap2
+from tff_fedsa.data.readers import shakespeare
 from tff_fedsa.data.readers import sklearn_tables
 from tff_fedsa.data.readers import tfds
+from tff_fedsa.data.readers import tfds_by_key
 from tff_fedsa.data.readers import tiny_imagenet
 from tff_fedsa.runs import errors
 
 
 class Folder(NamedTuple):
-  """A data set of image files.
+  """A data set of files in a folder.
 
   Attributes:
-    read: A reader's `read`.
-    image_size: Pixels square that images are decoded to by default.
+    read: A reader's `read`. It gets the folder, and those of the options of
+      `load` that it takes (`takes`).
+    image_size: Pixels square that images are decoded to by default; None where
+      examples are no images.
     about: Source of the data and the layout of their folder.
+    has_clients: Whether the data have clients of their own.
   """
 
   read: Callable[..., sources.Source]
-  image_size: int
+  image_size: Optional[int]
   about: str
+  has_clients: bool = False
 
 
 _TFDS_NAMES = (
@@ -88,6 +99,54 @@ FOLDERS = {
     '(<image_id>.jpg, together or in HAM10000_images_part_1 and '
     'HAM10000_images_part_2) into one folder.',
   ),
+  'camelyon17': Folder(
+    camelyon17.read,
+    32,
+    'Camelyon17-WILDS (Koh et al., ICML 2021) is a data set of WILDS, whose '
+    'package downloads it. Give the unpacked folder (camelyon17_v1.0) with '
+    'metadata.csv and patches/patient_<p>_node_<n>/*.png.',
+    has_clients=True,
+  ),
+  'har': Folder(
+    har.read,
+    None,
+    'UCI HAR (Anguita et al., ESANN 2013) is "Human Activity Recognition Using '
+    'Smartphones" of the UCI repository. Unpack it, and give the folder "UCI '
+    'HAR Dataset" with train/Inertial Signals/*.txt, train/y_train.txt, '
+    'train/subject_train.txt, and the same of test.',
+    has_clients=True,
+  ),
+  'pamap2': Folder(
+    pamap2.read,
+    None,
+    'PAMAP2 (Reiss and Stricker, ISWC 2012) is "PAMAP2 Physical Activity '
+    'Monitoring" of the UCI repository. Unpack it, and give the folder '
+    'PAMAP2_Dataset with Protocol/subject101.dat to subject109.dat.',
+    has_clients=True,
+  ),
+  'ag_news': Folder(
+    news.read_ag_news,
+    None,
+    'AG News is a data set of "Character-level Convolutional Networks for Text '
+    'Classification" (Zhang et al., NeurIPS 2015; ag_news_csv). Give the '
+    'folder with train.csv and test.csv: class, title, text, without a header.',
+  ),
+  'sogou_news': Folder(
+    news.read_sogou_news,
+    None,
+    'Sogou News is a data set of "Character-level Convolutional Networks for '
+    'Text Classification" (Zhang et al., NeurIPS 2015; sogou_news_csv). Give '
+    'the folder with train.csv and test.csv: class, title, text, without a '
+    'header.',
+  ),
+  'shakespeare': Folder(
+    shakespeare.read,
+    None,
+    'Shakespeare is a data set of LEAF (Caldas et al., 2018), whose '
+    'data/shakespeare/preprocess.sh makes it. Give the folder '
+    'data/shakespeare/data, with all_data/*.json.',
+    has_clients=True,
+  ),
 }
 
 # Names of `natural`, which has partitions, too.
@@ -105,7 +164,10 @@ SHIPPED = ('digits', *sklearn_tables.NAMES, *generators.NAMES)
 TABLES = ('csv', 'parquet')
 FILES = ('npz', *TABLES)
 
-NAMES = (*SHIPPED, *_TFDS_NAMES, *FOLDERS, *FILES, *NATURAL_NAMES)
+# Any data set of TFDS, by its name there.
+TFDS = 'tfds'
+
+NAMES = (*SHIPPED, *_TFDS_NAMES, TFDS, *FOLDERS, *FILES, *NATURAL_NAMES)
 
 
 def names() -> tuple[str, ...]:
@@ -126,28 +188,46 @@ def required(path: Optional[str], dataset: str) -> str:
   return path
 
 
+def takes(dataset: str, option: str) -> bool:
+  """Returns whether the reader of a data set in a folder takes an option.
+
+  Args:
+    dataset: Any name.
+    option: An argument of `load`, e.g. `cache_dir`.
+  """
+  folder = FOLDERS.get(dataset)
+  return folder is not None and option in _options_of(folder.read)
+
+
+def _options_of(read: Callable[..., sources.Source]) -> Collection[str]:
+  return inspect.signature(read).parameters
+
+
 def register(
   name: str,
   read: Callable[..., sources.Source],
   *,
-  image_size: int = 32,
+  image_size: Optional[int] = 32,
   about: str = '',
+  has_clients: bool = False,
 ) -> None:
   """Makes a data set of your own known by its name.
 
   Args:
     name: Name of the data set.
-    read: `fn(data_dir, *, image_size, cache_dir) -> Source`; one that reads
-      transparent images also takes `alpha_background`.
+    read: `fn(data_dir, *, …) -> Source`. After the star it takes any of the
+      options of `load`: `image_size`, `cache_dir`, `alpha_background` (images),
+      `sequence_length` (texts), `window_length` (recordings).
     image_size: Pixels square that images are decoded to by default.
     about: Source of the data and the layout of their folder.
+    has_clients: Whether the source has `client_ids`.
 
   Raises:
     ValueError: If the name is taken.
   """
   if name in names():
     raise errors.UserError(f'A dataset {name!r} is registered already.')
-  FOLDERS[name] = Folder(read, image_size, about)
+  FOLDERS[name] = Folder(read, image_size, about, has_clients)
 
 
 def load(
@@ -158,17 +238,27 @@ def load(
   image_size: Optional[int] = None,
   cache_dir: Optional[str] = None,
   alpha_background: str = 'white',
+  sequence_length: int = texts.SEQUENCE_LENGTH,
+  window_length: int = pamap2.WINDOW_LENGTH,
+  tfds_name: Optional[str] = None,
+  input_key: Sequence[str] = (),
+  label_key: Optional[str] = None,
 ) -> sources.Source:
   """Returns a source by name.
 
   Args:
-    dataset: One of `NAMES` that has no clients of its own.
+    dataset: One of `NAMES`; not of TFF, no made clients, no table.
     data_dir: The TFDS directory, the folder, or the `.npz` file.
     download: Whether TFDS may download what is missing.
     image_size: Pixels square, of image files and of TFDS data sets whose images
       differ in size; others are resized in the step.
     cache_dir: Directory of decoded images; None decodes them each time.
     alpha_background: The colour behind transparent images of files.
+    sequence_length: Words of a text at most, see `texts.encoded`.
+    window_length: Steps of the windows that recordings are cut into.
+    tfds_name: Name of a data set of TFDS, where `dataset` is `tfds`.
+    input_key: See `tfds_by_key.read`.
+    label_key: See `tfds_by_key.read`.
 
   Raises:
     ValueError: For an unknown name, or if `data_dir` is needed and missing.
@@ -187,6 +277,20 @@ def load(
       image_size=image_size,
       cache_dir=cache_dir,
     )
+  if dataset == TFDS:
+    if not tfds_name:
+      raise errors.UserError(
+        "The dataset 'tfds' needs tfds_name, e.g. imdb_reviews."
+      )
+    return tfds_by_key.read(
+      tfds_name,
+      input_keys=input_key,
+      label_key=label_key,
+      data_dir=data_dir,
+      download=download,
+      image_size=image_size,
+      sequence_length=sequence_length,
+    )
   if dataset not in names():
     raise errors.UserError(
       f'Unknown dataset {dataset!r}; known: {", ".join(names())}.'
@@ -204,20 +308,22 @@ def load(
       f'The dataset {dataset!r} needs data_dir, the path of the folder. '
       f'{folder.about}'
     )
-  options = {}
-  if 'alpha_background' in inspect.signature(folder.read).parameters:
-    options['alpha_background'] = alpha_background
-  elif alpha_background != 'white':
+  if alpha_background != 'white' and not takes(dataset, 'alpha_background'):
     raise errors.UserError(
       f'The reader of {dataset!r} does not take alpha_background, found '
       f'{alpha_background!r}.'
     )
+  options = {
+    'image_size': image_size or folder.image_size,
+    'cache_dir': cache_dir,
+    'alpha_background': alpha_background,
+    'sequence_length': sequence_length,
+    'window_length': window_length,
+  }
   try:
     return folder.read(
       data_dir,
-      image_size=image_size or folder.image_size,
-      cache_dir=cache_dir,
-      **options,
+      **{n: v for n, v in options.items() if takes(dataset, n)},
     )
   except FileNotFoundError as error:
     raise FileNotFoundError(f'{error} {folder.about}') from error

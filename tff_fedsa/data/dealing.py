@@ -10,6 +10,7 @@ import numpy as np
 from tff_fedsa.data import datasets
 from tff_fedsa.data import generators
 from tff_fedsa.data import held_out
+from tff_fedsa.data import image_column
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import partition_file
 from tff_fedsa.data import sources
@@ -69,11 +70,23 @@ def _source(spec: task_spec.TaskSpec) -> sources.Source:
     )
   if spec.dataset in datasets.TABLES:
     path = datasets.required(spec.data_dir, spec.dataset)
+    frame = table_file.read(path, spec.dataset)
+    text = spec.text_column
     return tables.source_of(
-      table_file.read(path, spec.dataset),
+      frame,
       label=spec.label_column,
       client=spec.client_column,
-      text=spec.text_column,
+      text=text if text is None or text in frame else text.split(','),
+      images=None
+      if spec.image_column is None
+      else image_column.ImageColumn(
+        spec.image_column,
+        folder=os.path.dirname(path),
+        image_size=spec.image_size,
+        cache_dir=spec.cache_directory(),
+        alpha_background=spec.alpha_background,
+      ),
+      with_columns=spec.text_with_columns,
       drop=spec.drop_columns,
       sequence_length=spec.sequence_length,
       name=os.path.basename(path),
@@ -85,6 +98,11 @@ def _source(spec: task_spec.TaskSpec) -> sources.Source:
     image_size=spec.image_size,
     cache_dir=spec.cache_directory(),
     alpha_background=spec.alpha_background,
+    sequence_length=spec.sequence_length,
+    window_length=spec.window_length,
+    tfds_name=spec.tfds_name,
+    input_key=spec.input_key,
+    label_key=spec.label_key,
   )
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.data import inputs as inputs_lib
+from tff_fedsa.data import packing
 from tff_fedsa.runs import errors
 
 # Names of inputs and labels in `tff.simulation.datasets`.
@@ -40,8 +41,8 @@ def input_spec_of(
   offset: Optional[float] = None,
   image_size: Optional[int] = None,
   channels: Optional[int] = None,
-  vocabulary_size: Optional[int] = None,
-) -> input_spec_lib.InputSpec:
+  vocabulary_size: Optional[int | Mapping[str, int]] = None,
+) -> input_spec_lib.InputSpec | packing.PackedSpec:
   """Returns the input spec of the inputs in elements of a data set.
 
   Args:
@@ -50,26 +51,32 @@ def input_spec_of(
     offset: See there.
     image_size: See there.
     channels: See there.
-    vocabulary_size: See there; needed for integers.
+    vocabulary_size: See there; needed for integers. A dict by name, if there
+      are several inputs.
 
   Raises:
     ValueError: For unsuitable elements.
   """
   input_element, label_spec = input_and_label(element_spec)
-  is_batched = _is_batched(input_element.shape, label_spec.shape)
+  is_batched = _is_batched(input_element, label_spec)
+  if isinstance(input_element, Mapping):
+    if (scale, offset) != (None, None):
+      raise errors.UserError(
+        'Several inputs have no scale or offset in common: scale them in the '
+        'pipeline.'
+      )
+    options = {
+      'size': None if image_size is None else (image_size, image_size),
+      'channels': channels,
+    }
+    packed = _packed_spec_of(input_element, is_batched, vocabulary_size)
+    return packed.having(**{k: value for k, value in options.items() if value})
+  if isinstance(vocabulary_size, Mapping):
+    raise errors.UserError(
+      f'Expected one vocabulary_size of one input, found {vocabulary_size}.'
+    )
   shape = tuple(input_element.shape)[is_batched:]
-  if None in shape:
-    raise errors.UserError(
-      f'The size of inputs is unknown: {shape}. Resize or pad them to one size '
-      'in the pipeline, or tell TensorFlow, e.g. image.set_shape([height, '
-      'width, channels]).'
-    )
-  dtype = _STORED_AS.get(input_element.dtype, input_element.dtype)
-  if dtype in (tf.int32, tf.int64) and vocabulary_size is None:
-    raise errors.UserError(
-      'Expected vocabulary_size, the number of different tokens, of integer '
-      f'inputs {shape}; found none.'
-    )
+  dtype = _stored_dtype(input_element, shape, vocabulary_size)
   # An axis of examples, as `inputs.with_channels` expects it.
   stacked = inputs_lib.with_channels(
     np.empty((0, *shape), dtype.as_numpy_dtype),
@@ -84,6 +91,73 @@ def input_spec_of(
     channels=channels,
     vocabulary_size=vocabulary_size,
   )
+
+
+def _packed_spec_of(
+  inputs: Mapping[str, tf.TensorSpec],
+  is_batched: bool,
+  vocabulary_size: Optional[int | Mapping[str, int]],
+) -> packing.PackedSpec:
+  """Returns the spec of several inputs, in the order of their names."""
+  sizes = {} if vocabulary_size is None else vocabulary_size
+  if not isinstance(sizes, Mapping):
+    raise errors.UserError(
+      'Expected vocabulary_size by name of several inputs, found '
+      f'{vocabulary_size}.'
+    )
+  parts = []
+  for name, element in _sorted(inputs):
+    if element.shape.rank is None:
+      raise errors.UserError(f'The shape of the input {name!r} is unknown.')
+    shape = tuple(element.shape)[is_batched:]
+    try:
+      _check_numbers(element.dtype)
+      dtype = _stored_dtype(element, shape, sizes.get(name))
+    except errors.UserError as error:
+      raise errors.UserError(f'Input {name!r}: {error}') from error
+    stored = inputs_lib.as_part(np.empty((0, *shape), dtype.as_numpy_dtype))
+    spec = input_spec_for(
+      stored.shape[1:], dtype.name, vocabulary_size=sizes.get(name)
+    )
+    parts.append((name, spec))
+  return packing.PackedSpec(tuple(parts))
+
+
+def _stored_dtype(
+  element: tf.TensorSpec,
+  shape: tuple[Any, ...],
+  vocabulary_size: Optional[int],
+) -> tf.DType:
+  """Returns the dtype in which an input of a shape is stored."""
+  if None in shape:
+    raise errors.UserError(
+      f'The size of inputs is unknown: {shape}. Resize or pad them to one size '
+      'in the pipeline, or tell TensorFlow, e.g. image.set_shape([height, '
+      'width, channels]).'
+    )
+  dtype = _STORED_AS.get(element.dtype, element.dtype)
+  if dtype in (tf.int32, tf.int64) and vocabulary_size is None:
+    raise errors.UserError(
+      'Expected vocabulary_size, the number of different tokens, of integer '
+      f'inputs {shape}; found none.'
+    )
+  return dtype
+
+
+def _sorted(inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+  """Returns several inputs in the order in which they are packed.
+
+  TFF keeps the order of a dict, `tf.data` does not always.
+  """
+  return sorted((str(name), value) for name, value in inputs.items())
+
+
+def _check_numbers(dtype: tf.DType) -> None:
+  if dtype == tf.string:
+    raise errors.UserError(
+      'Expected inputs of numbers, found text. Map text to numbers in the '
+      'pipeline, e.g. by tf.keras.layers.TextVectorization.'
+    )
 
 
 def input_spec_for(
@@ -131,16 +205,17 @@ def stack(dataset: tf.data.Dataset) -> Any:
     dataset: Single elements or batches; an element is a dict of an input (`x`,
       `image` or `pixels`) and an integer label (`y` or `label`), or a pair of
       the two. Inputs of uint8, and those called `image` or `pixels`, may be
-      images without channels.
+      images without channels. An input may be a dict of several inputs by name.
 
   Returns:
-    Dict of `x`, inputs as stored `[n, …]`, and `y`, int32 labels `[n]`.
+    Dict of `x`, inputs as stored `[n, …]`, and `y`, int32 labels `[n]`. Several
+    inputs are rows of bytes, see `packing`, in the order of their names.
 
   Raises:
     ValueError: For unsuitable elements.
   """
   input_element, label_spec = input_and_label(dataset.element_spec)
-  if _is_batched(input_element.shape, label_spec.shape):
+  if _is_batched(input_element, label_spec):
     dataset = dataset.unbatch()
   whole = dataset.batch(_MANY).get_single_element()
   return collections.OrderedDict(zip('xy', of_batch(whole)))
@@ -156,14 +231,18 @@ def of_batch(batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
     ValueError: For text.
   """
   inputs, labels = input_and_label(batch)
-  if inputs.dtype == tf.string:
-    raise errors.UserError(
-      'Expected inputs of numbers, found text. Map text to numbers in the '
-      'pipeline, e.g. by tf.keras.layers.TextVectorization.'
-    )
-  inputs = tf.cast(inputs, _STORED_AS.get(inputs.dtype, inputs.dtype))
+  if isinstance(inputs, Mapping):
+    parts = [inputs_lib.as_part(_stored(value)) for _, value in _sorted(inputs)]
+    return packing.rows_of(parts), class_numbers(labels)
+  inputs = _stored(inputs)
   inputs = inputs_lib.with_channels(inputs, are_images=_are_images(batch))
   return inputs, class_numbers(labels)
+
+
+def _stored(inputs: tf.Tensor) -> tf.Tensor:
+  """Returns inputs in the dtype in which they are stored."""
+  _check_numbers(inputs.dtype)
+  return tf.cast(inputs, _STORED_AS.get(inputs.dtype, inputs.dtype))
 
 
 def class_numbers(labels: tf.Tensor) -> tf.Tensor:
@@ -194,7 +273,14 @@ def class_numbers(labels: tf.Tensor) -> tf.Tensor:
     return tf.identity(numbers)
 
 
-def gather(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def taken(inputs: Any, indices: np.ndarray) -> Any:
+  """Returns some of the inputs: an array, or several arrays by name."""
+  if isinstance(inputs, Mapping):
+    return {name: array[indices] for name, array in inputs.items()}
+  return inputs[indices]
+
+
+def gather(dataset: tf.data.Dataset) -> tuple[Any, np.ndarray]:
   """Reads all examples of a data set; unlike `stack` it also explains failures.
 
   Args:
@@ -202,17 +288,20 @@ def gather(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     Inputs `[n, …]` and labels `[n]`, as they are; images have channels.
+    Several inputs are arrays by name; texts among them are text[n].
 
   Raises:
     ValueError: If there is no example, inputs differ in size, the pipeline
       fails (its error is quoted), or elements are unsuitable.
   """
   input_element, label_spec = input_and_label(dataset.element_spec)
+  if isinstance(input_element, Mapping):
+    return _gather_parts(dataset)
   try:
     if None in (input_element.shape.rank, label_spec.shape.rank):
       inputs, labels = _one_by_one(dataset)
     else:
-      if _is_batched(input_element.shape, label_spec.shape):
+      if _is_batched(input_element, label_spec):
         dataset = dataset.unbatch()
       whole = dataset.batch(_MANY).get_single_element()
       inputs, labels = (part.numpy() for part in input_and_label(whole))
@@ -220,6 +309,29 @@ def gather(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     raise errors.UserError(_explained(dataset, error)) from error
   are_images = _are_images(dataset.element_spec)
   return inputs_lib.with_channels(inputs, are_images=are_images), labels
+
+
+def _gather_parts(
+  dataset: tf.data.Dataset,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """Reads all examples of a data set whose elements have several inputs."""
+  try:
+    if _is_batched(*input_and_label(dataset.element_spec)):
+      dataset = dataset.unbatch()
+    whole = dataset.batch(_MANY).get_single_element()
+  except tf.errors.OpError as error:
+    raise errors.UserError(
+      'its examples cannot be read; there is none, they differ in size, or the '
+      f'pipeline fails: {_said(error)}'
+    ) from error
+  inputs, labels = input_and_label(whole)
+  found = {}
+  for name, values in inputs.items():
+    array = values.numpy()
+    if values.dtype == tf.string:
+      array = np.array([text.decode('utf-8', 'replace') for text in array])
+    found[str(name)] = array
+  return found, labels.numpy()
 
 
 def input_and_label(element: Any) -> tuple[Any, Any]:
@@ -242,8 +354,21 @@ def _are_images(element: Any) -> bool:
   return isinstance(element, Mapping) and not {'x'} & set(element)
 
 
-def _is_batched(inputs: tf.TensorShape, label: tf.TensorShape) -> bool:
-  """Returns whether elements of these shapes are batches of examples."""
+def _is_batched(given_inputs: Any, given_label: Any) -> bool:
+  """Returns whether elements are batches of examples.
+
+  Args:
+    given_inputs: Array, tensor or its spec, or a dict of several by name. With
+      several, the label alone decides.
+    given_label: Array, tensor or its spec.
+
+  Raises:
+    ValueError: If shapes of one input and label do not tell.
+  """
+  label = tf.TensorShape(given_label.shape)
+  if isinstance(given_inputs, Mapping):
+    return bool(label.rank)
+  inputs = tf.TensorShape(given_inputs.shape)
   if inputs.rank is None or label.rank is None:
     raise errors.UserError(
       'The shape of elements is unknown. Tell TensorFlow in the pipeline: '
@@ -272,7 +397,7 @@ def _one_by_one(
   inputs, labels = [], []
   for element in dataset:
     own, label = (np.asarray(part) for part in input_and_label(element))
-    if not _is_batched(tf.TensorShape(own.shape), tf.TensorShape(label.shape)):
+    if not _is_batched(own, label):
       own, label = own[np.newaxis], label.reshape(1)
     inputs.append(own)
     labels.append(label.reshape(-1))

@@ -12,6 +12,9 @@ from tff_fedsa.data import array_cache
 from tff_fedsa.data import images as images_lib
 from tff_fedsa.runs import errors
 
+# Pixels square that images are decoded to by default.
+IMAGE_SIZE = 32
+
 # Version of `images.to_rgb` and `_decode`. Version 2 scales pixels of 16 bits,
 # and lays transparent images on a background.
 _VERSION = 2

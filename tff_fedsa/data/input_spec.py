@@ -28,6 +28,17 @@ NAMES = {
   'tensor': 'tensors of no known kind',
 }
 
+# What only inputs of these kinds have.
+_OF_KINDS = {
+  'size': ('image',),
+  'channels': ('image',),
+  'crop_padding': ('image', 'series'),
+  'flip': ('image',),
+  'jitter': ('series', 'table'),
+  'scaling': ('series',),
+  'token_dropout': ('tokens',),
+}
+
 # Folded into the seed of a step; models and objectives take other numbers.
 _AUGMENTATION = -2
 
@@ -46,6 +57,10 @@ def kind_of(shape: Sequence[int], dtype: str) -> str:
   if dtype in _INTEGERS:
     return 'tokens' if len(shape) == 1 else 'tensor'
   return {1: 'table', 2: 'series', 3: 'image'}.get(len(shape), 'tensor')
+
+
+def _augmentation_seed(training_seed: tf.Tensor) -> tf.Tensor:
+  return tf.random.experimental.stateless_fold_in(training_seed, _AUGMENTATION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +85,14 @@ class InputSpec:
     channels: A multiple of the stored channels of images, which are repeated;
       None keeps them.
     crop_padding: In training, images are padded with black by this many pixels
-      of `model_shape` at each side and cropped to their size anywhere.
+      of `model_shape` at each side and cropped to their size anywhere; series
+      likewise, with copies of their first and last step.
     flip: In training, every other image is mirrored, at random.
+    jitter: In training, the standard deviation of noise that is added to series
+      and tables as models see them.
+    scaling: In training, the standard deviation of factors of mean 1, one for
+      each series and channel.
+    token_dropout: In training, the share of tokens that become padding.
     vocabulary_size: Number of different integers; they are in [0,
       vocabulary_size), and 0 is padding. None where the inputs are no integers.
 
@@ -88,6 +109,9 @@ class InputSpec:
   crop_padding: int = 0
   flip: bool = False
   vocabulary_size: Optional[int] = None
+  jitter: float = 0.0
+  scaling: float = 0.0
+  token_dropout: float = 0.0
 
   def __post_init__(self):
     object.__setattr__(self, 'shape', tuple(int(n) for n in self.shape))
@@ -135,24 +159,21 @@ class InputSpec:
         'Expected vocabulary_size >= 1 of integer inputs, found '
         f'vocabulary_size={self.vocabulary_size} of {self.dtype}.'
       )
-    self._check_of_images()
+    self._check_of_kinds()
 
   def _set_default(self, name: str, value: float) -> None:
     if getattr(self, name) is None:
       object.__setattr__(self, name, value)
 
-  def _check_of_images(self) -> None:
-    """Checks what only images have."""
-    given = [
-      name
-      for name in ('size', 'channels', 'crop_padding', 'flip')
-      if getattr(self, name)
-    ]
-    if given and self.kind != 'image':
-      raise errors.UserError(
-        f'Only images have {", ".join(given)}; found inputs of shape '
-        f'{self.shape} ({self.dtype}), which are {NAMES[self.kind]}.'
-      )
+  def _check_of_kinds(self) -> None:
+    """Checks what only some kinds of inputs have."""
+    for name, kinds in _OF_KINDS.items():
+      if getattr(self, name) and not self.may_have(name):
+        raise errors.UserError(
+          f'Only {" and ".join(NAMES[kind] for kind in kinds)} have {name}; '
+          f'found inputs of shape {self.shape} ({self.dtype}), which are '
+          f'{NAMES[self.kind]}.'
+        )
     if self.size is not None:
       object.__setattr__(self, 'size', tuple(int(n) for n in self.size))
       if len(self.size) != 2 or min(self.size) < 1:
@@ -166,9 +187,14 @@ class InputSpec:
         f'Expected channels to be a multiple of the {self.shape[2]} stored, '
         f'found {self.channels}.'
       )
-    if self.crop_padding < 0:
+    for name in ('crop_padding', 'jitter', 'scaling', 'token_dropout'):
+      if not getattr(self, name) >= 0:
+        raise errors.UserError(
+          f'Expected {name} >= 0, found {getattr(self, name)}.'
+        )
+    if self.token_dropout >= 1:
       raise errors.UserError(
-        f'Expected crop_padding >= 0, found {self.crop_padding}.'
+        f'Expected token_dropout < 1, found {self.token_dropout}.'
       )
 
   @property
@@ -205,6 +231,14 @@ class InputSpec:
       return f'{text}, as stored'
     return f'{text}, x * {self.scale:g} + {self.offset:g}'
 
+  def may_have(self, option: str) -> bool:
+    """Returns whether inputs of this kind can have an option of some kinds."""
+    return self.kind in _OF_KINDS[option]
+
+  def having(self, **options: Any) -> InputSpec:
+    """Returns the spec with other fields."""
+    return dataclasses.replace(self, **options)
+
   def preprocess(
     self, inputs: tf.Tensor, training_seed: Optional[tf.Tensor] = None
   ) -> tf.Tensor:
@@ -212,28 +246,57 @@ class InputSpec:
 
     Args:
       inputs: `dtype`[batch, *shape], as stored.
-      training_seed: int32[2], of the step, in which images are augmented; None
+      training_seed: int32[2], of the step, in which inputs are augmented; None
         (evaluation) leaves them as they are.
 
     Returns:
       `model_dtype`[batch, *model_shape].
     """
     if self.dtype in _INTEGERS:
-      return tf.cast(inputs, tf.int32)
+      tokens = tf.cast(inputs, tf.int32)
+      if training_seed is not None and self.token_dropout:
+        tokens = augmentation.drop_tokens(
+          tokens, _augmentation_seed(training_seed), rate=self.token_dropout
+        )
+      return tokens
     inputs = tf.cast(inputs, tf.float32) * self.scale + self.offset
     if self.size is not None and self.size != self.shape[:2]:
       inputs = tf.image.resize(inputs, self.size, antialias=False)
-    if training_seed is not None and (self.crop_padding or self.flip):
-      inputs = augmentation.augment(
+    if training_seed is not None and self.is_augmented:
+      inputs = self._augment(inputs, _augmentation_seed(training_seed))
+    if self.channels is not None:
+      inputs = tf.tile(inputs, [1, 1, 1, self.channels // self.shape[2]])
+    return inputs
+
+  @property
+  def is_augmented(self) -> bool:
+    """True if a training step changes inputs at random."""
+    return any(
+      (
+        self.crop_padding,
+        self.flip,
+        self.jitter,
+        self.scaling,
+        self.token_dropout,
+      )
+    )
+
+  def _augment(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    if self.kind == 'image':
+      return augmentation.augment(
         inputs,
-        tf.random.experimental.stateless_fold_in(training_seed, _AUGMENTATION),
+        seed,
         crop_padding=self.crop_padding,
         flip=self.flip,
         fill=self.offset,
       )
-    if self.channels is not None:
-      inputs = tf.tile(inputs, [1, 1, 1, self.channels // self.shape[2]])
-    return inputs
+    return augmentation.augment_numbers(
+      inputs,
+      seed,
+      crop_padding=self.crop_padding,
+      scaling=self.scaling,
+      jitter=self.jitter,
+    )
 
   def to_json_dict(self) -> dict[str, Any]:
     """Returns the fields as JSON-able values; `InputSpec(**d)` undoes it."""

@@ -115,6 +115,17 @@ def with_channels(inputs: Any, *, are_images: bool = False) -> Any:
   return inputs
 
 
+def as_part(inputs: Any) -> Any:
+  """Returns one of several inputs; numbers `[num_examples]` get an axis.
+
+  Args:
+    inputs: See `with_channels`; one number for each example is a column.
+  """
+  if len(inputs.shape) == 1:
+    return inputs[:, np.newaxis]
+  return with_channels(inputs)
+
+
 def examine(inputs: np.ndarray, what: str) -> Examined:
   """Looks at inputs, and refuses those that no model can be trained on.
 

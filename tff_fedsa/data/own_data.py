@@ -16,6 +16,7 @@ from tff_fedsa import settings as settings_lib
 from tff_fedsa.data import client_data
 from tff_fedsa.data import dealing
 from tff_fedsa.data import elements
+from tff_fedsa.data import image_column
 from tff_fedsa.data import sources
 from tff_fedsa.data import tables
 from tff_fedsa.data import task_spec
@@ -41,8 +42,8 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
   Args:
     data: A `FederatedTask`; a `ClientData`; or for each client a pair (inputs,
       labels), a pair of such pairs (train, test), or a `ClientExamples`. Inputs
-      are arrays `[num_examples, …]` of any kind (see `inputs.stored`), labels
-      whole numbers or text[num_examples].
+      are arrays `[num_examples, …]` of any kind (see `inputs.stored`), or dicts
+      of such arrays by name; labels are whole numbers or text[num_examples].
     spec: Its `train_fraction` and `seed` divide the examples of clients that
       have no test examples; its `validation_fraction`, `test_classes`,
       `normalization`, `image_size` and `channels` apply, too.
@@ -88,7 +89,9 @@ def from_arrays(
   Args:
     x: Inputs of any kind: images [num_examples, height, width, channels],
       series [num_examples, steps, channels], a table [num_examples, columns],
-      tokens (integers) [num_examples, length], or texts.
+      tokens (integers) [num_examples, length], or texts; or a dict of such
+      arrays by name, several inputs for each example. All texts have one
+      vocabulary.
     y: Labels: whole numbers or text, see `labels.classes`.
     client_ids: Whose example it is, numbers or text[num_examples]; by default
       examples are dealt out as `partition` says.
@@ -104,7 +107,7 @@ def from_arrays(
     settings.SettingsError: If a setting is unknown or would be ignored.
     ValueError, TypeError: If arrays do not fit; what is wrong is named.
   """
-  spec = _spec(settings, has_clients=client_ids is not None)
+  spec = spec_of(settings, has_clients=client_ids is not None)
   source = sources.from_arrays(
     x,
     y,
@@ -122,7 +125,10 @@ def from_dataframe(
   *,
   label: str,
   client: Optional[str] = None,
-  text: Optional[str] = None,
+  text: Optional[str | Sequence[str]] = None,
+  image: Optional[str] = None,
+  image_dir: str | os.PathLike[str] = '.',
+  with_columns: bool = False,
   drop: Sequence[str] = (),
   name: str = 'table',
   **settings: Any,
@@ -134,7 +140,14 @@ def from_dataframe(
     label: Column of labels.
     client: Column that says whose row it is; by default rows are dealt out as
       `partition` says.
-    text: Column of texts, which are the inputs instead of all other columns.
+    text: Column of texts, which are the inputs instead of all other columns;
+      or several of such columns, each an input with the same vocabulary.
+    image: Column of names of image files, which are the inputs instead of all
+      other columns; beside `text`, both are inputs. Images are decoded to
+      `image_size` pixels square, 32 by default.
+    image_dir: Folder that the file names are relative to.
+    with_columns: Whether the other columns are inputs beside the texts or
+      images.
     drop: Columns to leave out.
     name: For messages and file names.
     **settings: See `from_arrays`.
@@ -143,12 +156,20 @@ def from_dataframe(
     settings.SettingsError: If a setting is unknown or would be ignored.
     ValueError: If a column is missing, misses values, or is unsuitable.
   """
-  spec = _spec(settings, has_clients=client is not None)
+  spec = spec_of(settings, has_clients=client is not None)
   source = tables.source_of(
     frame,
     label=label,
     client=client,
     text=text,
+    images=None
+    if image is None
+    else image_column.ImageColumn(
+      image,
+      folder=os.fspath(image_dir),
+      image_size=spec.image_size,
+    ),
+    with_columns=with_columns,
     drop=drop,
     sequence_length=spec.sequence_length,
     name=name,
@@ -162,7 +183,7 @@ def from_csv(
   """Makes a task of a file of CSV, see `table_file.read`.
 
   Args:
-    path: Path of the file.
+    path: Path of the file. Its folder is the default of `image_dir`.
     **options: See `from_dataframe`.
 
   Raises:
@@ -178,7 +199,7 @@ def from_parquet(
   """Makes a task of a file of Parquet.
 
   Args:
-    path: Path of the file.
+    path: Path of the file. Its folder is the default of `image_dir`.
     **options: See `from_dataframe`.
 
   Raises:
@@ -192,14 +213,26 @@ def _from_file(
   path: str | os.PathLike[str], form: str, options: Mapping[str, Any]
 ) -> tasks.FederatedTask:
   path = os.fspath(path)
-  options = {'name': os.path.basename(path), **options}
+  options = {
+    'name': os.path.basename(path),
+    'image_dir': os.path.dirname(path),
+    **options,
+  }
   return from_dataframe(table_file.read(path, form), **options)
 
 
-def _spec(
+def spec_of(
   values: Mapping[str, Any], *, has_clients: bool
 ) -> task_spec.TaskSpec:
-  """Returns the settings of own data, checked."""
+  """Returns the settings of own data.
+
+  Args:
+    values: Values by the name of their flag.
+    has_clients: Whether the data have clients of their own.
+
+  Raises:
+    settings.SettingsError: If a setting is unknown or would be ignored.
+  """
   known = {
     setting.flag: setting.name
     for setting in settings_lib.fields_of(task_spec.TaskSpec)
@@ -250,6 +283,8 @@ def _task_of_arrays(
     if len(parts) == 1:
       parts = _divided(index, parts[0], spec)
     clients.append(parts)
+  if any(isinstance(x, Mapping) for parts in clients for x, _ in parts):
+    return _task_of_parts(clients, spec)
   return tasks.task_from_pairs(
     clients,
     functools.partial(
@@ -260,6 +295,23 @@ def _task_of_arrays(
     name='own data',
     client_names=[str(index) for index in range(len(clients))],
     normalization=spec.normalization,
+  )
+
+
+def _task_of_parts(
+  clients: Sequence[Sequence[tuple[Any, Any]]], spec: task_spec.TaskSpec
+) -> tasks.FederatedTask:
+  """Returns the task of clients whose examples have several inputs."""
+  for index, parts in enumerate(clients):
+    if not all(isinstance(inputs, Mapping) for inputs, _ in parts):
+      raise errors.UserError(
+        f'own data: client {index} has one input, others have several by name.'
+      )
+  return tasks.task_of_parts(
+    clients,
+    spec,
+    name='own data',
+    client_names=[str(index) for index in range(len(clients))],
   )
 
 
@@ -284,40 +336,51 @@ def _task_of_texts(
   )
 
 
-def _parts(client: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+def _parts(client: Any) -> list[tuple[Any, np.ndarray]]:
   """Returns (inputs, labels) of all examples, or of train and test."""
   if isinstance(client, Mapping):
     return [_pair(client)]
   if not isinstance(client, Sequence) or len(client) != 2:
     raise TypeError(f'found {type(client).__name__}')
   first, second = client
-  if hasattr(first, 'shape') and hasattr(second, 'shape'):
-    return [(np.asarray(first), np.asarray(second))]
+  is_pair = hasattr(first, 'shape') and hasattr(second, 'shape')
+  # A dict is several inputs, or with another one train and test examples.
+  if is_pair or isinstance(first, Mapping) > isinstance(second, Mapping):
+    return [_pair(client)]
   return [_pair(first), _pair(second)]
 
 
-def _pair(examples: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pair(examples: Any) -> tuple[Any, np.ndarray]:
   if isinstance(examples, Mapping):
     if not {'x', 'y'} <= set(examples):
       raise TypeError(f'found a dict with {list(examples)}, not x and y')
-    return np.asarray(examples['x']), np.asarray(examples['y'])
+    return _inputs(examples['x']), np.asarray(examples['y'])
   if not isinstance(examples, Sequence) or len(examples) != 2:
     raise TypeError(f'found {type(examples).__name__} for (inputs, labels)')
-  return np.asarray(examples[0]), np.asarray(examples[1])
+  return _inputs(examples[0]), np.asarray(examples[1])
+
+
+def _inputs(given: Any) -> Any:
+  """Returns an array of inputs, or several arrays by name."""
+  if isinstance(given, Mapping):
+    return {str(name): np.asarray(values) for name, values in given.items()}
+  return np.asarray(given)
 
 
 def _divided(
   index: int,
-  examples: tuple[np.ndarray, np.ndarray],
+  examples: tuple[Any, np.ndarray],
   spec: task_spec.TaskSpec,
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[tuple[Any, np.ndarray]]:
   """Divides a client's examples into train and test."""
   inputs, labels = examples
-  if len(inputs) != len(labels):
-    raise errors.UserError(
-      f'Client {index}: expected one label for each of {len(inputs)} inputs, '
-      f'found {len(labels)}.'
-    )
+  several = inputs if isinstance(inputs, Mapping) else {'inputs': inputs}
+  for name, own in several.items():
+    if len(own) != len(labels):
+      raise errors.UserError(
+        f'Client {index}: expected one label for each of {len(own)} {name}, '
+        f'found {len(labels)}.'
+      )
   if len(labels) < 2:
     raise errors.UserError(
       f'Client {index}: expected two examples or more, one of them to test '
@@ -326,4 +389,9 @@ def _divided(
   divided = dealing.division(
     len(labels), spec.train_fraction, seed=spec.seed, client=index
   )
+  if isinstance(inputs, Mapping):
+    return [
+      ({name: own[part] for name, own in inputs.items()}, labels[part])
+      for part in divided
+    ]
   return [(inputs[part], labels[part]) for part in divided]

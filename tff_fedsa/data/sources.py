@@ -1,6 +1,6 @@
 """Sources: where inputs and labels come from, before any partition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import operator
 from typing import Any, Optional
@@ -10,6 +10,7 @@ import numpy as np
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import inputs as inputs_lib
 from tff_fedsa.data import labels as labels_lib
+from tff_fedsa.data import packing
 from tff_fedsa.data import texts
 from tff_fedsa.runs import errors
 
@@ -41,6 +42,9 @@ class Source:
     client_ids: text[num_examples], whose example it is; None where examples are
       dealt out.
     words: Words behind tokens, see `texts.encoded`; empty of other inputs.
+    packed: What rows of bytes hold, where inputs have several parts.
+    text_parts: The parts whose tokens `words` are about, where inputs have
+      several parts.
     examined: Findings of a look at the images.
 
   Raises (when constructed):
@@ -64,13 +68,17 @@ class Source:
   vocabulary_size: Optional[int] = None
   client_ids: Optional[np.ndarray] = None
   words: tuple[str, ...] = ()
+  packed: Optional[packing.PackedSpec] = None
+  text_parts: tuple[str, ...] = ()
   examined: inputs_lib.Examined = dataclasses.field(init=False)
 
   def __post_init__(self):
     examined = inputs_lib.examine(self.images, self.name)
     object.__setattr__(self, 'examined', examined)
-    notices = inputs_lib.notices(examined, self.images.shape[1:], self.name)
-    object.__setattr__(self, 'notices', (*self.notices, *notices))
+    found = inputs_lib.notices(examined, self.images.shape[1:], self.name)
+    # A source that is replaced by a changed one has them already.
+    new = [notice for notice in found if notice not in self.notices]
+    object.__setattr__(self, 'notices', (*self.notices, *new))
     labels = labels_lib.numbered(self.labels, self.num_classes, self.name)
     object.__setattr__(self, 'labels', labels)
     self._check_length('label', labels)
@@ -124,8 +132,10 @@ class Source:
     return len(self.class_names)
 
   @property
-  def input_spec(self) -> input_spec.InputSpec:
+  def input_spec(self) -> input_spec.InputSpec | packing.PackedSpec:
     """The input of a model, without resizing."""
+    if self.packed is not None:
+      return self.packed
     return input_spec.InputSpec(
       shape=self.images.shape[1:],
       dtype=self.images.dtype.name,
@@ -138,7 +148,7 @@ class Source:
 
 
 def from_arrays(
-  images: np.ndarray,
+  images: Any,
   labels: np.ndarray,
   *,
   num_classes: Optional[int] = None,
@@ -155,7 +165,8 @@ def from_arrays(
 
   Args:
     images: The inputs `[num_examples, …]` of any kind, see `inputs.stored`, or
-      text[num_examples].
+      text[num_examples], or a dict of several of these by name; all texts in it
+      have one vocabulary.
     labels: Whole numbers or text[num_examples], see `labels.classes`.
     num_classes: By default as many as there are distinct labels.
     num_train: See `Source`.
@@ -171,6 +182,17 @@ def from_arrays(
     ValueError, TypeError: See `Source`.
   """
   words: tuple[str, ...] = ()
+  text_parts: tuple[str, ...] = ()
+  packed = None
+  notices: list[str] = []
+  if isinstance(images, Mapping):
+    if scale is not None or offset is not None or vocabulary_size is not None:
+      raise errors.UserError(
+        f'{name}: inputs of several parts have no scale, offset or '
+        'vocabulary_size in common.'
+      )
+    images, text_parts, words = _with_tokens(images, sequence_length, name)
+    packed, images = _packed(images, name, notices)
   if texts.are_texts(images):
     images, words = texts.encoded(
       images, sequence_length=sequence_length, what=name
@@ -188,6 +210,62 @@ def from_arrays(
     vocabulary_size=vocabulary_size,
     client_ids=None if client_ids is None else np.asarray(client_ids, str),
     words=words,
+    packed=packed,
+    text_parts=text_parts,
     sorted_as=sorted_as,
-    notices=classes.notices,
+    notices=(*notices, *classes.notices),
   )
+
+
+def _with_tokens(
+  parts: Mapping[str, Any], sequence_length: int, name: str
+) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+  """Returns parts with tokens in place of texts, the parts of texts, words.
+
+  Texts of all parts have one vocabulary. The tokens of each part are as long as
+  its longest text.
+  """
+  found = {str(part): values for part, values in parts.items()}
+  of_texts = [part for part, values in found.items() if texts.are_texts(values)]
+  if not of_texts:
+    return found, (), ()
+  tokens, words = texts.encoded(
+    [text for part in of_texts for text in found[part]],
+    sequence_length=sequence_length,
+    what=f'{name}, {", ".join(of_texts)}',
+  )
+  cuts = np.cumsum([len(found[part]) for part in of_texts])[:-1]
+  for part, own in zip(of_texts, np.split(tokens, cuts)):
+    longest = np.flatnonzero(own.any(axis=0))
+    if not longest.size:
+      raise errors.UserError(
+        f'{name}, {part}: expected texts with words, found none.'
+      )
+    found[part] = own[:, : longest[-1] + 1]
+  return found, tuple(of_texts), words
+
+
+def _packed(
+  parts: Mapping[str, Any], name: str, notices: list[str]
+) -> tuple[packing.PackedSpec, np.ndarray]:
+  """Returns what parts of inputs are, and rows of them; adds to the notices."""
+  arrays, specs = {}, []
+  for part, values in parts.items():
+    what = f'{name}, {part}'
+    stored = inputs_lib.as_part(inputs_lib.stored(values, what))
+    examined = inputs_lib.examine(stored, what)
+    notices += inputs_lib.notices(examined, stored.shape[1:], what)
+    spec = input_spec.InputSpec(
+      shape=stored.shape[1:],
+      dtype=stored.dtype.name,
+      vocabulary_size=inputs_lib.vocabulary_size(
+        stored.dtype, examined, None, what
+      ),
+    )
+    arrays[part] = stored
+    specs.append((part, spec))
+  packed = packing.PackedSpec(tuple(specs))
+  try:
+    return packed, packed.pack(arrays)
+  except errors.UserError as error:
+    raise errors.UserError(f'{name}: {error}') from error

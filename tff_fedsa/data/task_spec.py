@@ -13,10 +13,19 @@ from tff_fedsa.data import images
 from tff_fedsa.data import normalization as normalization_lib
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import texts
+from tff_fedsa.data.readers import pamap2
 
-# Data sets of tables, and of texts that need no column.
-_OF_TABLES = ('label_column', 'client_column', 'text_column', 'drop_columns')
-_OF_TEXTS = ('text_clients',)
+# Settings of tables, and data sets of texts that are no files.
+_OF_TABLES = (
+  'label_column',
+  'client_column',
+  'text_column',
+  'image_column',
+  'text_with_columns',
+  'drop_columns',
+)
+_OF_TEXTS = ('text_clients', datasets.TFDS)
+_OF_TFDS = ('tfds_name', 'input_key', 'label_key')
 _OF_PARTITIONS = ('alpha', 'classes_per_client', 'balanced', 'least_samples')
 _OF_DOMAINS = ('clients_per_domain', 'domain_fraction')
 _OF_DRAWS = ('partition', *_OF_PARTITIONS, 'long_tail_rho', *_OF_DOMAINS)
@@ -28,7 +37,9 @@ OF_FILES = (
   'download',
   'cache_dir',
   'alpha_background',
+  'window_length',
   *_OF_TABLES,
+  *_OF_TFDS,
   *_OF_DOMAINS,
 )
 OF_CLIENTS = (*_OF_DRAWS, 'num_clients', 'partition_file', 'max_examples')
@@ -43,45 +54,77 @@ class TaskSpec(settings.Settings):
       sensor_clients and text_clients (made by formulas); from TFDS: cifar10,
       cifar100, fashion_mnist, mnist, svhn_cropped, sun397, emnist
       (emnist/byclass; or emnist/balanced, emnist/bymerge, emnist/digits,
-      emnist/letters, emnist/mnist); folders of images: tiny_imagenet, ham10000,
+      emnist/letters, emnist/mnist), and tfds (any other, `tfds_name`); folders
+      of images: tiny_imagenet, ham10000,
       office_caltech10, digits5, domain_folder (domain/class/image.png under
-      `data_dir`), image_folder (class/image.png); npz (the file `data_dir`
-      with arrays x, y); csv and parquet (the file `data_dir`, a table); from
-      tff.simulation.datasets, with clients of their own: tff_emnist,
-      tff_emnist_digits, tff_cifar100, tff_gldv2, tff_gldv2_160k. docs/data.md
-      says where to get them and how to lay them out.
-    data_dir: TFDS directory (default: $TFDS_DATA_DIR), folder of images, file
-      (npz, csv, parquet), or folder of tff.simulation.datasets (default:
+      `data_dir`), image_folder (class/image.png); folders of sensors and
+      texts: har, pamap2, ag_news, sogou_news, shakespeare; npz (the file
+      `data_dir` with arrays x, y); csv and parquet (the file `data_dir`, a
+      table); har, pamap2, shakespeare and camelyon17 (images) have clients of
+      their own, and from
+      tff.simulation.datasets tff_emnist, tff_emnist_digits, tff_cifar100,
+      tff_gldv2, tff_gldv2_160k. docs/data.md says where to get them and how to
+      lay them out.
+    data_dir: TFDS directory (default: $TFDS_DATA_DIR), folder of the files,
+      file (npz, csv, parquet), or folder of tff.simulation.datasets (default:
       ~/.tff).
     download: Whether TFDS or TFF may download what is missing.
-    cache_dir: Directory of decoded images, which are kept until their files
-      change; 'none' decodes them each time. Default: tff_fedsa in
+    cache_dir: Directory of decoded images and recordings, which are kept until
+      their files change; 'none' decodes them each time. Default: tff_fedsa in
       $XDG_CACHE_HOME or ~/.cache.
     image_size: Resize images to squares of this many pixels (bilinear): images
-      of folders and of sun397 when they are decoded, others in the step.
-      Default: 64 for sun397, tiny_imagenet, ham10000 and office_caltech10; 32
-      for other folders; other images keep their size.
-    alpha_background: Colour behind transparent images of folders: a name such
-      as white or black, or #rrggbb.
+      of files and of sun397 when they are decoded, others in the step. Default:
+      64 for sun397, tiny_imagenet, ham10000 and office_caltech10; 32 for other
+      folders and `image_column`; other images keep their size.
+    alpha_background: Colour behind transparent images of files: a name such as
+      white or black, or #rrggbb.
     channels: Repeat channels up to this number, e.g. 3 for grey images and a
       model for colour images. Default: images keep their channels.
     label_column: Column of a table that has the labels.
     client_column: Column of a table that says whose row it is. Default: rows
       are dealt out.
     text_column: Column of a table with texts, which are the inputs instead of
-      all other columns. Default: the other columns are the inputs.
+      all other columns; or several such columns with commas between them, each
+      an input with the same vocabulary, e.g. premise,hypothesis. Default: the
+      other columns are the inputs.
+    image_column: Column of a table with names of image files, relative to the
+      folder of the table. They are the inputs instead of all other columns,
+      beside `text_column` if that is given.
+    text_with_columns: Whether the other columns are an input of their own,
+      beside `text_column` or `image_column`. Default: they are left out.
     drop_columns: Columns of a table to leave out.
     vocabulary_size: Words of texts, padding and unknown ones among them: the
       most frequent ones of the clients' train examples, >= 3.
+    vocabulary_file: Text file with the words of a vocabulary, one on each line.
+      Default: the words of the clients' train examples.
     sequence_length: Words of a text at most; the rest is cut off, >= 1.
+    embeddings_file: Text file of GloVe or word2vec with vectors of words, from
+      which the embeddings of texts start. Default: they start at random.
+    tfds_name: Name of a data set of TFDS, perhaps with a config (dataset tfds
+      only), e.g. imdb_reviews or glue/sst2.
+    input_key: Keys of the features that are inputs (dataset tfds only), one, or
+      several: numbers are the columns of a table, arrays and texts inputs of
+      their own; outer/inner within another feature. Default: those that the
+      data set names.
+    label_key: Key of the feature that is the label (dataset tfds only).
+      Default: the one that the data set names.
+    window_length: Steps of the windows that the recordings of pamap2 are cut
+      into, 10 ms each, >= 1.
     normalization: Scaling of inputs. half: pixels of uint8 to [-1, 1]
       (reference), float images as they come, tables and series of floats as
       dataset; unit: to [0, 1]; imagenet or dataset: by the mean and standard
       deviation of each channel or column over ImageNet, or over this data set's
       train images or the clients' train examples; none: as stored.
     augment_crop_padding: In training, pad images with this many black pixels at
-      each side, and crop them to their size at a random place. 0: off.
+      each side, series with this many copies of their first and last step, and
+      crop them to their size at a random place. 0: off.
     augment_flip: In training, mirror images at random.
+    augment_jitter: In training, add noise N(0, this value squared) to series
+      and rows of tables, as models see them, >= 0. 0: off.
+    augment_scaling: In training, multiply each channel of a series by a draw of
+      N(1, this value squared), >= 0. 0: off.
+    augment_token_dropout: In training, replace this share of the tokens of
+      texts by padding, at random, in [0, 1). 0: off.
     num_clients: Number of clients, >= 1.
     partition: How examples are dealt out to clients. iid; dirichlet (each class
       by `alpha`); pathological (`classes_per_client` in blocks);
@@ -139,14 +182,27 @@ class TaskSpec(settings.Settings):
   label_column: str = 'label'
   client_column: Optional[str] = None
   text_column: Optional[str] = None
+  image_column: Optional[str] = None
+  text_with_columns: bool = False
   drop_columns: tuple[str, ...] = ()
   vocabulary_size: Annotated[int, settings.AtLeast(3)] = texts.VOCABULARY_SIZE
+  vocabulary_file: Optional[str] = None
   sequence_length: Annotated[int, settings.AtLeast(1)] = texts.SEQUENCE_LENGTH
+  embeddings_file: Optional[str] = None
+  tfds_name: Optional[str] = None
+  input_key: tuple[str, ...] = ()
+  label_key: Optional[str] = None
+  window_length: Annotated[int, settings.AtLeast(1)] = pamap2.WINDOW_LENGTH
   normalization: Annotated[str, settings.OneOf(normalization_lib.NAMES)] = (
     'half'
   )
   augment_crop_padding: Annotated[int, settings.AtLeast(0)] = 0
   augment_flip: bool = False
+  augment_jitter: Annotated[float, settings.AtLeast(0.0)] = 0.0
+  augment_scaling: Annotated[float, settings.AtLeast(0.0)] = 0.0
+  augment_token_dropout: Annotated[
+    float, settings.AtLeast(0.0), settings.Below(1.0)
+  ] = 0.0
   num_clients: Annotated[int, settings.AtLeast(1)] = 20
   partition: Annotated[str, settings.OneOf(partition_lib.NAMES)] = 'dirichlet'
   alpha: Annotated[float, settings.Above(0.0)] = 0.1
@@ -192,20 +248,38 @@ class TaskSpec(settings.Settings):
   @property
   def has_clients(self) -> bool:
     """True if the data set has clients of its own."""
-    return self.client_column is not None or self.dataset in (
-      *datasets.NATURAL_NAMES,
-      *generators.NAMES,
+    return (
+      self._clients_are_given
+      or self.dataset in datasets.NATURAL_NAMES
+      or self.dataset in generators.NAMES
     )
+
+  @property
+  def _clients_are_given(self) -> bool:
+    """True if the data say themselves how many clients there are."""
+    folder = datasets.FOLDERS.get(self.dataset)
+    return self.client_column is not None or bool(folder and folder.has_clients)
 
   def cache_directory(self) -> Optional[str]:
     """Returns where decoded images are kept; None decodes them each time."""
-    files = (*datasets.SHIPPED, *datasets.FILES)
-    if self.cache_dir == 'none' or self.dataset in files:
+    if self.cache_dir == 'none' or self.dataset in datasets.SHIPPED:
+      return None
+    if self.dataset in datasets.FILES and self.image_column is None:
       return None
     caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return os.path.expanduser(
       self.cache_dir or os.path.join(caches, 'tff_fedsa')
     )
+
+  def augmentation(self) -> dict[str, Any]:
+    """Returns the fields of `InputSpec` that change inputs in training."""
+    return {
+      'crop_padding': self.augment_crop_padding,
+      'flip': self.augment_flip,
+      'jitter': self.augment_jitter,
+      'scaling': self.augment_scaling,
+      'token_dropout': self.augment_token_dropout,
+    }
 
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
@@ -222,22 +296,49 @@ class TaskSpec(settings.Settings):
         else f'`dataset`={self.dataset} needs no file',
       )
     if self.dataset in datasets.FILES:
-      add(['download', 'cache_dir'], f'{self.dataset} is a file of yours')
+      add(['download'], f'{self.dataset} is a file of yours')
+      if self.image_column is None:
+        add(['cache_dir'], f'{self.dataset} is a file of yours')
+    if self.dataset != datasets.TFDS:
+      add(_OF_TFDS, f'`dataset`={self.dataset} is not tfds')
     if self.dataset not in datasets.TABLES:
       add(_OF_TABLES, f'`dataset`={self.dataset} has no columns')
-    if self.text_column is None and self.dataset not in _OF_TEXTS:
-      add(['vocabulary_size', 'sequence_length'], 'the inputs are no texts')
+    if self.text_column is None and self.image_column is None:
+      add(['text_with_columns'], 'there is no `text_column` or `image_column`')
+    if not (
+      self.text_column is not None
+      or self.dataset in _OF_TEXTS
+      or datasets.takes(self.dataset, 'sequence_length')
+    ):
+      add(
+        [
+          'vocabulary_size',
+          'vocabulary_file',
+          'sequence_length',
+          'embeddings_file',
+        ],
+        'the inputs are no texts',
+      )
+    if self.vocabulary_file is not None:
+      add(['vocabulary_size'], 'the words come from `vocabulary_file`')
     if self.dataset in datasets.FOLDERS:
-      add(['download'], 'neither TFDS nor TFF has these images')
-    if self.dataset not in datasets.FOLDERS:
-      add(['alpha_background'], 'only files of folders are laid on a colour')
+      add(['download'], 'neither TFDS nor TFF has these files')
+      for name in ('image_size', 'cache_dir'):
+        if not datasets.takes(self.dataset, name):
+          add([name], f'the reader of {self.dataset} takes none')
+    if not datasets.takes(self.dataset, 'window_length'):
+      add(['window_length'], f'`dataset`={self.dataset} has no recordings')
+    if self.image_column is None and not datasets.takes(
+      self.dataset, 'alpha_background'
+    ):
+      add(['alpha_background'], 'only files of images are laid on a colour')
     if self.has_clients:
       names = {*_OF_DRAWS, 'partition_file', 'max_examples'}
       if self.dataset in generators.NAMES:
         names -= {'alpha'}
       if self.dataset in datasets.NATURAL_NAMES:
         names |= {'max_test_examples'}
-      if self.client_column is not None:
+      if self._clients_are_given:
         names |= {'num_clients'}
       add(sorted(names), f'`dataset`={self.dataset} has clients of its own')
     if self.partition_file:

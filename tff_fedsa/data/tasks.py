@@ -1,19 +1,22 @@
 """Federated tasks: a source, a partition, and the clients' arrays."""
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
 from tff_fedsa.data import dealing
+from tff_fedsa.data import embeddings
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.data import inputs as inputs_lib
 from tff_fedsa.data import labels as labels_lib
 from tff_fedsa.data import mapped_clients
 from tff_fedsa.data import normalization as normalization_lib
 from tff_fedsa.data import notices
+from tff_fedsa.data import packing
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import sources
 from tff_fedsa.data import task_spec
@@ -47,7 +50,8 @@ class FederatedTask:
 
   Attributes:
     name: Name of the data set.
-    input_spec: How models see the inputs.
+    input_spec: How models see the inputs: an `InputSpec`, or a `PackedSpec` of
+      inputs of several parts.
     class_names: One per class.
     clients: One `ClientExamples` per client.
     partition: The indices behind it; None for natural client data.
@@ -58,10 +62,12 @@ class FederatedTask:
     client_names: One per client, where they have names.
     words: Words behind tokens, token i being words[i]; empty where the inputs
       were no texts.
+    embeddings: float32[len(words), width], pretrained vectors of words, NaN of
+      those without one (`embeddings.read`); None where there are none.
   """
 
   name: str
-  input_spec: input_spec_lib.InputSpec
+  input_spec: Any
   class_names: tuple[str, ...]
   clients: tuple[ClientExamples | mapped_clients.MappedClient, ...]
   partition: Optional[partition_lib.Partition] = None
@@ -70,6 +76,7 @@ class FederatedTask:
   validation_fns: tuple[Callable[[], Any], ...] = ()
   client_names: tuple[str, ...] = ()
   words: tuple[str, ...] = ()
+  embeddings: Optional[np.ndarray] = None
 
   @property
   def num_clients(self) -> int:
@@ -140,11 +147,48 @@ def task_of(
     image_size=spec.image_size,
     channels=spec.channels,
     normalization=spec.normalization,
-    crop_padding=spec.augment_crop_padding,
-    flip=spec.augment_flip,
     vocabulary_size=spec.vocabulary_size,
+    vocabulary=()
+    if spec.vocabulary_file is None
+    else texts.read_words(spec.vocabulary_file),
   )
+  if spec.embeddings_file is not None:
+    num_texts = max(len(source.text_parts), 1)
+    task = _with_embeddings(task, spec.embeddings_file, num_texts)
   return testing.prepared(task, spec)
+
+
+def _with_embeddings(
+  task: FederatedTask, path: str, num_texts: int
+) -> FederatedTask:
+  """Returns the task with the vectors of a file for its words.
+
+  Args:
+    task: The task.
+    path: Path of the file.
+    num_texts: How many of its inputs are texts.
+
+  Raises:
+    ValueError: If no input is text, or an input of other tokens looks like one.
+  """
+  if not task.words:
+    raise errors.UserError(
+      f'{task.name}: embeddings_file needs texts, whose words it has vectors '
+      f'of; found {task.input_spec.describe()}.'
+    )
+  sizes = task.input_spec.vocabulary_size
+  alike = isinstance(sizes, dict) and [*sizes.values()].count(len(task.words))
+  if alike > num_texts:
+    raise errors.UserError(
+      f'{task.name}: tokens that are no words have a vocabulary of '
+      f'{len(task.words)}, too, so embeddings_file could be of either. '
+      'Take another vocabulary_size.'
+    )
+  table = embeddings.read(path, task.words)
+  notice = f'{task.name}: {embeddings.describe(table, path)}'
+  return dataclasses.replace(
+    task, embeddings=table, notices=(*task.notices, *notices.logged((notice,)))
+  )
 
 
 def task_from_source(
@@ -154,9 +198,8 @@ def task_from_source(
   image_size: Optional[int] = None,
   channels: Optional[int] = None,
   normalization: str = 'half',
-  crop_padding: int = 0,
-  flip: bool = False,
   vocabulary_size: int = texts.VOCABULARY_SIZE,
+  vocabulary: Sequence[str] = (),
 ) -> FederatedTask:
   """Deals the examples of a source out to clients.
 
@@ -166,9 +209,9 @@ def task_from_source(
     image_size: See `TaskSpec`.
     channels: See `TaskSpec`.
     normalization: See `TaskSpec`.
-    crop_padding: See `InputSpec`.
-    flip: See `InputSpec`.
     vocabulary_size: See `texts.trained_words`; of texts only.
+    vocabulary: Words of a vocabulary that is given, see `texts.given_words`.
+      Default: the words of the train examples.
 
   Raises:
     ValueError: If the partition has indices that the source does not, or the
@@ -188,11 +231,15 @@ def task_from_source(
       f'{len(source.labels)} examples: it was made for other data.'
     )
   if source.words:
-    tokens, words = texts.trained_words(
-      source.images, source.words, partition.train, vocabulary_size
-    )
-    source = dataclasses.replace(
-      source, images=tokens, words=words, vocabulary_size=len(words)
+    source = _with_vocabulary(
+      source,
+      functools.partial(texts.given_words, given=vocabulary)
+      if vocabulary
+      else functools.partial(
+        texts.trained_words,
+        train=partition.train,
+        vocabulary_size=vocabulary_size,
+      ),
     )
   gathered: dict[int, Any] = {}
 
@@ -213,21 +260,12 @@ def task_from_source(
       ClientExamples(gather(train), gather(test))
       for train, test in zip(partition.train, partition.test)
     )
-  stored = source.input_spec
-  normalization = normalization_lib.resolved(stored, normalization)
-  input_spec = dataclasses.replace(
-    normalization_lib.normalized(
-      stored,
-      normalization,
-      # Images keep the statistics of all of a data set's train images.
-      [source.images[: source.num_train]]
-      if stored.kind == 'image'
-      else (source.images[np.sort(train)] for train in partition.train),
-    ),
+  input_spec, found = _model_spec(
+    source,
+    partition,
+    normalization=normalization,
     size=None if image_size is None else (image_size, image_size),
     channels=channels,
-    crop_padding=crop_padding,
-    flip=flip,
   )
   return FederatedTask(
     name=source.name,
@@ -244,12 +282,90 @@ def task_from_source(
       (
         *source.notices,
         *partition.notices,
-        *inputs_lib.range_notices(
-          source.examined, input_spec, normalization, source.name
-        ),
+        *found,
       )
     ),
   )
+
+
+def _with_vocabulary(
+  source: sources.Source,
+  reduce_fn: Callable[..., tuple[np.ndarray, tuple[str, ...]]],
+) -> sources.Source:
+  """Returns a source of texts with another vocabulary.
+
+  Args:
+    source: A source of texts, perhaps as one of several inputs.
+    reduce_fn: `fn(tokens, words) -> (tokens, words)`.
+  """
+  packed = source.packed
+  if packed is None:
+    tokens, words = reduce_fn(source.images, source.words)
+    return dataclasses.replace(
+      source, images=tokens, words=words, vocabulary_size=len(words)
+    )
+  parts = packed.unpack(source.images)
+  of_texts = source.text_parts
+  # Beside each other, so that the rows are those of the examples.
+  tokens, words = reduce_fn(
+    np.concatenate([parts[part] for part in of_texts], axis=1), source.words
+  )
+  cuts = np.cumsum([parts[part].shape[1] for part in of_texts])[:-1]
+  for part, own in zip(of_texts, np.split(tokens, cuts, axis=1)):
+    parts[part] = own
+    packed = packed.with_part(part, vocabulary_size=len(words))
+  return dataclasses.replace(
+    source, images=packed.pack(parts), packed=packed, words=words
+  )
+
+
+def _model_spec(
+  source: sources.Source,
+  partition: partition_lib.Partition,
+  *,
+  normalization: str,
+  **options: Any,
+) -> tuple[Any, tuple[str, ...]]:
+  """Returns how models see the inputs of a source, and notices about it.
+
+  Args:
+    source: The examples.
+    partition: Indices into it.
+    normalization: See `TaskSpec`.
+    **options: See `InputSpec.having`.
+  """
+  train = [source.images[: source.num_train]]
+
+  def of_clients() -> Iterator[np.ndarray]:
+    return (source.images[np.sort(own)] for own in partition.train)
+
+  def normalized(spec, examined, part_of, name):
+    resolved = normalization_lib.resolved(spec, normalization)
+    # Images keep the statistics of all of a data set's train images.
+    inputs = train if spec.kind == 'image' else of_clients()
+    spec = normalization_lib.normalized(spec, resolved, map(part_of, inputs))
+    return spec, inputs_lib.range_notices(examined, spec, resolved, name)
+
+  stored = source.input_spec
+  if not isinstance(stored, packing.PackedSpec):
+    spec, found = normalized(
+      stored, source.examined, lambda inputs: inputs, source.name
+    )
+    return spec.having(**options), found
+  notices_of_parts: list[str] = []
+  parts = []
+  for name, part in stored.parts:
+
+    def part_of(rows, name=name):
+      return stored.unpack(rows)[name]
+
+    what = f'{source.name}, {name}'
+    examined = inputs_lib.examine(part_of(source.images), what)
+    spec, found = normalized(part, examined, part_of, what)
+    parts.append((name, spec))
+    notices_of_parts += found
+  used = {name: value for name, value in options.items() if value is not None}
+  return packing.PackedSpec(tuple(parts)).having(**used), (*notices_of_parts,)
 
 
 def task_from_clients(
@@ -387,6 +503,76 @@ def task_from_pairs(
     normalization=normalization,
     found=classes.notices,
   )
+
+
+def task_of_parts(
+  clients: Sequence[Sequence[tuple[Mapping[str, Any], Any]]],
+  spec: TaskSpec,
+  *,
+  num_classes: Optional[int] = None,
+  name: str,
+  client_names: Sequence[str],
+) -> FederatedTask:
+  """Makes a task of several inputs by name, per client.
+
+  Args:
+    clients: For each, (inputs by name, labels) of train and test.
+    spec: See `task_from_source` for what it uses.
+    num_classes: See `task_from_pairs`.
+    name: For messages.
+    client_names: For messages.
+
+  Raises:
+    ValueError: If clients differ in the names of inputs, or arrays do not fit.
+  """
+  pairs = [pair for client in clients for pair in client]
+  names = [*pairs[0][0]]
+  for index, (inputs, labels) in enumerate(pairs):
+    whose = f'{name}, client {client_names[index // 2]}'
+    sizes = {part: len(values) for part, values in inputs.items()}
+    if {*sizes} != {*names}:
+      raise errors.UserError(
+        f'{whose}: expected inputs named {", ".join(names)}, found '
+        f'{", ".join(sizes)}.'
+      )
+    if {*sizes.values()} != {len(labels)} or not len(labels):
+      raise errors.UserError(
+        f'{whose}: expected as many inputs as labels, one or more, found '
+        f'{len(labels)} labels and inputs {sizes}.'
+      )
+  try:
+    joined = {
+      part: np.concatenate([np.asarray(inputs[part]) for inputs, _ in pairs])
+      for part in names
+    }
+  except ValueError as error:
+    raise errors.UserError(
+      f'{name}: the inputs of clients differ in shape: {error}.'
+    ) from error
+  source = sources.from_arrays(
+    joined,
+    np.concatenate([np.asarray(labels) for _, labels in pairs]),
+    num_classes=num_classes,
+    sequence_length=spec.sequence_length,
+    name=name,
+  )
+  cuts = np.cumsum([len(labels) for _, labels in pairs])
+  indices = np.split(np.arange(cuts[-1]), cuts[:-1])
+  partition = partition_lib.Partition(
+    tuple(indices[::2]),
+    tuple(indices[1::2]),
+    client_names=tuple(client_names),
+  )
+  task = task_from_source(
+    source,
+    partition,
+    image_size=spec.image_size,
+    channels=spec.channels,
+    normalization=spec.normalization,
+    vocabulary_size=spec.vocabulary_size,
+  )
+  # Indices into arrays that the user does not know say nothing.
+  return dataclasses.replace(task, partition=None)
 
 
 def joined_validation(task: FederatedTask) -> Any:

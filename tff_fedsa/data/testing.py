@@ -1,4 +1,4 @@
-"""What clients are tested on: held-out train examples, and which classes."""
+"""How clients train and are tested: augmented, held-out, on which classes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 def prepared(
   task: tasks.FederatedTask, spec: task_spec.TaskSpec
 ) -> tasks.FederatedTask:
-  """Returns the task with the validation and test examples of a specification.
+  """Returns a task as a specification wants it to be trained and tested.
 
   Args:
-    task: A task without validation examples.
-    spec: Names them: `validation_fraction`, `test_classes`, `seed`.
+    task: A task without validation examples and augmentation.
+    spec: Names them: `validation_fraction`, `test_classes`, `seed`, and those
+      of its `augmentation`.
 
   Raises:
-    ValueError: See `validation.hold_out` and `on_all_classes`.
+    ValueError: See `validation.hold_out`, `on_all_classes` and `InputSpec`.
   """
+  augmented = task.input_spec.having(**spec.augmentation())
+  task = dataclasses.replace(task, input_spec=augmented)
   task = validation.hold_out(task, spec.validation_fraction, seed=spec.seed)
   return on_all_classes(task) if spec.test_classes == 'all' else task
 

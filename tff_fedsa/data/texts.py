@@ -1,6 +1,8 @@
 """Texts as tokens, and a vocabulary of the words that clients train on."""
 
+import collections
 from collections.abc import Iterable, Sequence
+import os
 from typing import Any
 
 import numpy as np
@@ -98,3 +100,54 @@ def trained_words(
   new[0] = 0
   new[kept] = np.arange(len(kept)) + len(_SPECIAL)
   return new[tokens], (*_SPECIAL, *(words[token] for token in kept))
+
+
+def given_words(
+  tokens: np.ndarray, words: Sequence[str], given: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Returns tokens of a vocabulary that is given.
+
+  Args:
+    tokens: int32[num_texts, length], see `encoded`.
+    words: See `encoded`.
+    given: Words of the vocabulary, see `read_words`. Other words become the
+      token 1, '[UNK]'.
+
+  Returns:
+    As `encoded`.
+  """
+  places = {word: i for i, word in enumerate(given, start=len(_SPECIAL))}
+  new = np.array([places.get(word, _UNKNOWN) for word in words], np.int32)
+  new[0] = 0
+  return new[tokens], (*_SPECIAL, *given)
+
+
+def read_words(path: str) -> tuple[str, ...]:
+  """Reads the words of a vocabulary, one on each line.
+
+  `TextVectorization.get_vocabulary` begins with padding and '[UNK]', which may
+  be there or not.
+
+  Args:
+    path: Path of the file.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is no text, has no word, or a word twice.
+  """
+  if not os.path.isfile(path):
+    raise FileNotFoundError(f'No file at {path!r} (--vocabulary_file).')
+  try:
+    with open(path, encoding='utf-8') as file:
+      lines = [line.strip() for line in file]
+  except UnicodeDecodeError as error:
+    raise errors.UserError(f'{path!r} is no text in UTF-8: {error}.') from error
+  found = [word for word in lines if word not in _SPECIAL]
+  if not found or len(set(found)) < len(found):
+    counts = collections.Counter(found)
+    twice = [word for word, count in counts.items() if count > 1][:3]
+    raise errors.UserError(
+      f'{path!r}: expected one word on each line, each once, found '
+      f'{len(found)} words{f", twice {twice}" if twice else ""}.'
+    )
+  return tuple(found)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import inspect
-from typing import Optional
+from typing import Any, Optional
 
 from etils import epy
+import numpy as np
 
 from tff_fedsa.models import heads
 from tff_fedsa.runs import errors
@@ -16,6 +17,7 @@ with epy.lazy_imports():
 
   from tff_fedsa.models import functional
   from tff_fedsa.models import standardization
+  from tff_fedsa.models import word_vectors
 
 BuildFn = Callable[..., 'functional.KerasClientModel']
 # What an architecture takes.
@@ -29,7 +31,9 @@ def register_architecture(name: str) -> Callable[[BuildFn], BuildFn]:
 
   The decorated function takes `(input_shape, num_classes, feature_dim)` and
   returns a new `KerasClientModel` each time it is called. A function that also
-  takes `vocabulary_size` builds models of integers, int32[batch, length]:
+  takes `vocabulary_size` builds models of integers, int32[batch, length]. For
+  several inputs, `input_shape` is a dict by name, and `vocabulary_sizes`, if
+  the function takes it, are those of the inputs that are tokens:
 
     @architectures.register_architecture('my_net')
     def my_net(input_shape, num_classes, feature_dim):
@@ -88,10 +92,11 @@ def is_known(name: str) -> bool:
 
 def build_keras(
   name: str,
-  input_shape: tuple[int, ...],
+  input_shape: Any,
   num_classes: int,
   feature_dim: int,
-  vocabulary_size: Optional[int] = None,
+  vocabulary_size: Optional[int | Mapping[str, int]] = None,
+  embedding_width: Optional[int] = None,
 ) -> functional.KerasClientModel:
   """Returns a new Keras model of an architecture that is known.
 
@@ -101,29 +106,51 @@ def build_keras(
     num_classes: C.
     feature_dim: D.
     vocabulary_size: See `build`.
+    embedding_width: Width of embeddings, for architectures that have one of
+      their own (an argument `embedding_width`); others ignore it.
 
   Raises:
     ValueError: If the architecture is not for inputs of this kind.
   """
   base, _, head = name.partition('+')
   build_fn = _ARCHITECTURES[base]
-  takes_tokens = 'vocabulary_size' in inspect.signature(build_fn).parameters
-  if takes_tokens != (vocabulary_size is not None):
+  parameters = inspect.signature(build_fn).parameters
+  takes_tokens = 'vocabulary_size' in parameters
+  options: dict[str, Any] = {}
+  if isinstance(input_shape, Mapping):
+    if 'vocabulary_sizes' in parameters:
+      options['vocabulary_sizes'] = vocabulary_size or {}
+  elif 'vocabulary_sizes' in parameters:
+    raise errors.UserError(
+      f'The architecture {base!r} takes several inputs by name, found one of '
+      f'shape {input_shape}.'
+    )
+  elif takes_tokens != (vocabulary_size is not None):
     raise errors.UserError(
       f'The architecture {base!r} takes {_KINDS[takes_tokens]}, found '
-      f'{_KINDS[not takes_tokens]} of shape {tuple(input_shape)}. A model of '
+      f'{_KINDS[not takes_tokens]} of shape {input_shape}. A model of '
       'integers is built by a function with an argument vocabulary_size.'
     )
-  options = {'vocabulary_size': vocabulary_size} if takes_tokens else {}
+  elif takes_tokens:
+    options['vocabulary_size'] = vocabulary_size
+  if embedding_width is not None and 'embedding_width' in parameters:
+    options['embedding_width'] = embedding_width
   try:
     keras_model = build_fn(input_shape, num_classes, feature_dim, **options)
   except (IndexError, TypeError, ValueError) as error:
-    if len(input_shape) == 3 or isinstance(error, errors.UserError):
+    if isinstance(error, errors.UserError):
+      raise
+    if isinstance(input_shape, Mapping):
+      raise errors.UserError(
+        f'The architecture {base!r} does not take several inputs '
+        f'({", ".join(input_shape)}); --family=mixed does: {error}'
+      ) from error
+    if len(input_shape) == 3:
       raise
     # Most architectures take images.
     raise errors.UserError(
       f'The architecture {base!r} takes no inputs of shape '
-      f'{tuple(input_shape)}: {error}'
+      f'{input_shape}: {error}'
     ) from error
   if head:
     own_head = heads.build(head, feature_dim, num_classes)
@@ -133,11 +160,12 @@ def build_keras(
 
 def build(
   name: str,
-  input_shape: tuple[int, ...],
+  input_shape: Any,
   num_classes: int,
   feature_dim: int,
   *,
-  vocabulary_size: Optional[int] = None,
+  vocabulary_size: Optional[int | Mapping[str, int]] = None,
+  embeddings: Optional[np.ndarray] = None,
   load_fn: Optional[Callable[[tf.keras.Model], None]] = None,
   standardized: bool = False,
 ) -> functional.FunctionalModel:
@@ -146,11 +174,14 @@ def build(
   Args:
     name: One of `names()`, or with another head of `heads.names()`, e.g.
       `resnet34+mlp256`.
-    input_shape: Shape of one input, `InputSpec.model_shape`.
+    input_shape: Shape of one input, `InputSpec.model_shape`; a dict of several
+      inputs by name.
     num_classes: C.
     feature_dim: D.
     vocabulary_size: `InputSpec.vocabulary_size`. None for inputs other than
-      integers.
+      integers; a dict by name of several inputs.
+    embeddings: float32[vocabulary_size, width], with which the embeddings of
+      tokens start; rows of NaN start at random.
     load_fn: Assigns initial weights to a feature extractor, e.g. with
       `pretrained.load`.
     standardized: Whether to standardize features, see `standardization`.
@@ -167,8 +198,15 @@ def build(
 
   def build_fn() -> functional.KerasClientModel:
     keras_model = build_keras(
-      name, input_shape, num_classes, feature_dim, vocabulary_size
+      name,
+      input_shape,
+      num_classes,
+      feature_dim,
+      vocabulary_size,
+      None if embeddings is None else embeddings.shape[1],
     )
+    if embeddings is not None:
+      word_vectors.assign(keras_model.feature_extractor, embeddings)
     if load_fn is not None:
       load_fn(keras_model.feature_extractor)
     if standardized:

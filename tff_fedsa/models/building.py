@@ -1,7 +1,7 @@
 """Builds and copies the halves of a client's model."""
 
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -10,9 +10,7 @@ from tff_fedsa.runs import errors
 
 
 def build_half(
-  half: tf.keras.Model,
-  what: str,
-  input_shape: Optional[tuple[Optional[int], ...]],
+  half: tf.keras.Model, what: str, input_shape: Any
 ) -> tuple[Optional[int], ...]:
   """Builds the weights of a Keras model, and returns its output shape.
 
@@ -22,27 +20,37 @@ def build_half(
     input_shape: Shape of one example. Used only if the model does not know it.
 
   Raises:
-    ValueError: If no shape is known, or there are several inputs or outputs.
+    ValueError: If no shape is known, or there are several outputs.
   """
   if not _has_shapes(half):
     called_with = half.save_spec()
     if called_with is not None:
       (spec, *_), _ = called_with
       input_shape = tuple(spec.shape[1:])
-    if input_shape is None:
+    if input_shape is None or isinstance(input_shape, Mapping):
       raise errors.UserError(
         f'the {what} has no defined input shape. Use the functional API, start '
         'a Sequential model with an Input, or give `input_shape` to '
         'FunctionalModel.'
       )
     half(tf.keras.Input(input_shape))
-  shapes = half.input_shape, half.output_shape
-  if not all(isinstance(shape, tuple) for shape in shapes):
+  shapes = input_shape_of(half), half.output_shape
+  if not isinstance(shapes[0], tuple | Mapping) or not isinstance(
+    shapes[1], tuple
+  ):
     raise errors.UserError(
-      f'the {what} must have one input and one output, found input shape '
-      f'{shapes[0]} and output shape {shapes[1]}.'
+      f'the {what} must have one input and one output (or a dict of inputs), '
+      f'found input shape {shapes[0]} and output shape {shapes[1]}.'
     )
   return half.output_shape
+
+
+def input_shape_of(half: tf.keras.Model) -> Any:
+  """Returns the shape of a built model's input, a dict of several by name."""
+  shape = half.input_shape
+  if isinstance(shape, list):
+    return dict(zip(half.input_names, shape))
+  return shape
 
 
 def copy_half(

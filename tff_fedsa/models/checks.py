@@ -3,12 +3,13 @@
 Messages name layers and weights; `naming_model` puts the model's name in front.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-from typing import Optional
+from typing import Any
 
 import tensorflow as tf
 
+from tff_fedsa.models import building
 from tff_fedsa.models import layer_names
 from tff_fedsa.runs import errors
 
@@ -36,8 +37,8 @@ def naming_model(name: str) -> Iterator[None]:
 def check_shapes(
   extractor: tf.keras.Model,
   head: tf.keras.Model,
-  declared: Optional[tuple[int, ...]],
-) -> tuple[tuple[int, ...], int, int]:
+  declared: Any,
+) -> tuple[Any, int, int]:
   """Returns the shape of an input, feature_dim and num_classes.
 
   Args:
@@ -48,7 +49,7 @@ def check_shapes(
   Raises:
     ValueError: If the two do not fit each other, or the declared shape.
   """
-  image, features = extractor.input_shape, extractor.output_shape
+  inputs, features = building.input_shape_of(extractor), extractor.output_shape
   head_input, logits = head.input_shape, head.output_shape
   if len(features) != 2 or features[1] is None:
     raise errors.UserError(
@@ -64,14 +65,35 @@ def check_shapes(
     raise errors.UserError(
       f'the head must return [batch, num_classes], found {list(logits)}.'
     )
+  if isinstance(inputs, Mapping):
+    takes: Any = {name: tuple(shape[1:]) for name, shape in inputs.items()}
+  else:
+    takes = tuple(inputs[1:])
   if declared is None:
-    declared = tuple(image[1:])
-  if not tf.TensorShape(image[1:]).is_compatible_with(declared):
+    declared = takes
+  if not fits(takes, declared):
     raise errors.UserError(
       f'expected inputs of shape {declared}, but the feature extractor takes '
-      f'{tuple(image[1:])}.'
+      f'{takes}.'
     )
   return declared, features[1], logits[1]
+
+
+def fits(takes: Any, given: Any) -> bool:
+  """Returns whether a model takes inputs of a shape.
+
+  Args:
+    takes: Shape of one input, None where it may vary; a dict of several.
+    given: Shape of one input; a dict of several.
+  """
+  if isinstance(takes, Mapping) or isinstance(given, Mapping):
+    return (
+      isinstance(takes, Mapping)
+      and isinstance(given, Mapping)
+      and takes.keys() == given.keys()
+      and all(fits(takes[name], given[name]) for name in takes)
+    )
+  return tf.TensorShape(takes).is_compatible_with(given)
 
 
 def check_layers(extractor: tf.keras.Model, head: tf.keras.Model) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import math
-from typing import Optional
+from typing import Any, Optional
 
 from etils import epy
+import numpy as np
 
 from tff_fedsa.data import input_spec as input_spec_lib
 from tff_fedsa.models import architectures
 from tff_fedsa.models import digits as _digits
 from tff_fedsa.models import fedavg_cnn as _fedavg_cnn
 from tff_fedsa.models import googlenet as _googlenet
+from tff_fedsa.models import harcnn as _harcnn
 from tff_fedsa.models import hcnn as _hcnn
 from tff_fedsa.models import heads
+from tff_fedsa.models import htfe_text
 from tff_fedsa.models import keras_applications as _keras_applications
+from tff_fedsa.models import mixed
 from tff_fedsa.models import mobilenet_v2 as _mobilenet_v2
 from tff_fedsa.models import resnet as _resnet
 from tff_fedsa.models import sensor as _sensor
@@ -29,8 +33,8 @@ with epy.lazy_imports():
   from tff_fedsa.models import pretrained
 
 # Importing these modules registers their architectures.
-del _digits, _fedavg_cnn, _googlenet, _hcnn, _keras_applications
-del _mobilenet_v2, _resnet, _sensor, _tabular, _text, _vit
+del _digits, _fedavg_cnn, _googlenet, _harcnn, _hcnn
+del _keras_applications, _mobilenet_v2, _resnet, _sensor, _tabular, _text, _vit
 
 _SMALL_RESNETS = ('resnet4', 'resnet6', 'resnet8', 'resnet10')
 _LARGE_RESNETS = ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152')
@@ -49,12 +53,21 @@ def _with_heads(
   )
 
 
+def _transformers(*heads_and_layers: tuple[int, int]) -> tuple[str, ...]:
+  return tuple(htfe_text.transformer_name(h, n) for h, n in heads_and_layers)
+
+
+_HTFE_TXT_4 = ('txt_fasttext', 'txt_logistic', 'txt_lstm', 'txt_bilstm')
+_HTFE_SEN_3 = ('harcnn2', 'harcnn2_stride2', 'harcnn2_stride3')
+_DEPTHS = (1, 2, 4, 8, 16)
+
 # The names of the reference (HtFLlib, lokinko/FedSA), and some own names.
 _FAMILIES: dict[str, tuple[str, ...]] = {
-  'digits3': ('digits_mlp', 'digits_cnn', 'digits_cnn_bn'),
-  'tabular': ('table_mlp', 'table_resnet', 'table_transformer'),
-  'sensor': ('sensor_cnn', 'sensor_fcn', 'sensor_gru'),
-  'text': ('text_mean', 'text_cnn', 'text_transformer'),
+  'digits3': mixed.ENCODERS['image'],
+  'tabular': mixed.ENCODERS['table'],
+  'sensor': mixed.ENCODERS['series'],
+  'text': mixed.ENCODERS['tokens'],
+  'mixed': mixed.NAMES,
   'reference_mlp2': ('mlp_64_64_128', 'mlp_64_128_64'),
   'cnn_resnet8': ('fedavg_cnn', 'resnet8'),
   'cnn_resnet10': ('fedavg_cnn', 'resnet10'),
@@ -69,6 +82,30 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     'resnet18',
     'resnet34',
     'resnet50',
+  ),
+  'HtFE-txt-2': _HTFE_TXT_4[:2],
+  'HtFE-txt-4': _HTFE_TXT_4,
+  'HtFE-txt-5-1': _transformers(*((8, n) for n in _DEPTHS)),
+  'HtFE-txt-5-2': _transformers(*((n, 4) for n in _DEPTHS)),
+  'HtFE-txt-5-3': _transformers(*((n, n) for n in _DEPTHS)),
+  'HtFE-txt-6': (
+    'txt_fasttext',
+    'txt_lstm',
+    'txt_bilstm',
+    *_transformers((8, 2)),
+    'txt_logistic',
+    'txt_gru',
+  ),
+  'HtFE-sen-2': _HTFE_SEN_3[:2],
+  'HtFE-sen-3': _HTFE_SEN_3,
+  'HtFE-sen-5': (*_HTFE_SEN_3, 'harcnn1', 'harcnn3'),
+  'HtFE-sen-8': (
+    *_HTFE_SEN_3,
+    'harcnn1',
+    'harcnn1_stride2',
+    'harcnn1_stride3',
+    'harcnn3',
+    'harcnn3_stride2',
   ),
   'HtFE8': _HTFE8,
   'HtFE9': _SMALL_RESNETS + _LARGE_RESNETS,
@@ -95,15 +132,20 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
 
 # The default, and what stands for it where inputs are of another kind.
 DEFAULT = 'digits3'
-_OF_KIND = {'table': 'tabular', 'series': 'sensor', 'tokens': 'text'}
+_OF_KIND = {
+  'table': 'tabular',
+  'series': 'sensor',
+  'tokens': 'text',
+  'parts': 'mixed',
+}
 
 
 def for_kind(family: str, input_spec: input_spec_lib.InputSpec) -> str:
   """Returns a family, the default one by the kind of the inputs.
 
   Args:
-    family: Any; `DEFAULT` stands for `tabular`, `sensor` or `text` where the
-      inputs are no images.
+    family: Any; `DEFAULT` stands for `tabular`, `sensor`, `text` or `mixed`
+      where the inputs are no images.
     input_spec: How models see the inputs.
 
   Raises:
@@ -155,11 +197,12 @@ def members(family: str | Sequence[str]) -> tuple[str, ...]:
 
 def build_family(
   family: str | Sequence[str],
-  input_shape: tuple[int, ...],
+  input_shape: Any,
   num_classes: int,
   feature_dim: int,
   *,
-  vocabulary_size: Optional[int] = None,
+  vocabulary_size: Optional[int | Mapping[str, int]] = None,
+  embeddings: Optional[np.ndarray] = None,
   pretrained_weights: Optional[Mapping[str, str]] = None,
   standardized: bool = False,
 ) -> list[functional.FunctionalModel]:
@@ -171,6 +214,7 @@ def build_family(
     num_classes: C.
     feature_dim: D, the same for all members.
     vocabulary_size: See `architectures.build`.
+    embeddings: See `architectures.build`.
     pretrained_weights: Architecture -> file with initial weights of its feature
       extractor, see `pretrained.load`.
     standardized: See `architectures.build`.
@@ -199,6 +243,7 @@ def build_family(
       num_classes,
       feature_dim,
       vocabulary_size=vocabulary_size,
+      embeddings=embeddings,
       load_fn=load_fn(name),
       standardized=standardized,
     )

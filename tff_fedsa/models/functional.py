@@ -57,7 +57,8 @@ class FunctionalModel:
 
   Attributes:
     name: Appears in error messages.
-    input_shape: Shape of one input, (height, width, channels) of images.
+    input_shape: Shape of one input, (height, width, channels) of images; a dict
+      of several inputs by name.
     feature_dim: D.
     num_classes: C.
     trainable_specs: A `tf.TensorSpec` for each trainable weight.
@@ -73,7 +74,7 @@ class FunctionalModel:
     build_fn: Callable[[], KerasClientModel],
     *,
     name: str = 'model',
-    input_shape: Optional[tuple[int, ...]] = None,
+    input_shape: Any = None,
   ):
     """Builds the model and checks that it can be made functional.
 
@@ -95,7 +96,9 @@ class FunctionalModel:
     versions.require('models')
     self.name = name
     self._build_fn = build_fn
-    self._declared_shape = None if input_shape is None else tuple(input_shape)
+    self._declared_shape = (
+      tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    )
     self._keras_model = self._new_keras_model(_TRACED_SEED)
     with checks.naming_model(name):
       self.input_shape, self.feature_dim, self.num_classes = (
@@ -441,9 +444,7 @@ class FunctionalModel:
 
   def check_inputs(self, input_spec: input_spec_lib.InputSpec) -> None:
     """Raises a ValueError if the model does not take inputs of the spec."""
-    if not tf.TensorShape(self.input_shape).is_compatible_with(
-      input_spec.model_shape
-    ):
+    if not checks.fits(self.input_shape, input_spec.model_shape):
       raise errors.UserError(
         f'Model {self.name!r}: expected inputs of shape {self.input_shape}, '
         f'but the input spec gives {input_spec.model_shape}. Build the model '

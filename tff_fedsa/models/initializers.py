@@ -64,19 +64,25 @@ def conv1d(
   filters: int,
   kernel_size: int,
   activation: str | None = None,
+  *,
+  strides: int = 1,
+  padding: str = 'same',
 ) -> tf.Tensor:
   """Applies a convolution over steps with PyTorch's default initialization.
 
   Args:
     inputs: float32[batch, steps, channels].
-    filters: Channels of the result, which has as many steps.
+    filters: Channels of the result.
     kernel_size: Steps of the kernel.
     activation: Name of an activation of Keras.
+    strides: Steps from one kernel to the next.
+    padding: `same` keeps the number of steps, `valid` pads nothing.
   """
   return tf.keras.layers.Conv1D(
     filters,
     kernel_size,
-    padding='same',
+    strides=strides,
+    padding=padding,
     activation=activation,
     kernel_initializer=kernel_initializer(),
     bias_initializer=bias_initializer(kernel_size * inputs.shape[-1]),

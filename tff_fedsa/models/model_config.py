@@ -8,6 +8,7 @@ import importlib
 from typing import Annotated, Optional
 
 from etils import epy
+import numpy as np
 import psutil
 
 from tff_fedsa import settings
@@ -36,7 +37,8 @@ class ModelConfig(settings.Settings):
   Attributes:
     family: Architectures of the clients: a family, an architecture, or several
       architectures separated by commas. Client i gets member i mod n.
-      digits3 stands for tabular, sensor or text if the inputs are no images.
+      digits3 stands for tabular, sensor, text or mixed if the inputs are no
+      images.
       resnet34+mlp256 is an architecture with another head (docs/models.md).
     pretrained_weights: ARCHITECTURE=FILE, …: initial weights of feature
       extractors. FILE is a torchvision state_dict as .npz, or, for keras_*, the
@@ -96,13 +98,18 @@ class ModelConfig(settings.Settings):
     return families.members(family)
 
   def build(
-    self, input_spec: input_spec_lib.InputSpec, num_classes: int
+    self,
+    input_spec: input_spec_lib.InputSpec,
+    num_classes: int,
+    *,
+    embeddings: Optional[np.ndarray] = None,
   ) -> list[functional.FunctionalModel]:
     """Returns one `FunctionalModel` per architecture of the family.
 
     Args:
       input_spec: How models see the inputs.
       num_classes: C.
+      embeddings: See `architectures.build`.
 
     Raises:
       SettingsError: If a table [num_classes, feature_dim] is too large.
@@ -123,6 +130,7 @@ class ModelConfig(settings.Settings):
       num_classes,
       self.feature_dim,
       vocabulary_size=input_spec.vocabulary_size,
+      embeddings=embeddings,
       pretrained_weights=self.pretrained_weights,
       standardized=self.standardize_features,
     )

@@ -10,7 +10,7 @@ from tff_fedsa.runs import errors
 
 
 def to_functional(
-  models: Sequence[Any], input_shape: tuple[int, ...], num_classes: int
+  models: Sequence[Any], input_shape: Any, num_classes: int
 ) -> list[functional.FunctionalModel]:
   """Turns own models into functional models.
 
@@ -19,7 +19,7 @@ def to_functional(
       features, features to logits), or a Keras model from inputs to logits with
       the head as its last layer. Training starts with the present weights of
       Keras models.
-    input_shape: Shape of one input of the data.
+    input_shape: Shape of one input of the data; a dict of several by name.
     num_classes: Classes of the data.
 
   Raises:
@@ -30,8 +30,8 @@ def to_functional(
   if not found:
     raise errors.UserError('Expected at least one model, found none.')
   for model in found:
-    expected = tuple(input_shape), num_classes, found[0].feature_dim
-    has = tuple(model.input_shape), model.num_classes, model.feature_dim
+    expected = input_shape, num_classes, found[0].feature_dim
+    has = model.input_shape, model.num_classes, model.feature_dim
     if has != expected:
       raise errors.UserError(
         f'Model {model.name!r}: expected inputs {expected[0]}, {expected[1]} '
@@ -73,10 +73,12 @@ def _halves(model: tf.keras.Model) -> functional.KerasClientModel:
       f'Model {model.name!r}: expected the last layer {layer.name!r} to give '
       f'logits, found activation={layer.activation.__name__!r}: leave it out.'
     )
-  inputs = tf.keras.Input(features.shape[1:])
+  of_head = tf.keras.Input(features.shape[1:])
   copied = type(layer).from_config(layer.get_config())
-  head = tf.keras.Model(inputs, copied(inputs), name='head')
+  head = tf.keras.Model(of_head, copied(of_head), name='head')
   head.set_weights(layer.get_weights())
+  is_dict = isinstance(model.input, dict)
+  inputs = model.input if is_dict else model.inputs
   return functional.KerasClientModel(
-    tf.keras.Model(model.inputs, features, name='extractor'), head
+    tf.keras.Model(inputs, features, name='extractor'), head
   )

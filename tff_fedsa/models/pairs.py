@@ -53,6 +53,16 @@ class ModelPair:
     self.state_specs = [*own.state_specs, *shared.state_specs]
     self.group_sizes = tuple(len(group) for group in groups)
 
+  @property
+  def name(self) -> str:
+    """Name of the client's model, for errors."""
+    return self.own.name
+
+  @property
+  def halves(self) -> tuple[tf.keras.Model, ...]:
+    """The traced Keras models of both."""
+    return *self.own.halves, *self.shared.halves
+
   def parts(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the flat vectors of the own and the shared model and the rest."""
     cuts = self.own.num_weights, self.own.num_weights + self.shared.num_weights
@@ -165,8 +175,8 @@ class ModelPair:
       )
 
     return steps.trace(
-      self.own.name,
-      [*self.own.halves, *self.shared.halves],
+      self.name,
+      self.halves,
       step,
       self.trainable_specs,
       self.state_specs,

@@ -25,14 +25,17 @@ def text_mean(
   num_classes: int,
   feature_dim: int,
   vocabulary_size: int,
+  embedding_width: int = _WIDTH,
 ) -> functional.KerasClientModel:
   """Mean of the embeddings of a text's tokens, as fastText's; dense.
 
   Source: "Bag of Tricks for Efficient Text Classification" (Joulin et al.,
   EACL 2017), without n-grams.
   """
-  tokens = _tokens(input_shape)
-  hidden = _mean(_embedded(tokens, vocabulary_size), _presence(tokens))
+  tokens = tokens_input(input_shape)
+  hidden = _mean(
+    _embedded(tokens, vocabulary_size, embedding_width), presence(tokens)
+  )
   return assembly.dense_client_model(tokens, hidden, num_classes, feature_dim)
 
 
@@ -42,16 +45,17 @@ def text_cnn(
   num_classes: int,
   feature_dim: int,
   vocabulary_size: int,
+  embedding_width: int = _WIDTH,
 ) -> functional.KerasClientModel:
   """Convolutions of 3, 4 and 5 tokens, 32 filters each; their maxima.
 
   Source: "Convolutional Neural Networks for Sentence Classification" (Kim,
   EMNLP 2014), smaller and without dropout.
   """
-  tokens = _tokens(input_shape)
-  present = _presence(tokens)
+  tokens = tokens_input(input_shape)
+  present = presence(tokens)
   embedded = tf.keras.layers.Multiply()(
-    [_embedded(tokens, vocabulary_size), present]
+    [_embedded(tokens, vocabulary_size, embedding_width), present]
   )
   maxima = [
     tf.keras.layers.GlobalMaxPooling1D()(
@@ -69,15 +73,16 @@ def text_transformer(
   num_classes: int,
   feature_dim: int,
   vocabulary_size: int,
+  embedding_width: int = _WIDTH,
 ) -> functional.KerasClientModel:
   """Embeddings with learned places, one block of attention; their mean.
 
   Source: the encoder of "Attention Is All You Need" (Vaswani et al., NeurIPS
   2017), with the normalization first; padding is neither seen nor counted.
   """
-  tokens = _tokens(input_shape)
-  present = _presence(tokens)
-  embedded = _embedded(tokens, vocabulary_size)
+  tokens = tokens_input(input_shape)
+  present = presence(tokens)
+  embedded = _embedded(tokens, vocabulary_size, embedding_width)
   # A dense layer whose bias is of the place.
   hidden = tf.keras.layers.EinsumDense(
     'btd,de->bte', (input_shape[0], _WIDTH), bias_axes='te'
@@ -90,22 +95,23 @@ def text_transformer(
   return assembly.dense_client_model(tokens, hidden, num_classes, feature_dim)
 
 
-def _tokens(input_shape):
+def tokens_input(input_shape: tuple[int, ...]) -> tf.Tensor:
+  """Returns the Keras input of tokens, int32[batch, length]."""
   architectures.check_rank(input_shape, 1, 'tokens (length,)')
   return tf.keras.Input(input_shape, dtype=tf.int32)
 
 
-def _presence(tokens):
-  """float32[batch, length, 1]: 1 for tokens, 0 for padding."""
+def presence(tokens: tf.Tensor) -> tf.Tensor:
+  """Returns float32[batch, length, 1]: 1 for tokens, 0 for padding."""
   return tf.expand_dims(tf.cast(tf.not_equal(tokens, 0), tf.float32), -1)
 
 
-def _embedded(tokens, vocabulary_size):
+def _embedded(tokens, vocabulary_size, width):
   return tf.keras.layers.Embedding(
     vocabulary_size,
-    _WIDTH,
+    width,
     embeddings_initializer=tf.keras.initializers.RandomNormal(
-      stddev=1.0 / math.sqrt(_WIDTH)
+      stddev=1.0 / math.sqrt(width)
     ),
   )(tokens)
 

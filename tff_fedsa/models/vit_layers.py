@@ -1,7 +1,7 @@
 """Layers of vision transformers that Keras lacks."""
 
 import math
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 
@@ -48,9 +48,17 @@ class SelfAttention(tf.keras.layers.Layer):
   distribution.
   """
 
-  def __init__(self, num_heads: int, **kwargs: Any):
+  def __init__(self, num_heads: int, dropout: float = 0.0, **kwargs: Any):
+    """Initializes `SelfAttention`.
+
+    Args:
+      num_heads: Heads; they divide the width.
+      dropout: Share of attention weights that a training step drops, in [0, 1).
+      **kwargs: Arguments of every Keras layer.
+    """
     super().__init__(**kwargs)
     self.num_heads = num_heads
+    self.dropout = dropout
 
   def build(self, input_shape: Any) -> None:
     width = input_shape[-1]
@@ -62,9 +70,13 @@ class SelfAttention(tf.keras.layers.Layer):
     )
     for layer in (self.in_proj, self.out_proj):
       layer.build(input_shape)
+    if self.dropout:
+      self.attention_dropout = tf.keras.layers.Dropout(self.dropout)
     super().build(input_shape)
 
-  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+  def call(
+    self, inputs: tf.Tensor, training: Optional[bool] = None
+  ) -> tf.Tensor:
     _, length, width = inputs.shape
     size = width // self.num_heads
     projected = tf.reshape(
@@ -72,9 +84,16 @@ class SelfAttention(tf.keras.layers.Layer):
     )
     queries, keys, values = tf.unstack(tf.transpose(projected, [2, 0, 3, 1, 4]))
     scores = tf.matmul(queries / math.sqrt(size), keys, transpose_b=True)
-    mixed = tf.matmul(tf.nn.softmax(scores), values)
+    attention = tf.nn.softmax(scores)
+    if self.dropout:
+      attention = self.attention_dropout(attention, training=training)
+    mixed = tf.matmul(attention, values)
     mixed = tf.transpose(mixed, [0, 2, 1, 3])
     return self.out_proj(tf.reshape(mixed, [-1, length, width]))
 
   def get_config(self) -> dict[str, Any]:
-    return {**super().get_config(), 'num_heads': self.num_heads}
+    return {
+      **super().get_config(),
+      'num_heads': self.num_heads,
+      'dropout': self.dropout,
+    }

@@ -4,6 +4,7 @@ A task is made from any `ClientData`. FedSA, other methods of this package and
 algorithms of `tff.learning` train on it with the same code.
 """
 
+import collections
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
@@ -18,6 +19,7 @@ from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
 from tff_fedsa.data import elements
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import packing
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.models import families
 from tff_fedsa.models import functional
@@ -38,7 +40,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
       models.
     model_fn: Returns TFF's model of the family's first architecture.
     models: One `FunctionalModel` per architecture.
-    input_spec: How models read the inputs.
+    input_spec: How models read the inputs; a `PackedSpec` of several.
     local: Batches and epochs, equal to those of the preprocessed data sets.
     model_seed: Initial weights follow from it.
   """
@@ -46,7 +48,7 @@ class ClientTask(tff.simulation.baselines.BaselineTask):
   datasets: tff.simulation.baselines.BaselineTaskDatasets = attrs.field()
   model_fn: Callable[[], tff.learning.models.VariableModel] = attrs.field()
   models: Sequence[functional.FunctionalModel] = attrs.field()
-  input_spec: input_spec_lib.InputSpec = attrs.field()
+  input_spec: Any = attrs.field()
   local: local_training.LocalTrainingConfig = attrs.field()
   model_seed: int = attrs.field()
 
@@ -220,13 +222,14 @@ def create_task(
     feature_dim,
     vocabulary_size=spec.vocabulary_size,
   )
+  seen_type = _seen_type(spec)
   template = models[0].to_keras(models[0].initial_weights(model_seed))
   batch_size = client_spec.batch_size
 
   def batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     def seen_by_model(batch):
       inputs, labels = elements.of_batch(batch)
-      return spec.preprocess(inputs), labels
+      return _ordered(spec.preprocess(inputs)), labels
 
     return dataset.batch(batch_size).map(seen_by_model)
 
@@ -239,11 +242,14 @@ def create_task(
   def model_fn() -> tff.learning.models.VariableModel:
     # TFF calls this within its own graph.
     extractor, head = map(tf.keras.models.clone_model, template)
+    given = tf.nest.map_structure(
+      lambda seen: tf.keras.Input(seen.shape[1:], dtype=seen.dtype), seen_type
+    )
     return tff.learning.models.from_keras_model(
-      tf.keras.Sequential([extractor, head]),
+      tf.keras.Model(given, head(extractor(given))),
       loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
       input_spec=(
-        tf.TensorSpec((None, *spec.model_shape), spec.model_dtype),
+        seen_type,
         tf.TensorSpec((None,), tf.int32),
       ),
       metrics=[tf.keras.metrics.SparseCategoricalAccuracy(name='accuracy')],
@@ -264,6 +270,20 @@ def create_task(
     ),
     model_seed=model_seed,
   )
+
+
+def _seen_type(spec: input_spec_lib.InputSpec | packing.PackedSpec) -> Any:
+  """Returns the type of a batch of inputs as a model gets it."""
+  if isinstance(spec, packing.PackedSpec):
+    return _ordered({name: _seen_type(part) for name, part in spec.parts})
+  return tf.TensorSpec((None, *spec.model_shape), spec.model_dtype)
+
+
+def _ordered(inputs: Any) -> Any:
+  """Returns several inputs in the one order that TFF's types keep."""
+  if isinstance(inputs, dict):
+    return collections.OrderedDict(sorted(inputs.items()))
+  return inputs
 
 
 class _LearningProcessById:

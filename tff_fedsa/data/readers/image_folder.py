@@ -25,7 +25,7 @@ _ROLES = {
 def read(
   path: str,
   *,
-  image_size: int = 32,
+  image_size: int = image_files.IMAGE_SIZE,
   cache_dir: Optional[str] = None,
   alpha_background: str = 'white',
 ) -> sources.Source:

@@ -1,5 +1,6 @@
 """A file of arrays."""
 
+from collections.abc import Sequence
 import os
 from typing import Any
 
@@ -9,7 +10,12 @@ from tff_fedsa.data import npz
 from tff_fedsa.data import sources
 from tff_fedsa.runs import errors
 
-_NAMES = ('x', 'y', 'num_train')
+_WHAT = 'data file'
+# Keras's data sets, e.g. mnist.npz.
+_OF_KERAS = ('x_train', 'y_train', 'x_test', 'y_test')
+_AS_PARTS = ('train_images', 'train_labels', 'test_images', 'test_labels')
+# One of several inputs is x_<name>.
+_SEVERAL = 'x_'
 _PARTS = ('train', 'val', 'test')
 _OF_PART = ('images', 'labels')
 
@@ -19,21 +25,30 @@ def read(path: str) -> sources.Source:
 
   They are `x` and `y` (and perhaps `num_train`), or, as in MedMNIST's files,
   `train_images`, `train_labels`, `val_images`, … and `test_images`, …; the
-  validation examples are part of the train set.
+  validation examples are part of the train set. Keras's files have `x_train`,
+  `y_train`, `x_test` and `y_test`. Several inputs of an example are arrays
+  `x_<name>` beside `y`.
 
   Raises:
     FileNotFoundError: If there is no such file.
     ValueError: If it is no `.npz` file, or arrays are missing or unsuitable.
   """
-  wanted = {*_NAMES}
-  wanted |= {f'{part}_{what}' for part in _PARTS for what in _OF_PART}
-  arrays, names = npz.read(path, wanted.__contains__, what='data file')
-  if 'x' not in arrays and 'train_images' in arrays:
-    arrays = _joined(path, arrays)
+  _, names = npz.read(path, lambda _: False, what=_WHAT)
+  wanted = _wanted(names)
+  found, _ = npz.read(path, {*wanted, 'num_train'}.__contains__, what=_WHAT)
+  arrays: dict[str, Any] = found
+  if wanted == _OF_KERAS:
+    arrays = _joined(path, dict(zip(_AS_PARTS, (found[n] for n in wanted))))
+  elif 'train_images' in found:
+    arrays = _joined(path, found)
+  elif 'x' not in found and len(wanted) > 1:
+    inputs = {name.removeprefix(_SEVERAL): found[name] for name in wanted[1:]}
+    arrays = {**found, 'x': inputs}
   if not {'x', 'y'} <= set(arrays):
     raise errors.UserError(
-      f'{path!r}: expected arrays x (inputs) and y (labels), or train_images, '
-      f'train_labels, test_images and test_labels, found {names}.'
+      f'{path!r}: expected arrays x (inputs) and y (labels); or x_<name> for '
+      'several inputs, and y; or train_images, train_labels, test_images and '
+      f'test_labels; or {", ".join(_OF_KERAS)}; found {names}.'
     )
   num_train = arrays.get('num_train')
   try:
@@ -47,6 +62,19 @@ def read(path: str) -> sources.Source:
   except TypeError as error:
     # In a file, a wrong dtype is a wrong value.
     raise errors.UserError(str(error)) from error
+
+
+def _wanted(names: Sequence[str]) -> tuple[str, ...]:
+  """Returns the arrays of a layout, of those that a file has."""
+  if {'x', 'y'} <= {*names}:
+    return ('x', 'y')
+  if {*_OF_KERAS} <= {*names}:
+    return _OF_KERAS
+  if 'train_images' in names:
+    parts = (f'{part}_{what}' for part in _PARTS for what in _OF_PART)
+    return tuple(name for name in parts if name in names)
+  several = [name for name in names if name.startswith(_SEVERAL)]
+  return ('y', *several) if 'y' in names else ()
 
 
 def _joined(path: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from tff_fedsa.runs import errors
 _TRAIN_SPLITS = {'sun397': ('train', 'validation')}
 
 # Default size for data sets with images of different sizes.
-_DEFAULT_IMAGE_SIZE = 64
+DEFAULT_IMAGE_SIZE = 64
 
 
 def read(
@@ -46,25 +46,10 @@ def read(
     FileNotFoundError: If the data are missing and `download` is False.
     ValueError: If the data are damaged.
   """
-  # Slow to import, and only needed here.
-  import tensorflow as tf
-  import tensorflow_datasets
+  import tensorflow as tf  # Slow to import, and only needed here.
 
-  if data_dir is not None and not download and not os.path.isdir(data_dir):
-    raise FileNotFoundError(
-      f'No data directory at {data_dir!r} (--data_dir), looked for '
-      f'{name!r} there.'
-    )
-  builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+  builder = prepared(name, data_dir=data_dir, download=download)
   path = str(builder.data_path)
-  if download:
-    builder.download_and_prepare()
-  elif not os.path.exists(os.path.join(path, 'dataset_info.json')):
-    raise FileNotFoundError(
-      f'The data set {name!r} is not prepared at {path!r}. '
-      'Point --data_dir (or $TFDS_DATA_DIR) at a directory that holds '
-      f'{name}/<version>/, or let TFDS download it with --download.'
-    )
   image_size = _size_to_resize_to(builder, image_size)
   splits = _datasets(builder, image_size)
   num_examples = {s: int(d.cardinality()) for s, d in splits.items()}
@@ -112,6 +97,45 @@ def read(
   )
 
 
+def prepared(
+  name: str, *, data_dir: Optional[str] = None, download: bool = False
+) -> Any:
+  """Returns TFDS's builder of a data set that is prepared.
+
+  Args:
+    name: See `read`.
+    data_dir: See `read`.
+    download: See `read`.
+
+  Raises:
+    FileNotFoundError: If the data are missing and `download` is False.
+    ValueError: If TFDS knows no such data set.
+  """
+  import tensorflow_datasets  # Slow to import, and only needed here.
+
+  if data_dir is not None and not download and not os.path.isdir(data_dir):
+    raise FileNotFoundError(
+      f'No data directory at {data_dir!r} (--data_dir), looked for '
+      f'{name!r} there.'
+    )
+  try:
+    builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+  except (tensorflow_datasets.core.DatasetNotFoundError, ValueError) as error:
+    raise errors.UserError(
+      f'TFDS has no data set {name!r}: {str(error).strip().splitlines()[0]}'
+    ) from error
+  path = str(builder.data_path)
+  if download:
+    builder.download_and_prepare()
+  elif not os.path.exists(os.path.join(path, 'dataset_info.json')):
+    raise FileNotFoundError(
+      f'The data set {name!r} is not prepared at {path!r}. '
+      'Point --data_dir (or $TFDS_DATA_DIR) at a directory that holds '
+      f'{name}/<version>/, or let TFDS download it with --download.'
+    )
+  return builder
+
+
 def _ids_fn(builder: Any) -> Optional[Callable[[], np.ndarray]]:
   """Returns a function that reads TFDS's ids, e.g. 'train_00007', or None.
 
@@ -139,7 +163,7 @@ def _ids_fn(builder: Any) -> Optional[Callable[[], np.ndarray]]:
 
 def _size_to_resize_to(builder: Any, asked: Optional[int]) -> Optional[int]:
   shape = builder.info.features['image'].shape
-  return (asked or _DEFAULT_IMAGE_SIZE) if None in shape else None
+  return (asked or DEFAULT_IMAGE_SIZE) if None in shape else None
 
 
 def _datasets(builder: Any, image_size: Optional[int]) -> dict[str, Any]:
