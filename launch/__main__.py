@@ -16,10 +16,12 @@ COMMANDS = (
   'evaluate',
   'export',
   'sweep',
+  'tune',
   'report',
   'partition',
   'devices',
   'worker',
+  'certificates',
 )
 
 _USAGE = """\

@@ -1,8 +1,9 @@
 """Reports user errors in one line, without a stack trace.
 
-Three kinds of errors become one line: `UserError`s, errors of the disk or the
-network, and wrong flags. Every other error is a mistake of the program and
-keeps its stack trace. With `--traceback` the three kinds show their trace, too.
+Four kinds of errors become one line: `UserError`s, errors of the disk or the
+network, too little memory, and wrong flags. Every other error is a mistake of
+the program and keeps its stack trace. With `--traceback` the four kinds show
+their trace, too.
 """
 
 import atexit
@@ -33,6 +34,7 @@ _TRACEBACK = flags.DEFINE_boolean(
 _MENDABLE = (
   errors.UserError,
   OSError,
+  MemoryError,
   flags.Error,
 )
 
@@ -121,6 +123,12 @@ def describe(error: BaseException) -> str:
   """
   if isinstance(error, settings.SettingsError):
     return in_flags(error)
+  if isinstance(error, MemoryError):
+    reason = str(error) or 'memory is used up'
+    return (
+      f'Too little memory: {reason}. Smaller models, fewer clients or fewer '
+      'examples need less.'
+    )
   if not isinstance(error, OSError) or error.errno is None:
     return str(error)
   where = '' if error.filename is None else f'{error.filename!r}: '

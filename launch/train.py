@@ -57,7 +57,7 @@ def train() -> None:
   from tff_fedsa.reporting import summary
   from tff_fedsa.runs import running
 
-  described.runtime.start()
+  described.runtime.start(secure_in_the_clear=described.secure.secure)
   result = running.run_in_directory(
     described,
     progress=_EXPERIMENT.values()['progress'],

@@ -19,6 +19,8 @@ _LONGEST = (
   'test_reference_curves.py',
   'test_gpu.py',
   'test_colab.py',
+  'test_fuzz.py',
+  'test_memory.py',
   'test_documents.py',
   'test_train.py',
   'test_killed.py',
@@ -42,6 +44,8 @@ def pytest_collection_finish():
   """Spares the garbage collector the imported modules: they stay anyway."""
   gc.collect()
   gc.freeze()
+  # Tracing makes many objects that live.
+  gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -53,6 +57,29 @@ def own_cache(tmp_path_factory):
     fonts = os.path.join(tempfile.gettempdir(), f'fonts_of_tests_{os.getuid()}')
     patch.setenv('MPLCONFIGDIR', os.environ.get('MPLCONFIGDIR', fonts))
     yield
+
+
+# The smallest PNG: one pixel.
+_PIXEL = bytes.fromhex(
+  '89504e470d0a1a0a0000000d49484452000000010000000108000000003a'
+  '7e9b550000000a49444154789c636000000002000148afa4710000000049'
+  '454e44ae426082'
+)
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(request, monkeypatch):
+  """Figures are made but not rendered, which takes longer than a small run.
+
+  Tests of reporting, and those marked `pictures`, render them.
+  """
+  rendered = request.node.get_closest_marker('pictures') is not None
+  if not rendered and request.path.parent.name != 'reporting':
+    # Named by a string: the module is imported here, so a test has quick
+    # pictures whether or not an earlier test of this worker imported it.
+    monkeypatch.setattr(
+      'tff_fedsa.reporting.figures.encode', lambda figure, form: _PIXEL
+    )
 
 
 class _Runtimes:
@@ -91,7 +118,17 @@ def _start_in_process():
   contexts.set_in_process_context()
 
 
-_START = {'native': _start_native, 'in_process': _start_in_process}
+def _start_in_the_clear():
+  from tff_fedsa.execution.in_process import contexts
+
+  contexts.set_in_process_context(secure_in_the_clear=True)
+
+
+_START = {
+  'native': _start_native,
+  'in_process': _start_in_process,
+  'in_the_clear': _start_in_the_clear,
+}
 
 
 @pytest.fixture(scope='session')
@@ -122,4 +159,11 @@ def native_context(runtimes):
 def in_process_context(runtimes):
   """The runtime that is the default of the launchers."""
   with runtimes.default('in_process') as context:
+    yield context
+
+
+@pytest.fixture
+def context_in_the_clear(runtimes):
+  """The runtime of runs with --secure."""
+  with runtimes.default('in_the_clear') as context:
     yield context

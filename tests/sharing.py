@@ -13,14 +13,19 @@ _built = {}
 _contexts = {}
 # Settings of the loop and of the runtime: no computation depends on them.
 _WITHOUT_EFFECT = {
+  'availability',
+  'certificates',
   'client_states',
   'client_states_memory_gb',
+  'device_speed',
   'directory_layout',
   'experiment_name',
+  'insecure',
   'intra_op_threads',
   'max_concurrent_clients',
   'max_failed_rounds',
   'progress',
+  'ray_address',
   'root_output_dir',
   'rounds_per_checkpoint',
   'rounds_per_evaluation',
@@ -54,7 +59,8 @@ def _shared(name, build, experiment):
     for name, value in experiment.flags().items()
     if name not in _WITHOUT_EFFECT
   }
-  key = name, repr(settings)
+  # The noise of differential privacy follows from rounds and participants.
+  key = name, repr(settings), repr(experiment.account)
   if key not in _built:
     _built[key] = build(experiment)
   return _built[key]

@@ -189,3 +189,26 @@ def test_only_composed_processes_are_averaged(process):
   )
   with pytest.raises(ValueError, match='process of `compose_process` that'):
     composer.with_averaging(other, averaging=None)
+
+
+def test_deferred_processes_are_composed_on_first_use(monkeypatch):
+  composed = []
+  compose = composer._compose
+
+  def counted(*arguments):
+    composed.append(arguments)
+    return compose(*arguments)
+
+  monkeypatch.setattr(composer, '_compose', counted)
+  with composer.deferred():
+    process = composer.compose_process(**_parts())
+    assert not process.averages_weights and not composed
+    # Parts are checked nevertheless.
+    with pytest.raises(TypeError, match='does not fit the client work'):
+      composer.compose_process(**_parts(aggregator=_aggregator(_VECTOR)))
+  assert process.next is process.next and len(composed) == 1
+  at_once = composer.compose_process(**_parts())
+  assert len(composed) == 2
+  assert process.next.type_signature == at_once.next.type_signature
+  with pytest.raises(AttributeError, match='nothing'):
+    _ = process.nothing

@@ -15,22 +15,44 @@ import pytest
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
-# Parses each command as the program would, without running it.
+# Parses each command as its program would, without running it. Each program is
+# imported by a child of this one, because flags are one set for a process.
 _PARSE = textwrap.dedent("""
-  import importlib, json, sys
+  import importlib, json, os, sys, traceback
   from absl import flags
+  from launch import runner  # And all that programs have in common.
+  from tff_fedsa import experiment
   from tff_fedsa.runs import presets
-  module, commands = sys.argv[1], json.load(sys.stdin)
-  importlib.import_module(module)
-  for arguments in commands:
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-      flags.FLAGS[name].unparse()
-    rest = flags.FLAGS([module, *presets.expand(arguments)])
-    # These programs take directories, too.
-    takes = module in ('launch.report', 'benchmarks.privacy_curves')
-    directories = rest[1:] if takes else []
-    assert rest[1:] == directories, (arguments, rest)
+
+  def parse(module, commands):
+    importlib.import_module(module)
+    for arguments in commands:
+      flags.FLAGS.unparse_flags()
+      for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+      rest = flags.FLAGS([module, *presets.expand(arguments)])
+      # These programs take directories, too.
+      takes = module in (
+        'launch.report', 'benchmarks.privacy_curves', 'benchmarks.compression')
+      directories = rest[1:] if takes else []
+      assert rest[1:] == directories, (arguments, rest)
+
+  found = {}
+  for module, commands in json.load(sys.stdin).items():
+    read, write = os.pipe()
+    if not os.fork():
+      said = ''
+      try:
+        parse(module, commands)
+      except BaseException:
+        said = traceback.format_exc()
+      os.write(write, f'parsed {module}: {said[-1500:]}'.encode())
+      os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+      found[module] = pipe.read()
+    os.wait()
+  print(json.dumps(found))
 """)
 
 
@@ -55,17 +77,23 @@ def _commands():
   return found
 
 
-@pytest.mark.parametrize('module', sorted(_commands()))
-def test_flags_exist(module):
-  commands = _commands()[module]
+@pytest.fixture(scope='module')
+def parsed():
+  """What each program says of its commands."""
   program = subprocess.run(
-    [sys.executable, '-c', _PARSE, module],
-    input=json.dumps(commands),
+    [sys.executable, '-c', _PARSE],
+    input=json.dumps(_commands()),
     cwd=_ROOT,
     capture_output=True,
     text=True,
   )
   assert program.returncode == 0, program.stderr[-1500:]
+  return json.loads(program.stdout)
+
+
+@pytest.mark.parametrize('module', sorted(_commands()))
+def test_flags_exist(module, parsed):
+  assert parsed[module] == f'parsed {module}: '
 
 
 def test_most_programs_are_documented():

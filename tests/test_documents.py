@@ -1,4 +1,7 @@
-"""The Python examples of the documents run as they stand."""
+"""The Python examples of the documents run as they stand.
+
+The slow ones show what tests of the single parts assert, too.
+"""
 
 import asyncio
 import contextlib
@@ -66,6 +69,7 @@ def test_tutorial(tmp_path, monkeypatch, capsys):
   assert 'accuracy after 5 rounds' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_python_api(capsys):
   names = _run('docs/python.md')
   assert names['server_state'].round_num == 3
@@ -73,6 +77,7 @@ def test_python_api(capsys):
   assert '5 clients, 4 classes' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_own_data(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for example in _examples('docs/own_data.md'):
@@ -82,10 +87,12 @@ def test_own_data(tmp_path, monkeypatch):
     assert names[name].history['head_accuracy'].iloc[-1] > 0.0
   assert names['dealt'].num_clients == 3
   assert names['task'].input_spec.shape == (8, 8, 1)
+  assert names['scans'].input_spec.shape == (8, 8, 3)
   for file in ('visits.csv', 'posts.csv', 'my_mnist.npz'):
     assert (tmp_path / file).is_file()
 
 
+@pytest.mark.slow
 def test_protocols():
   names = _run('docs/comparing.md')
   row = names['result'].history[-1]
@@ -94,12 +101,14 @@ def test_protocols():
   assert names['result'].per_test_set['test']['num_examples'] == 360
 
 
+@pytest.mark.slow
 def test_field():
   rows = _run('docs/field.md')['result'].rows
   assert len(rows) == 4
   assert all(row['clients_returned'] <= 4 for row in rows[1:])
 
 
+@pytest.mark.slow
 def test_pipelines(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   asyncio.set_event_loop(asyncio.new_event_loop())
@@ -118,6 +127,7 @@ def test_pipelines(tmp_path, monkeypatch):
     assert (tmp_path / path).exists(), path
 
 
+@pytest.mark.slow
 def test_own_parts(monkeypatch):
   monkeypatch.setattr(registry, '_registered', {})
   monkeypatch.setattr(datasets, 'FOLDERS', dict(datasets.FOLDERS))

@@ -14,6 +14,7 @@ _LOCKS = (
   'requirements.lock',
   'requirements-gpu.lock',
   'requirements-notebook.lock',
+  'requirements-ray.lock',
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
+from tests import rows as rows_lib
 from tff_fedsa import settings
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
@@ -98,13 +99,6 @@ class _FailingProcess:
     return self._process.next(*arguments)
 
 
-def _stable(history):
-  return [
-    {n: v for n, v in row.items() if n not in metrics.VOLATILE_COLUMNS}
-    for row in history
-  ]
-
-
 def _assert_same_states(found, expected):
   assert found.client_ids() == expected.client_ids()
   for client_id in expected.client_ids():
@@ -147,8 +141,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(experiment, tmp_path, where):
       )
     except _Interrupted:
       pass
-  assert _stable(resumed.history) == _stable(whole.history)
-  assert _stable(recorders.read_csv(csv_path)) == _stable(whole.history)
+  assert rows_lib.stable(resumed.history) == rows_lib.stable(whole.history)
+  assert rows_lib.stable(recorders.read_csv(csv_path)) == rows_lib.stable(
+    whole.history
+  )
   assert resumed.per_client == whole.per_client
   _assert_same_states(resumed_store, whole_store)
   np.testing.assert_array_equal(
@@ -279,7 +275,7 @@ def test_a_round_that_fails_half_way_is_undone_and_the_others_saved(
   assert manager.rounds()[-1] == 3
   store = experiment.store()
   resumed = experiment.run(store, checkpoint_manager=manager, **_FIVE_ROUNDS)
-  assert _stable(resumed.history) == _stable(whole.history)
+  assert rows_lib.stable(resumed.history) == rows_lib.stable(whole.history)
   _assert_same_states(store, whole_store)
 
 
@@ -354,7 +350,7 @@ def test_a_longer_run_goes_on_where_the_shorter_ended(experiment, tmp_path):
     experiment.store(), checkpoint_manager=manager, total_rounds=4
   )
   whole = experiment.run(experiment.store(), total_rounds=4)
-  assert _stable(longer.history) == _stable(whole.history)
+  assert rows_lib.stable(longer.history) == rows_lib.stable(whole.history)
 
 
 def test_a_run_of_an_older_version_goes_on(tmp_path):

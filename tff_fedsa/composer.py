@@ -1,8 +1,11 @@
 """The composer: joins the parts of a method into one process."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
+import contextvars
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -10,7 +13,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.aggregation import screening
+from tff_fedsa.aggregation import secure_sums
 from tff_fedsa.client import attacks
+from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.models import tiers as tiers_lib
 from tff_fedsa.runs import errors
 from tff_fedsa.server import averaging as averaging_lib
@@ -37,6 +42,25 @@ class ServerState(NamedTuple):
   averager: Any = ()
 
 
+_is_deferred: contextvars.ContextVar[bool] = contextvars.ContextVar(
+  'is_deferred', default=False
+)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """Lets processes be composed on first use, within a `with` statement.
+
+  To compose takes a quarter of the time that a method takes to be built. Who
+  changes parts needs none of the processes in between.
+  """
+  token = _is_deferred.set(True)
+  try:
+    yield
+  finally:
+    _is_deferred.reset(token)
+
+
 class Parts(NamedTuple):
   """The arguments of `compose_process`."""
 
@@ -48,6 +72,7 @@ class Parts(NamedTuple):
   averaging: Optional[averaging_lib.WeightAveraging] = None
   limits: screening.Limits = screening.UNKNOWN
   attack: Optional[attacks.Attack] = None
+  secure: bool = False
 
 
 class _Message(NamedTuple):
@@ -62,6 +87,18 @@ class _Message(NamedTuple):
   update: Any
   weights: Any
   metrics: Any
+
+
+class _Packed(NamedTuple):
+  """`ClientMetrics` as two vectors, because many scalars take long to add.
+
+  Attributes:
+    numbers: float32[?], `sums`, and then `weights`.
+    totals: int32[?].
+  """
+
+  numbers: Any
+  totals: Any
 
 
 class StatefulProcess(tff.templates.MeasuredProcess):
@@ -93,6 +130,8 @@ class StatefulProcess(tff.templates.MeasuredProcess):
   @property
   def averages_weights(self) -> bool:
     """True if clients begin a round with averaged weights."""
+    if self.parts is not None and self.parts.averaging is not None:
+      return True
     return tff.structure.has_field(self.server_model_type, 'weights')
 
   @property
@@ -100,6 +139,30 @@ class StatefulProcess(tff.templates.MeasuredProcess):
     """What clients of each architecture share; None if nothing."""
     averaging = None if self.parts is None else self.parts.averaging
     return None if averaging is None else averaging.tiers
+
+  def compose(self) -> None:
+    """Traces what has not been traced yet, see `deferred`."""
+
+
+class _ComposedProcess(StatefulProcess):
+  """A process of parts, traced when something of it is needed."""
+
+  def __init__(self, parts: Parts, initial_model: tff.Computation):
+    self.parts = parts
+    self._compose_fn = functools.partial(_compose, parts, initial_model)
+    if parts.averaging is None:
+      self.server_model_type = initial_model.type_signature.result
+
+  def compose(self) -> None:
+    if '_next_fn' not in vars(self):
+      self.__dict__.update(vars(self._compose_fn()))
+
+  def __getattr__(self, name: str) -> Any:
+    # Called for attributes that the process does not have yet.
+    if name.startswith('__') or '_next_fn' in vars(self):
+      raise AttributeError(name)
+    self.compose()
+    return getattr(self, name)
 
 
 def compose_process(
@@ -111,6 +174,7 @@ def compose_process(
   averaging: Optional[averaging_lib.WeightAveraging] = None,
   limits: screening.Limits = screening.UNKNOWN,
   attack: Optional[attacks.Attack] = None,
+  secure: bool = False,
 ) -> StatefulProcess:
   """Composes a process for clients with states.
 
@@ -173,6 +237,8 @@ def compose_process(
       weights never leave the clients.
     limits: Largest weights and counts of an update.
     attack: Simulated attackers among the clients. Default: none.
+    secure: Whether metrics and counts are secure sums (see `secure.protect`,
+      which replaces the aggregator as well). Then nobody is named.
 
   Raises:
     TypeError: If two parts do not fit. The message names both and shows their
@@ -187,9 +253,8 @@ def compose_process(
     averaging,
     limits,
     attack,
+    secure,
   )
-  if attack is not None and attack.config.attack == 'label_flip':
-    client_work = attacks.with_flipped_labels(client_work, attack, _client_id)
   work_type = client_work.type_signature.parameter
   output_type = client_work.type_signature.result
 
@@ -236,6 +301,29 @@ def compose_process(
     aggregator.next.type_signature.result.result.member,
   )
 
+  process = _ComposedProcess(parts, initial_model)
+  if not _is_deferred.get():
+    process.compose()
+  return process
+
+
+def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
+  """Returns the process of parts that fit each other."""
+  (
+    initial_model_fn,
+    distributor,
+    client_work,
+    aggregator,
+    finalizer,
+    averaging,
+    limits,
+    attack,
+    secure,
+  ) = parts
+  if attack is not None and attack.config.attack == 'label_flip':
+    client_work = attacks.with_flipped_labels(client_work, attack, _client_id)
+  work_type = client_work.type_signature.parameter
+  output_type = client_work.type_signature.result
   broadcast_type, update_type = work_type.broadcast, output_type.update
   if averaging is not None:
     # The parts of the method take the method's own model, as checked above.
@@ -248,13 +336,7 @@ def compose_process(
     )
     update_type = tff.types.to_type((update_type, averaging.update_type))
 
-  @tff.tensorflow.computation
-  def zero_rounds():
-    return tf.constant(0, tf.int32)
-
-  @tff.tensorflow.computation(np.int32)
-  def one_round_more(round_num):
-    return round_num + 1
+  zero_rounds, one_round_more = _rounds()
 
   weights_limits = dataclasses.replace(
     limits, weighting=averaging.weighting if averaging else None
@@ -285,37 +367,52 @@ def compose_process(
     )
 
   def check_fn(message, client_id):
-    screened = screening.screen(message, fault_of)
-    value = screened.value
+    reason = fault_of(message)
+    if not secure:
+      message = message._replace(metrics=_pack(message.metrics))
+    value = screening.screen(message, lambda _: reason).value
     if hasattr(message.weights, 'tier'):
       # The server knows it, whatever a client sends.
       weights = value.weights._replace(tier=message.weights.tier)
       value = value._replace(weights=weights)
-    return value, collections.OrderedDict(id=client_id, reason=screened.reason)
+    return value, collections.OrderedDict(id=client_id, reason=reason)
 
-  if attack is None:
-    # One computation in place of two is faster.
-    prepare_and_check = tff.tensorflow.computation(
-      lambda output: check_fn(*prepare_fn(output)), output_type
+  def to_send_fn(work, arguments):
+    output = work(arguments)
+    prepared = prepare_fn(output)
+    return (
+      output.client_state,
+      prepared if attack is not None else check_fn(*prepared),
     )
-  else:
-    prepare = tff.tensorflow.computation(prepare_fn, output_type)
-    prepared_type = prepare.type_signature.result
+
+  # One call per client: a call of its own costs more than the check.
+  client_round = client_work_lib.wrap(client_work, to_send_fn)
+  checked_type = client_round.type_signature.result[1]
+  if attack is not None:
     check = tff.tensorflow.computation(
-      lambda prepared: check_fn(*prepared), prepared_type
+      lambda prepared: check_fn(*prepared), checked_type
     )
-    forgery = attacks.build_forgery(attack, prepared_type)
+    forgery = attacks.build_forgery(attack, checked_type)
+    checked_type = check.type_signature.result
 
   count_rejected = screening.build_count()
+  if secure:
+    count_rejected = secure_sums.build_count()
+    metrics_sum = secure_sums.build_metrics_sum(output_type.metrics, limits)
 
-  @tff.tensorflow.computation(output_type.metrics)
-  def finish_metrics(metrics):
-    means = collections.OrderedDict(
-      (name, tf.math.divide_no_nan(metrics.sums[name], metrics.weights[name]))
-      for name in metrics.sums
-    )
-    means.update(metrics.totals)
-    return means
+  names, totals = (
+    [name for name, _ in tff.structure.iter_elements(part)]
+    for part in (output_type.metrics.sums, output_type.metrics.totals)
+  )
+
+  @tff.tensorflow.computation(checked_type[0].metrics)
+  def finish_metrics(summed):
+    packed = _pack(summed) if secure else summed
+    sums, weights = tf.split(packed.numbers, 2)
+    means = tf.math.divide_no_nan(sums, weights)
+    found = collections.OrderedDict(zip(names, tf.unstack(means)))
+    found.update(zip(totals, tf.unstack(packed.totals)))
+    return found
 
   @tff.federated_computation
   def initialize_fn():
@@ -344,8 +441,8 @@ def compose_process(
     if averaging is not None:
       model, client_states = ends.begin(model, client_states)
     distribution = distributor.next(server_state.distributor, model)
-    outputs = tff.federated_map(
-      client_work,
+    new_states, sent = tff.federated_map(
+      client_round,
       (
         tff.federated_broadcast(server_state.round_num),
         distribution.result,
@@ -353,24 +450,23 @@ def compose_process(
         examples,
       ),
     )
-    if attack is None:
-      messages, verdicts = tff.federated_map(prepare_and_check, outputs)
-    else:
-      prepared = tff.federated_map(prepare, outputs)
-      messages, verdicts = tff.federated_map(
-        check, forgery(server_state.round_num, prepared)
-      )
+    if attack is not None:
+      sent = tff.federated_map(check, forgery(server_state.round_num, sent))
+    messages, verdicts = sent
     rejected = count_rejected.next(count_rejected.initialize(), verdicts)
-    sent = [messages.update]
+    updates = [messages.update]
     if aggregator.is_weighted:
-      sent.append(distribution.result)
-    aggregation = aggregator.next(server_state.aggregator, *sent)
+      updates.append(distribution.result)
+    aggregation = aggregator.next(server_state.aggregator, *updates)
     finalization = finalizer.next(
       server_state.finalizer, model, aggregation.result
     )
-    metrics = tff.federated_map(
-      finish_metrics, tff.federated_sum(messages.metrics)
-    )
+    if secure:
+      summed = metrics_sum.next(metrics_sum.initialize(), messages.metrics)
+      metrics_total = summed.result
+    else:
+      metrics_total = tff.federated_sum(messages.metrics)
+    metrics = tff.federated_map(finish_metrics, metrics_total)
     measurements = collections.OrderedDict(
       distributor=distribution.measurements,
       client_work=metrics,
@@ -378,6 +474,8 @@ def compose_process(
       aggregator=aggregation.measurements,
       finalizer=finalization.measurements,
     )
+    if secure:
+      measurements['metrics'] = summed.measurements
     model = finalization.result
     if averaging is not None:
       averaged = ends.end(
@@ -398,7 +496,7 @@ def compose_process(
     )
     return tff.templates.MeasuredProcessOutput(
       state=tff.federated_zip(new_state),
-      result=outputs.client_state,
+      result=new_states,
       measurements=tff.federated_zip(measurements),
     )
 
@@ -445,6 +543,31 @@ def with_parts(process: StatefulProcess, **changes: Any) -> StatefulProcess:
   if process.parts is None:
     raise errors.UserError('Expected a process of `compose_process`.')
   return compose_process(*process.parts._replace(**changes))
+
+
+@functools.cache
+def _rounds() -> tuple[tff.Computation, tff.Computation]:
+  """Returns the computations of the first round number, and of the next."""
+
+  @tff.tensorflow.computation
+  def zero_rounds():
+    return tf.constant(0, tf.int32)
+
+  @tff.tensorflow.computation(np.int32)
+  def one_round_more(round_num):
+    return round_num + 1
+
+  return zero_rounds, one_round_more
+
+
+def _pack(metrics: client_work_lib.ClientMetrics) -> _Packed:
+  numbers = [*metrics.sums.values()]
+  numbers += [metrics.weights[name] for name in metrics.sums]
+  totals = [*metrics.totals.values()]
+  return _Packed(
+    tf.reshape(tf.convert_to_tensor(numbers, tf.float32), [len(numbers)]),
+    tf.reshape(tf.convert_to_tensor(totals, tf.int32), [len(totals)]),
+  )
 
 
 def _client_id(client_state: Any) -> tf.Tensor:

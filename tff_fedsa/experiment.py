@@ -23,6 +23,7 @@ from tff_fedsa import settings as settings_lib
 from tff_fedsa import simulation as simulation_lib
 from tff_fedsa.aggregation import aggregator_config
 from tff_fedsa.aggregation import compression
+from tff_fedsa.aggregation import secure
 from tff_fedsa.algorithms import registry
 from tff_fedsa.client import attack_config
 from tff_fedsa.client import local_training
@@ -36,6 +37,7 @@ from tff_fedsa.models import model_config
 from tff_fedsa.privacy import dp_config
 from tff_fedsa.runs import directory as directory_lib
 from tff_fedsa.runs import presets
+from tff_fedsa.runs import warm_start as warm_start_lib
 from tff_fedsa.server import sharing_config
 
 with epy.lazy_imports():
@@ -53,6 +55,7 @@ with epy.lazy_imports():
   from tff_fedsa.server import averaging
 
 if TYPE_CHECKING:
+  import numpy as np
   import tensorflow_federated as tff
 
   from tff_fedsa import composer
@@ -74,10 +77,12 @@ _COMMON: tuple[type[settings_lib.Settings], ...] = (
   attack_config.AttackConfig,
   dp_config.DpConfig,
   compression.CompressionConfig,
+  secure.SecureConfig,
   simulation_lib.SimulationConfig,
   field_config.FieldConfig,
   store_config.StoreConfig,
   runtime_lib.RuntimeConfig,
+  warm_start_lib.WarmStartConfig,
   directory_lib.RunConfig,
 )
 
@@ -100,6 +105,11 @@ _OF_OWN_TASK = (
   'normalization',
   'image_size',
   'channels',
+  'augment_crop_padding',
+  'augment_flip',
+  'augment_jitter',
+  'augment_scaling',
+  'augment_token_dropout',
 )
 _OF_OWN_MODELS = ('model_seed', 'client_init')
 
@@ -335,6 +345,11 @@ class Experiment:
     return self._groups[compression.CompressionConfig]
 
   @property
+  def secure(self) -> secure.SecureConfig:
+    """The settings of secure aggregation."""
+    return self._groups[secure.SecureConfig]
+
+  @property
   def simulation(self) -> simulation_lib.SimulationConfig:
     """The settings of the round loop."""
     return self._groups[simulation_lib.SimulationConfig]
@@ -353,6 +368,11 @@ class Experiment:
   def runtime(self) -> runtime_lib.RuntimeConfig:
     """The settings of the runtime."""
     return self._groups[runtime_lib.RuntimeConfig]
+
+  @property
+  def warm_start(self) -> warm_start_lib.WarmStartConfig:
+    """The settings of the state in which the run begins."""
+    return self._groups[warm_start_lib.WarmStartConfig]
 
   @property
   def run_config(self) -> directory_lib.RunConfig:
@@ -413,9 +433,11 @@ class Experiment:
       task = own_data.to_task(self._own_task, self.task_spec)
     self.simulation.check_clients(task.num_clients)
     with _naming_flags(attack_config.AttackConfig):
-      self.attack.check(task.num_clients, task.num_classes)
+      self.attack.check(self._num_trained(task), task.num_classes)
     # All numbers of a run are about honest clients.
-    return testing.without_tests(task, self.attack.attackers(task.num_clients))
+    self.local.of_clients(task.num_clients)
+    attackers = self.attack.attackers(self._num_trained(task))
+    return testing.without_tests(task, attackers)
 
   @functools.cached_property
   def models(self) -> list[functional.FunctionalModel]:
@@ -426,12 +448,18 @@ class Experiment:
         self._own_models, spec.model_shape, num_classes
       )
     with _naming_flags(model_config.ModelConfig):
-      return self.model_config.build(spec, num_classes)
+      return self.model_config.build(
+        spec, num_classes, embeddings=self.task.embeddings
+      )
 
   @functools.cached_property
-  def optimizer(self) -> local_optimizer.LocalOptimizer:
+  def optimizer(
+    self,
+  ) -> local_optimizer.LocalOptimizer | local_optimizer.ChosenOptimizer:
     """The clients' optimizer."""
-    return self.optimizer_config.build()
+    return self.optimizer_config.build_of_clients(
+      self.local.of_clients(optimizer=self.optimizer_config.optimizer)
+    )
 
   @functools.cached_property
   def account(self) -> Optional[accounting.Account]:
@@ -442,15 +470,25 @@ class Experiment:
     """
     with _naming_flags(dp_config.DpConfig):
       return self.dp.account(
-        num_clients=self.task.num_clients,
+        num_clients=self._num_trained(self.task),
         participants=self._participants,
         total_rounds=self.simulation.total_rounds,
         field=self.field,
       )
 
   @property
+  def num_epochs(self) -> int | np.ndarray:
+    """Epochs of a client's round, of all clients or of each that trains."""
+    num_clients = self._num_trained(self.task)
+    own = self.local.of_clients().epochs_of(num_clients)
+    return self.local.num_epochs if own is None else own
+
+  @property
   def _participants(self) -> int:
-    return self.simulation.clients_per_round or self.task.num_clients
+    return self.simulation.clients_per_round or self._num_trained(self.task)
+
+  def _num_trained(self, task: tasks.FederatedTask) -> int:
+    return task.num_clients - self.simulation.held_out_clients
 
   @functools.cached_property
   def process(self) -> composer.StatefulProcess:
@@ -459,7 +497,7 @@ class Experiment:
       return self._build_process()
 
   def _build_process(self) -> composer.StatefulProcess:
-    attackers = self.attack.attackers(self.task.num_clients)
+    attackers = self.attack.attackers(self._num_trained(self.task))
     return registry.build(
       self.algorithm,
       self.models,
@@ -477,7 +515,10 @@ class Experiment:
       else None,
       averaging=self._build_averaging(),
       compression=self.compression,
-      privacy=self.dp.mechanism(self.account, self._participants)
+      secure=self.secure,
+      privacy=self.dp.mechanism(
+        self.account, self._participants, secure=self.secure.secure
+      )
       if self.account is not None
       else None,
     )
@@ -532,6 +573,10 @@ class Experiment:
       optimizer=self.optimizer if self.optimizer.keeps_state else None,
     )
 
+  def start_runtime(self) -> None:
+    """Starts the runtime if none of ours is set."""
+    current.start(self.runtime, secure_in_the_clear=self.secure.secure)
+
   def architecture_of(self, client_id: int) -> str:
     """Returns the name of a client's architecture."""
     return self.models[client_id % len(self.models)].name
@@ -578,10 +623,12 @@ class Experiment:
       layout = self.run_config.directory_layout
       changes |= directory_lib.names_of(os.fspath(directory), layout)
     experiment = self.replace(**changes)
-    if directory is not None:
-      # Check now, because the preparation before the lock takes a while.
-      directory_lib.refuse_owned(experiment.run_directory)
-    current.start(self.runtime)
+    run = experiment.run_directory if directory is not None else None
+    # Check now, because the preparation takes a while.
+    if run is not None:
+      directory_lib.refuse_owned(run)
+    warm_start_lib.build_warm_start(experiment, run)
+    self.start_runtime()
     if self.dp.is_used and selection_fn is not None:
       raise settings_lib.SettingsError(
         'The account of `dp` needs uniform draws: run without `selection_fn`.'
@@ -665,6 +712,8 @@ class Experiment:
       found['over_selection'] = (
         'all clients take part, as there is no `clients_per_round`'
       )
+    if self.runtime.runtime != 'in_process':
+      found['batch_clients'] = f'`runtime`={self.runtime.runtime}'
     if self.averages_models:
       found['client_init'] = 'all clients begin with the averaged model'
     if method.averages_weights:
@@ -707,6 +756,7 @@ class Experiment:
         )
       )
     self._refuse_unaccounted()
+    self._refuse_insecure()
     if self.compression.compress != 'none' and self.attack.attack is not None:
       raise settings_lib.SettingsError(
         '`compress` and `attack` do not go together: attackers send float32.'
@@ -745,22 +795,66 @@ class Experiment:
     if not self.dp.is_used:
       return
     method = registry.get(self.algorithm)
-    possible = [m.name for m in registry.methods() if m.averages_classes]
+    is_local = self.dp.dp == 'local'
+    possible = [
+      m.name
+      for m in registry.methods()
+      if m.averages_classes or (is_local and m.collects_prototypes)
+    ]
+    why = f' {method.sees_clients}' if method.collects_prototypes else ''
     class_means = self._groups[prototypes.ClassMeanConfig]
     refused = {
       f'another `algorithm` than {self.algorithm} (it needs means by class: '
-      f'{", ".join(possible)})': not method.averages_classes,
+      f'{", ".join(possible)}).{why}': self.algorithm not in possible,
       '`share_weights`=none and `protocol`=personal': self.averages_weights,
       '`prototype_weighting`=clients': class_means.weighting != 'clients',
       '`aggregator`=mean': self.aggregator.aggregator != 'mean',
       'a run without `attack`': self.attack.attack is not None,
-      '`compress`=none': self.compression.compress != 'none',
+      '`compress`=none and `compress_down`=none': self.compression.is_used,
       '`over_selection`=1': self.field.over_selection > 1,
+      'new models, without `init_from`': self.warm_start.init_from is not None,
+    }
+    if self.dp.dp == 'distributed':
+      refused |= {
+        '`secure`': not self.secure.secure,
+        'all drawn clients to return, as each adds a share of the noise: no '
+        '`availability`, `dropout` or `round_deadline`': bool(
+          self.field.availability
+          or self.field.dropout
+          or self.field.round_deadline
+        ),
+      }
+    for wanted, is_refused in refused.items():
+      if is_refused:
+        raise settings_lib.SettingsError(
+          f'`dp`={self.dp.dp} needs {wanted.rstrip(".")}. docs/privacy.md says '
+          'why.'
+        )
+
+  def _refuse_insecure(self) -> None:
+    """Refuses what secure sums exclude."""
+    if not self.secure.secure:
+      return
+    method = registry.get(self.algorithm)
+    refused = {
+      f'another `algorithm` than {self.algorithm}. {method.sees_clients}': (
+        bool(method.sees_clients)
+      ),
+      '`aggregator`=mean. Other aggregators look at single clients.': (
+        self.aggregator.aggregator != 'mean'
+      ),
+      'a run without `attack`. Simulated attackers know what the honest '
+      'clients send.': self.attack.attack is not None,
+      '`compress`=none. The server decodes the message of each client.': (
+        self.compression.compress != 'none'
+      ),
+      "another `runtime` than native. TFF's stock runtime has no secure "
+      'sums.': self.runtime.runtime == 'native',
     }
     for wanted, is_refused in refused.items():
       if is_refused:
         raise settings_lib.SettingsError(
-          f'`dp`={self.dp.dp} needs {wanted}. docs/privacy.md says why.'
+          f'`secure` needs {wanted} docs/secure.md says more.'
         )
 
 

@@ -25,12 +25,15 @@ with epy.lazy_imports():
   from tff_fedsa import composer
   from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_store
+  from tff_fedsa.data import newcomers
   from tff_fedsa.data import tasks
   from tff_fedsa.evaluation import client_evaluation
   from tff_fedsa.evaluation import global_evaluation
+  from tff_fedsa.evaluation import newcomers as newcomer_evaluation
   from tff_fedsa.runs import checkpoints
   from tff_fedsa.runs import metrics
   from tff_fedsa.runs import recorders as recorders_lib
+  from tff_fedsa.runs import warm_start
 
 PROTOCOLS = ('personal', 'global')
 
@@ -64,6 +67,9 @@ class SimulationConfig(settings.Settings):
       the server averages clients' weights after each round, and the averaged
       model of each architecture is tested on the data set's own test set
       (--test_set=original or per_domain).
+    held_out_clients: Clients that never train, the last ones, >= 0. Each
+      evaluation tests them as clients that join: with what they receive, and
+      again after one round of training of their own. protocol personal only.
     metrics: Further metrics of every classifier, of all clients together and of
       each client, separated by commas: macro_f1, balanced_accuracy, recall (of
       each class), auroc, log_loss, ece, confusion (docs/metrics.md). Default:
@@ -87,10 +93,16 @@ class SimulationConfig(settings.Settings):
     int, settings.AtLeast(1), settings.Flag(None)
   ] = 100
   protocol: Annotated[str, settings.OneOf(PROTOCOLS)] = 'personal'
+  held_out_clients: Annotated[int, settings.AtLeast(0)] = 0
   metrics: tuple[str, ...] = ()
 
   def __post_init__(self):
     super().__post_init__()
+    if self.held_out_clients and self.protocol == 'global':
+      raise settings.SettingsError(
+        '`held_out_clients` are tested on examples of their own: they need '
+        '`protocol`=personal.'
+      )
     for name in self.metrics:
       if name not in classification.METRICS:
         raise settings.SettingsError(
@@ -105,12 +117,21 @@ class SimulationConfig(settings.Settings):
       num_clients: Number of clients of the task.
 
     Raises:
-      SettingsError: If the task has fewer clients than `clients_per_round`.
+      SettingsError: If no client would train, or fewer than
+        `clients_per_round`.
     """
+    held_out = self.held_out_clients
+    if held_out >= num_clients:
+      raise settings.SettingsError(
+        f'Expected `held_out_clients` in [0, {num_clients - 1}], found '
+        f'{held_out}: of {num_clients} clients, one has to train.'
+      )
+    num_clients -= held_out
     if (self.clients_per_round or 1) > num_clients:
       raise settings.SettingsError(
         f'Expected `clients_per_round` in [1, {num_clients}], found '
-        f'{self.clients_per_round}: there are {num_clients} clients.'
+        f'{self.clients_per_round}: there are {num_clients} clients'
+        f'{" that train" if held_out else ""}.'
       )
 
 
@@ -189,9 +210,11 @@ def run(
   *,
   field: Optional[field_config.FieldConfig] = None,
   attack: Optional[attack_config.AttackConfig] = None,
-  num_epochs: int = 1,
+  num_epochs: int | np.ndarray = 1,
+  tests_averaged: bool = False,
   selection_fn: Optional[Callable[..., Sequence[int]]] = None,
   server_metrics_fn: Optional[Callable[[Any], Mapping[str, Any]]] = None,
+  warm_start_fn: Optional[warm_start.WarmStartFn] = None,
   checkpoint_manager: Optional[checkpoints.CheckpointManager] = None,
   recorders: Sequence[recorders_lib.Recorder] = (),
   on_round: Callable[[int, Optional[metrics.Row]], None] = lambda *_: None,
@@ -219,12 +242,16 @@ def run(
     attack: Attack that the process simulates. Rows of a targeted attack have
       its rates of success. Attackers of `task` have no test examples.
     num_epochs: Passes of a client over its examples in a round, for the
-      field's simulated time.
+      field's simulated time; of all, or of each that trains.
+    tests_averaged: True if `evaluate` tests averaged models in place of the
+      clients' own.
     selection_fn: Draws the clients of a round: `fn(round_num)`, `fn(round_num,
       size)` or `fn(round_num, size, available)` -> ids, e.g. the result of
       `tff.simulation.build_uniform_sampling_fn`. See `selection.wrap`. Default:
       uniform draws by the `sampling_seed`.
     server_metrics_fn: Returns further columns for a server state.
+    warm_start_fn: Returns the server's first state, and fills the store, unless
+      a checkpoint does (see `runs.warm_start`).
     checkpoint_manager: Writes checkpoints. Default: no checkpoints.
     recorders: Receive every row.
     on_round: Called as `on_round(round_num, row)` once at the beginning and
@@ -238,6 +265,7 @@ def run(
     UserError: If a file of the field is missing or wrong, or if `selection_fn`
       returns unknown clients.
   """
+  task, held_out = newcomers.split(task, config.held_out_clients)
   test_sets = task.global_test() if config.protocol == 'global' else {}
   if test_sets and task.validation_fns:
     validation_set = tasks.joined_validation(task)
@@ -258,6 +286,8 @@ def run(
     if restored is not None:
       start_round, server_state, history = restored
       logging.info('Resuming after round %d.', start_round)
+  if warm_start_fn is not None and not history:
+    server_state = warm_start_fn(server_state, store)
   for recorder in recorders:
     recorder.rewind(history)
   attack = attack or attack_config.AttackConfig()
@@ -309,6 +339,19 @@ def run(
       **success_now(),
     }
 
+  def newcomers_now() -> Mapping[str, float]:
+    if not held_out:
+      return {}
+    return newcomer_evaluation.evaluate(
+      process,
+      evaluate,
+      server_state,
+      held_out,
+      store,
+      tests_averaged=tests_averaged,
+      clients_per_call=config.clients_per_evaluation,
+    )
+
   def success_now() -> Mapping[str, float]:
     if not victims:
       return {}
@@ -328,6 +371,7 @@ def run(
       'round': round_num,
       **evaluate_now(),
       **validate(),
+      **newcomers_now(),
       **training,
       **(metrics.communication_columns(process, training) if trained else {}),
       **(server_metrics_fn(server_state) if server_metrics_fn else {}),

@@ -128,6 +128,7 @@ def test_a_step_by_hand(reference):
   golden.assert_close(found['hidden'], hidden)
 
 
+@pytest.mark.slow
 def test_updates_are_compressed_on_both_ways(process, lossless):
   examples = clients.random_examples(1, 23) + clients.random_examples(1, 9, 5)
   initial = _initial(process)

@@ -63,7 +63,17 @@ def test_all_have_the_same_signature(process_of, name):
   assert process.averages_weights == (name in ('fedavg', 'fedprox'))
 
 
-@pytest.mark.parametrize('name', registry.NAMES)
+@pytest.mark.parametrize(
+  'name',
+  [
+    # One with a companion, one with a trained server, one that averages.
+    pytest.param(
+      name,
+      marks=() if name in ('fedkd', 'fedgen', 'fedavg') else pytest.mark.slow,
+    )
+    for name in registry.NAMES
+  ],
+)
 def test_all_have_an_averaged_model_in_protocol_global(
   process_of, averaging, name
 ):
@@ -155,3 +165,19 @@ def test_an_own_method_is_registered(monkeypatch, model):
   assert isinstance(process, composer.StatefulProcess)
   with pytest.raises(ValueError, match="'own' is registered already"):
     registry.register(own)
+
+
+@pytest.mark.parametrize('name', ['local', 'fedavg'])
+def test_a_process_is_composed_once(model, monkeypatch, name):
+  composed, compose = [], composer._compose
+
+  def counted(*arguments):
+    composed.append(arguments)
+    return compose(*arguments)
+
+  monkeypatch.setattr(composer, '_compose', counted)
+  process = registry.build(
+    name, [model], input_spec=clients.SPEC, max_examples=5
+  )
+  assert len(composed) == 1
+  assert process.parts.limits.max_examples == 5

@@ -137,6 +137,7 @@ def _launch(tmp_path, *arguments, code=0):
   return json.loads(output.read_text())['sections'], done
 
 
+@pytest.mark.slow
 def test_a_section_that_fails_leaves_the_others_alone(tmp_path):
   # There is no such variant.
   found, done = _launch(
@@ -168,6 +169,9 @@ def test_all_of_it_on_logical_devices(tmp_path):
     ('plain loop', 2),
   ]
   assert all(row['images_per_second'] > 0 for row in rows)
+  together = found['together:fedavg_cnn']['rows']
+  assert [row['together'] for row in together] == [1, 2]
+  assert together[1]['difference'] < 1e-5
   assert found['runtimes']['ratio'] > 0
   assert found['memory']['rows'][-1]['round'] == 4
   moved = {

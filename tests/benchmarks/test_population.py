@@ -18,6 +18,7 @@ def test_a_store_is_timed(tmp_path, where):
 
 
 @pytest.mark.usefixtures('in_process_context')
+@pytest.mark.slow
 def test_rounds_are_timed(tmp_path):
   found = population.time_rounds(20, 12, str(tmp_path))
   assert found.start > 0 and len(found.seconds) == 11

@@ -4,7 +4,6 @@ import pytest
 
 from tests import programs
 from tff_fedsa import experiment
-from tff_fedsa.runs import errors
 from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 from tff_fedsa.sweeps import sweep_file
@@ -28,18 +27,37 @@ def _sweep(**variant):
     _FLAGS,
     {'one': variant},
     (0, 1),
-    ('model_seed', 'sampling_seed', 'anchor_seed', 'partition_seed'),
+    (
+      *('model_seed', 'sampling_seed', 'anchor_seed', 'partition_seed'),
+      *(['dp_seed'] if 'dp' in variant else []),
+    ),
   )
 
 
+def _seed_flags(sweep, variant):
+  ignored = experiment.Experiment(**_FLAGS, **variant).ignored_flags()
+  return set(sweep.seed_flags) - set(ignored)
+
+
 @pytest.mark.slow
-def test_numbers_are_those_of_a_run_of_its_own(tmp_path, capsys):
-  sweep = _sweep(share_weights='extractor')
+@pytest.mark.parametrize(
+  'variant',
+  [
+    {'share_weights': 'extractor'},
+    # The first server model depends on the seed.
+    {'algorithm': 'fedgh'},
+    # The computation of the noise holds the seed.
+    {'dp': 'central', 'dp_noise_multiplier': 0.01},
+  ],
+  ids=lambda variant: next(iter(variant.values())),
+)
+def test_numbers_are_those_of_a_run_of_its_own(variant, tmp_path, capsys):
+  sweep = _sweep(**variant)
   seeds_in_one_process.run_variant(sweep, 'one', str(tmp_path))
   alone = experiment.Experiment(
     **_FLAGS,
-    share_weights='extractor',
-    **dict.fromkeys(sweep.seed_flags, 1),
+    **variant,
+    **dict.fromkeys(_seed_flags(sweep, variant), 1),
   ).run(progress=False)
   found = recorders.read_csv(str(tmp_path / 'one/seed_1/metrics.csv'))
   assert len(found) == len(alone.rows) == 3
@@ -56,11 +74,3 @@ def test_numbers_are_those_of_a_run_of_its_own(tmp_path, capsys):
   capsys.readouterr()
   seeds_in_one_process.run_variant(sweep, 'one', str(tmp_path))
   assert capsys.readouterr().out == ''
-
-
-@pytest.mark.slow
-def test_other_first_models_are_refused(tmp_path):
-  with pytest.raises(errors.UserError, match='first server model of fedgh has'):
-    seeds_in_one_process.run_variant(
-      _sweep(algorithm='fedgh'), 'one', str(tmp_path)
-    )

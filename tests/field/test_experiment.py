@@ -36,17 +36,20 @@ def test_what_makes_no_sense_is_refused(given, match):
     experiment.Experiment(**given)
 
 
+_SMALL = {
+  'num_clients': 6,
+  'max_examples': 240,
+  'alpha': 1.0,
+  'family': 'digits_mlp',
+  'feature_dim': 8,
+  'total_rounds': 2,
+}
+
+
 @pytest.mark.usefixtures('in_process_context', 'shared_computations')
 def test_a_run_in_a_directory(tmp_path):
   one = experiment.Experiment(
-    num_clients=6,
-    max_examples=240,
-    alpha=1.0,
-    family='digits_mlp',
-    feature_dim=8,
-    clients_per_round=2,
-    total_rounds=2,
-    device_speed='lognormal',
+    clients_per_round=2, device_speed='lognormal', **_SMALL
   )
   wrong = one.replace(availability=str(tmp_path / 'nothing.csv'))
   with pytest.raises(client_table.FieldFileError, match='There is no file'):
@@ -74,18 +77,14 @@ def test_a_run_in_a_directory(tmp_path):
   assert drawn[-1] == (3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('in_process_context')
 def test_averaged_models_lose_updates_too():
   options = {
     'algorithm': 'fedavg',
     'protocol': 'global',
     'test_set': 'per_domain',
-    'num_clients': 6,
-    'max_examples': 240,
-    'alpha': 1.0,
-    'family': 'digits_mlp',
-    'feature_dim': 8,
-    'total_rounds': 2,
+    **_SMALL,
   }
   result = experiment.Experiment(dropout=0.5, **options).run(progress=False)
   for row in result.rows[1:]:
@@ -110,20 +109,13 @@ def test_averaged_models_lose_updates_too():
 @pytest.mark.usefixtures('in_process_context', 'shared_computations')
 def test_an_edited_file_is_noticed(tmp_path):
   path = tmp_path / 'there.csv'
-  path.write_text('client,from,to\n0,1,\n1,1,\n2,1,\n')
-  one = experiment.Experiment(
-    num_clients=3,
-    max_examples=120,
-    alpha=1.0,
-    family='digits_mlp',
-    feature_dim=8,
-    total_rounds=1,
-    availability=str(path),
+  text = 'client,from,to\n' + ''.join(f'{i},1,\n' for i in range(6))
+  path.write_text(text)
+  longer = experiment.Experiment(
+    clients_per_round=2, availability=str(path), **_SMALL
   )
-  one.run(tmp_path / 'run', progress=False)
-  longer = one.replace(total_rounds=2)
-  text = path.read_text()
-  path.write_text('client,from,to\n0,1,\n1,1,\n2,2,\n')
+  longer.replace(total_rounds=1).run(tmp_path / 'run', progress=False)
+  path.write_text(text.replace('2,1,', '2,2,'))
   with pytest.raises(ValueError, match='--availability has changed since'):
     longer.run(tmp_path / 'run', progress=False)
   path.write_text(text)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 
+from tests import rows as rows_lib
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import client_state
@@ -93,13 +94,6 @@ class _Watched:
     return self._process.next(server_state, client_states, examples)
 
 
-def _stable(history):
-  return [
-    {n: v for n, v in row.items() if n not in metrics.VOLATILE_COLUMNS}
-    for row in history
-  ]
-
-
 # Every option at once; a round has clients of each kind.
 _ALL = field_config.FieldConfig(
   availability='diurnal',
@@ -143,8 +137,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(experiment, tmp_path):
     except _Interrupted:
       failures += 1
   assert failures > 1
-  assert _stable(resumed.history) == _stable(whole.history)
-  assert _stable(recorders.read_csv(path)) == _stable(whole.history)
+  assert rows_lib.stable(resumed.history) == rows_lib.stable(whole.history)
+  assert rows_lib.stable(recorders.read_csv(path)) == rows_lib.stable(
+    whole.history
+  )
   assert store.client_ids() == whole_store.client_ids()
   for client_id in store.client_ids():
     pairs = zip(store.get(client_id), whole_store.get(client_id))

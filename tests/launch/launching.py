@@ -20,9 +20,10 @@ from absl import logging
 import pytest
 import tensorflow_federated as tff
 
+import launch as launch_package
 from launch import runner
+from tests import rows as rows_lib
 from tests import sharing
-from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -78,10 +79,11 @@ def launch(module, *arguments, status=0):
 
 def rows(path):
   """Returns rows of metrics.csv without what differs between equal runs."""
-  return [
-    {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
-    for row in recorders.read_csv(str(path))
-  ]
+  return rows_lib.stable(recorders.read_csv(str(path)))
+
+
+# Programs that take other programs' flags.
+_PARTS = {'launch.tune': ('launch.report', 'launch.sweep')}
 
 
 @contextlib.contextmanager
@@ -92,15 +94,21 @@ def _own_program(name):
   numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
   handlers = {number: signal.getsignal(number) for number in numbers}
   others = set(flags.FLAGS)
-  imported = sys.modules.pop(name, None)
+  anew = (name, *_PARTS.get(name, ()))
+  imported = {each: sys.modules.pop(each, None) for each in anew}
+  for each in anew:
+    # `from launch import ...` looks here first.
+    vars(launch_package).pop(each.partition('.')[2], None)
   folder = os.getcwd()
   os.chdir(_ROOT)
   try:
     yield importlib.import_module(name)
   finally:
     os.chdir(folder)
-    if imported is not None:
-      sys.modules[name] = imported
+    for each, module in imported.items():
+      if module is not None:
+        sys.modules[each] = module
+        setattr(launch_package, each.partition('.')[2], module)
     flags.FLAGS.unparse_flags()
     for flag in set(flags.FLAGS) - others:
       delattr(flags.FLAGS, flag)

@@ -1,11 +1,14 @@
 """The table and the picture with which the demo ends."""
 
+import pytest
+
 from tests import programs
 from tests.reporting import made_up
 
 demo = programs.load('launch.demo')
 
 
+@pytest.mark.pictures
 def test_the_demo_ends_with_a_table_and_a_picture(tmp_path, capsys):
   for name, algorithm in (('alone', 'local'), ('fedsa', 'fedsa')):
     made_up.write(

@@ -12,7 +12,10 @@ devices = programs.load('launch.devices')
 
 def test_devices_and_both_speeds():
   output = launching.launch(
-    'devices', '--seconds=0.2', '--max_concurrent_clients=2'
+    'devices',
+    '--seconds=0.2',
+    '--max_concurrent_clients=2',
+    '--model=digits_mlp',
   )
   first, *lines = output.splitlines()
   assert re.fullmatch(r'devices: .*CPU with \d+ cores?; TensorFlow 2.*', first)

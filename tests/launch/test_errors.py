@@ -79,6 +79,14 @@ def test_failures_of_the_disk_name_path_and_way_out(number, way_out):
   assert '\n' not in said
 
 
+def test_too_little_memory_is_a_line():
+  said = _said(MemoryError('Unable to allocate 3.73 TiB'))
+  assert said.startswith(
+    'error: Too little memory: Unable to allocate 3.73 TiB'
+  )
+  assert 'memory is used up' in errors.describe(MemoryError())
+
+
 def test_failures_without_a_path_say_what_the_system_said():
   assert 'No space left' in _said(OSError(errno.ENOSPC, 'No space left'))
   assert _said(OSError(errno.EMFILE, 'Too many open files')) == (

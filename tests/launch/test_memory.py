@@ -8,7 +8,7 @@ from tff_fedsa.runs import recorders
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'runtime, rounds, growth', [('in_process', 500, 0.01), ('native', 200, 0.02)]
+  'runtime, rounds, growth', [('in_process', 300, 0.01), ('native', 140, 0.02)]
 )
 def test_many_rounds_take_no_more_memory_than_100(
   tmp_path, runtime, rounds, growth

@@ -19,6 +19,7 @@ def program():
   return programs.load('launch.partition')
 
 
+@pytest.mark.pictures
 def test_what_is_shown_is_what_is_trained_on(program, tmp_path, capsys):
   spec = tasks.TaskSpec(
     partition='nid1', alpha=0.5, seed=1, test_set='per_domain'

@@ -196,6 +196,7 @@ def test_a_failed_run_is_shown_and_counted(planner, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 def test_a_sweep_and_its_report(tmp_path):
   arguments = (
     _file(

@@ -253,6 +253,7 @@ def _assert_interrupted(path, output, said=''):
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_with_a_word(tmp_path):
   process = launching.start(
     'train',

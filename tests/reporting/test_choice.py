@@ -50,7 +50,8 @@ def test_each_method_has_its_best_setting_on_validation(tmp_path):
   assert groups[0].finished[0].flags['lambda_reg'] == '3.0'
   assert list(table) == ['method', 'lambda_reg', 'validation', 'tried']
   assert table.loc[0].tolist() == ['fedsa', '3.0', '0.6000', '2']
-  assert table.loc[1].tolist() == ['local', '10.0', '0.4000', '1']
+  # Local has no such setting.
+  assert table.loc[1].tolist() == ['local', '', '0.4000', '1']
   assert '| fedsa ' in choice.to_text(table)
 
 

@@ -73,3 +73,15 @@ def test_a_report_says_whether_seeds_share_a_partition(tmp_path, anew):
   assert ('(partition seed 0)' in report) == (not anew)
   assert ('Each pair is a partition of its own' in report) == anew
   assert ('on the same partition' in report) == (not anew)
+
+
+def test_clients_of_their_own_are_counted(tmp_path):
+  made_up.write(
+    tmp_path / 'fedsa',
+    [0.1, 0.5, 0.6, 0.7],
+    dataset='csv',
+    client_column='hospital',
+    num_clients='20',
+  )
+  report = comparison.texts(_groups(tmp_path), 'a title')['report.md']
+  assert 'csv, clients of their own (partition seed 0), 4 clients' in report

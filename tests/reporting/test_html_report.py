@@ -2,6 +2,9 @@
 
 import base64
 import html.parser
+import io
+
+from PIL import Image
 
 from tff_fedsa.reporting import html_report
 
@@ -25,6 +28,13 @@ class _Page(html.parser.HTMLParser):
     assert self.open.pop() == tag
 
 
+def _png():
+  """A picture of 3 by 1 inches."""
+  content = io.BytesIO()
+  Image.new('RGB', (450, 150)).save(content, 'png', dpi=(150, 150))
+  return content.getvalue()
+
+
 def test_everything_is_in_one_file():
   text = (
     '# a title\n\n| method | accuracy |\n|:--|--:|\n'
@@ -32,7 +42,7 @@ def test_everything_is_in_one_file():
     '*p* < 0.05 & more\n\n- a\n- b\n'
   )
   pictures = {
-    'x.png': (b'content', 'what it shows "here"'),
+    'x.png': (_png(), 'what it shows "here"'),
     'y.svg': (b'<svg/>', 'another'),
   }
   written = html_report.render('a title', text, pictures)
@@ -45,8 +55,9 @@ def test_everything_is_in_one_file():
   assert 'script' not in page.tags and '&lt;script' in written
   assert '<strong>0.9</strong>' in written and '<u>0.8</u>' in written
   assert 'p</em> &lt; 0.05 &amp; more' in written
+  assert 'alt="what it shows &#34;here&#34;" width="288">' in written
   # Nothing is loaded from elsewhere.
   assert page.links == [
-    'data:image/png;base64,' + base64.b64encode(b'content').decode(),
+    'data:image/png;base64,' + base64.b64encode(_png()).decode(),
     'data:image/svg+xml;base64,' + base64.b64encode(b'<svg/>').decode(),
   ]

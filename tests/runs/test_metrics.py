@@ -112,9 +112,11 @@ def test_every_column_is_documented():
     **metrics.GLOBAL_COLUMNS,
     **metrics.FIELD_COLUMNS,
     **metrics.PRIVACY_COLUMNS,
+    **metrics.SECURE_COLUMNS,
     **metrics.SHARING_COLUMNS,
     **metrics.VALIDATION_COLUMNS,
     **metrics.ATTACK_COLUMNS,
+    **metrics.NEWCOMER_COLUMNS,
     **metrics.METRIC_COLUMNS,
   }
   for name, description in columns.items():

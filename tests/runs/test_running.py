@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import rows as rows_lib
 from tff_fedsa import experiment as experiment_lib
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.runs import directory
-from tff_fedsa.runs import metrics
 from tff_fedsa.runs import recorders
 from tff_fedsa.runs import running
 
@@ -26,13 +26,6 @@ def _experiment(**settings):
       **settings,
     }
   )
-
-
-def _stable(rows):
-  return [
-    {k: v for k, v in row.items() if k not in metrics.VOLATILE_COLUMNS}
-    for row in rows
-  ]
 
 
 @pytest.fixture(scope='module')
@@ -143,10 +136,10 @@ def test_a_result_is_shown(made):
 def test_a_directory_holds_the_same(made, kept):
   path, result = kept
   in_memory = made[1]
-  assert _stable(result.rows) == _stable(in_memory.rows)
-  assert _stable(recorders.read_csv(path / 'metrics.csv')) == _stable(
-    in_memory.rows
-  )
+  assert rows_lib.stable(result.rows) == rows_lib.stable(in_memory.rows)
+  assert rows_lib.stable(
+    recorders.read_csv(path / 'metrics.csv')
+  ) == rows_lib.stable(in_memory.rows)
   names = {item.name for item in path.iterdir()}
   assert names == {
     'checkpoints',
@@ -181,7 +174,7 @@ def test_a_run_is_loaded(made, kept, monkeypatch):
   assert loaded.experiment.replace(
     experiment_name=None, root_output_dir='runs'
   ) == made[0].replace(total_rounds=3)
-  assert _stable(loaded.rows) == _stable(result.rows)
+  assert rows_lib.stable(loaded.rows) == rows_lib.stable(result.rows)
   assert loaded.per_client == [dict(counts) for counts in result.per_client]
   images = made[0].task.clients[2].test['x']
   np.testing.assert_array_equal(
@@ -210,10 +203,10 @@ def test_interrupted_loaded_and_resumed(made, tmp_path):
   assert 'interrupted after round 2' in repr(loaded)
   # It goes on with what was loaded, too.
   result = loaded.experiment.run(path)
-  assert _stable(result.rows) == _stable(made[1].rows)
+  assert rows_lib.stable(result.rows) == rows_lib.stable(made[1].rows)
   # More rounds, from there.
   longer = made[0].run(path, total_rounds=4)
-  assert _stable(longer.rows)[:4] == _stable(made[1].rows)
+  assert rows_lib.stable(longer.rows)[:4] == rows_lib.stable(made[1].rows)
   assert longer.round_num == 4
 
 

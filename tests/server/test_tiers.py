@@ -72,6 +72,7 @@ def test_two_tiers_equal_two_runs_bit_for_bit(whole, models):
     assert np.abs(found - models[i].initial_weights(0)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_two_tiers_equal_two_runs_of_tff_learning(whole, models):
   examples = _examples()
   server, _, _ = clients.run(whole, models, examples, rounds=3)

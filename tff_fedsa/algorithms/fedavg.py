@@ -80,14 +80,16 @@ def build_fedavg(
     ValueError: If models and input spec do not fit each other, or there are
       several architectures and an aggregator factory.
   """
-  return composer.with_averaging(
-    local_lib.build_local(
+  with composer.deferred():
+    alone = local_lib.build_local(
       models,
       input_spec=input_spec,
       optimizer=optimizer,
       local=local,
       objective=objective,
-    ),
+    )
+  return composer.with_averaging(
+    alone,
     averaging.build_weight_averaging(
       models,
       model_seed=model_seed,

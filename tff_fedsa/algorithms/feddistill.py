@@ -30,6 +30,7 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import class_mean
   from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
@@ -88,15 +89,16 @@ def build_objective(
     raise errors.UserError(
       f'Expected a distillation weight >= 0, found {distillation_weight}.'
     )
+  weight = objective_lib.LossWeight('feddistill_lambda', distillation_weight)
 
   def loss_fn(features, logits, labels, head_fn, context):
     del features, head_fn  # Unused.
-    cross_entropy = losses.cross_entropy(logits, labels)
+    cross_entropy = label_loss.cross_entropy(logits, labels, context)
     distillation = losses.class_mean_regularization(
       logits, labels, context['logits'], context['present']
     )
     return {
-      'loss': cross_entropy + distillation_weight * distillation,
+      'loss': cross_entropy + weight.of(context) * distillation,
       'cross_entropy': cross_entropy,
       'distillation': distillation,
     }
@@ -113,6 +115,7 @@ def build_objective(
       'present': tf.TensorSpec([num_classes], tf.bool),
     },
     averages_logits=True,
+    weights=(weight,),
   )
 
 

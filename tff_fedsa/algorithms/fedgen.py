@@ -29,6 +29,7 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import collecting
   from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
@@ -256,10 +257,11 @@ def build_objective(
     config: Has the generator's sizes and lambda.
     batch_size: See `generator_lib.draw`.
   """
+  weight = objective_lib.LossWeight('fedgen_lambda', config.lambda_)
 
   def loss_fn(features, logits, labels, head_fn, context):
     del features  # Unused.
-    cross_entropy = losses.cross_entropy(logits, labels)
+    cross_entropy = label_loss.cross_entropy(logits, labels, context)
     noise, drawn = generator_lib.draw(
       context['label_counts'], config.noise_dim, batch_size, context['seed']
     )
@@ -270,7 +272,7 @@ def build_objective(
       head_fn(generator_lib.generate(generator, noise, drawn)), drawn
     )
     return {
-      'loss': cross_entropy + config.lambda_ * generative,
+      'loss': cross_entropy + weight.of(context) * generative,
       'cross_entropy': cross_entropy,
       'generative': generative,
     }
@@ -292,6 +294,7 @@ def build_objective(
       },
       'label_counts': tf.TensorSpec([num_classes]),
     },
+    weights=(weight,),
   )
 
 
@@ -464,6 +467,7 @@ METHOD = method.Method(
   title='FedGen',
   config=FedGenConfig,
   build_fn=build_fedgen,
+  sees_clients='Its server trains the generator with the head of each client.',
   terms={'generative': 'cross-entropy of generated features, nats'},
   metrics=server_training.COLUMNS,
 )

@@ -178,5 +178,7 @@ METHOD = method.Method(
   title='FedGH',
   config=FedGHConfig,
   build_fn=build_fedgh,
+  sees_clients='Its server trains the head on the prototypes of each client.',
+  collects_prototypes=True,
   metrics=server_training.COLUMNS,
 )

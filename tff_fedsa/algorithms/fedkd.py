@@ -29,6 +29,7 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import weighted_mean
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import companion as companion_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
@@ -140,8 +141,8 @@ def build_objective(
     del head_fn  # Unused.
     shared_features = context['shared_features']
     (transformation,) = context['private']
-    own = losses.cross_entropy(logits, labels)
-    shared = losses.cross_entropy(context['shared_logits'], labels)
+    own = label_loss.cross_entropy(logits, labels, context)
+    shared = label_loss.cross_entropy(context['shared_logits'], labels, context)
     distillation, shared_distillation = losses.mutual_distillation(
       logits, context['shared_logits'], reference=reference
     )

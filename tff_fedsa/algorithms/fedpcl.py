@@ -30,11 +30,11 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import robust_means
   from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
   from tff_fedsa.data import input_spec as input_spec_lib
-  from tff_fedsa.maths import losses
   from tff_fedsa.models import functional
   from tff_fedsa.server import distribution
   from tff_fedsa.server import finalizers
@@ -163,11 +163,15 @@ def build_objective(
   """
   config = config or FedPCLConfig()
   temperature = config.temperature
+  of_labels = objective_lib.LossWeight(
+    'fedpcl_cross_entropy_weight', config.cross_entropy_weight
+  )
+  of_contrast = objective_lib.LossWeight('fedpcl_lambda', config.lambda_)
 
   def loss_fn(features, logits, labels, head_fn, context):
     del head_fn  # Unused.
     present = context['present']
-    cross_entropy = losses.cross_entropy(logits, labels)
+    cross_entropy = label_loss.cross_entropy(logits, labels, context)
     to_global = contrast(
       features, labels, context['prototypes'][tf.newaxis], present, temperature
     )[0]
@@ -180,8 +184,8 @@ def build_objective(
     )
     return {
       'loss': (
-        config.cross_entropy_weight * cross_entropy
-        + config.lambda_ * (to_global + to_local)
+        of_labels.of(context) * cross_entropy
+        + of_contrast.of(context) * (to_global + to_local)
       ),
       'cross_entropy': cross_entropy,
       'contrastive_global': to_global,
@@ -207,6 +211,7 @@ def build_objective(
         ('participated', tf.bool),
       )
     },
+    weights=(of_labels, of_contrast),
   )
 
 
@@ -379,6 +384,8 @@ METHOD = method.Method(
   title='FedPCL',
   config=FedPCLConfig,
   build_fn=build_fedpcl,
+  sees_clients='Its server sends the prototypes of each client to all clients.',
+  collects_prototypes=True,
   terms={
     'contrastive_global': 'contrast with global prototypes, nats',
     'contrastive_local': "contrast with clients' prototypes, nats",

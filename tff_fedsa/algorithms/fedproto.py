@@ -27,6 +27,7 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import class_mean
   from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
@@ -53,7 +54,11 @@ class FedProtoConfig(settings.Settings):
 
 
 def build_objective(
-  num_classes: int, feature_dim: int, regularization_weight: float
+  num_classes: int,
+  feature_dim: int,
+  regularization_weight: float,
+  *,
+  flag: str = 'fedproto_lambda',
 ) -> objective_lib.ClientObjective:
   """Returns the objective of clients: features approach global prototypes.
 
@@ -67,6 +72,7 @@ def build_objective(
     num_classes: C.
     feature_dim: D.
     regularization_weight: lambda, >= 0.
+    flag: Flag of lambda.
 
   Raises:
     ValueError: If the weight is negative or not finite.
@@ -75,15 +81,16 @@ def build_objective(
     raise errors.UserError(
       f'Expected a regularization weight >= 0, found {regularization_weight}.'
     )
+  weight = objective_lib.LossWeight(flag, regularization_weight)
 
   def loss_fn(features, logits, labels, head_fn, context):
     del head_fn  # Unused.
-    cross_entropy = losses.cross_entropy(logits, labels)
+    cross_entropy = label_loss.cross_entropy(logits, labels, context)
     regularization = losses.class_mean_regularization(
       features, labels, context['prototypes'], context['present']
     )
     return {
-      'loss': cross_entropy + regularization_weight * regularization,
+      'loss': cross_entropy + weight.of(context) * regularization,
       'cross_entropy': cross_entropy,
       'regularization': regularization,
     }
@@ -99,6 +106,7 @@ def build_objective(
       'prototypes': tf.TensorSpec([num_classes, feature_dim]),
       'present': tf.TensorSpec([num_classes], tf.bool),
     },
+    weights=(weight,),
   )
 
 

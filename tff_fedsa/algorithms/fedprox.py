@@ -73,9 +73,11 @@ def build_objective(proximal_weight: float) -> objective_lib.ClientObjective:
   objective = objective_lib.cross_entropy_objective()
   if not proximal_weight:
     return objective
+  weight = objective_lib.LossWeight('fedprox_mu', proximal_weight)
   return objective._replace(
     loss_names=(*objective.loss_names, 'proximal'),
-    proximal_weight=proximal_weight,
+    proximal_weight=weight,
+    weights=(weight,),
   )
 
 

@@ -29,6 +29,7 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import class_mean
   from tff_fedsa.aggregation import screening
   from tff_fedsa.client import client_work as client_work_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
@@ -165,6 +166,10 @@ def build_objective(
       rises linearly from 0 in the first round to 1 after so many rounds.
   """
   config = config or FedSAConfig()
+  weights = [
+    objective_lib.LossWeight(name, getattr(config, name))
+    for name in ('lambda_reg', 'lambda_mcl', 'lambda_cc')
+  ]
 
   def context_fn(anchors, state, round_num):
     if not config.anchor_agreement:
@@ -182,7 +187,7 @@ def build_objective(
   def loss_fn(features, logits, labels, head_fn, context):
     anchors = context['anchors']
     terms = {
-      'cross_entropy': losses.cross_entropy(logits, labels),
+      'cross_entropy': label_loss.cross_entropy(logits, labels, context),
       'regularization': losses.anchor_regularization(features, labels, anchors),
       'contrastive': losses.margin_contrastive(
         features, labels, anchors, context['margin']
@@ -190,11 +195,12 @@ def build_objective(
       'calibration': losses.classifier_calibration(head_fn, anchors),
     }
     warmup = context.get('warmup', 1.0)
+    lambda_reg, lambda_mcl, lambda_cc = (w.of(context) for w in weights)
     total = (
       terms['cross_entropy']
-      + warmup * config.lambda_reg * terms['regularization']
-      + warmup * config.lambda_mcl * terms['contrastive']
-      + config.lambda_cc * terms['calibration']
+      + warmup * lambda_reg * terms['regularization']
+      + warmup * lambda_mcl * terms['contrastive']
+      + lambda_cc * terms['calibration']
     )
     return {'loss': total, **terms}
 
@@ -220,6 +226,7 @@ def build_objective(
       'calibration',
     ),
     gauges_fn=gauges_fn,
+    weights=weights,
   )
 
 

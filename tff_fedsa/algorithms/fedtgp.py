@@ -309,7 +309,9 @@ def build_fedtgp(
   )
   client_work = client_work_lib.build_client_work(
     models,
-    fedproto.build_objective(num_classes, feature_dim, config.lambda_),
+    fedproto.build_objective(
+      num_classes, feature_dim, config.lambda_, flag='fedtgp_lambda'
+    ),
     distributor.next.type_signature.result.result.member,
     update_fn=client_work_lib.class_prototypes_update_fn(),
     optimizer=optimizer,
@@ -355,6 +357,8 @@ METHOD = method.Method(
   title='FedTGP',
   config=FedTGPConfig,
   build_fn=build_fedtgp,
+  sees_clients='Its server trains on the prototypes of each client.',
+  collects_prototypes=True,
   terms={
     'regularization': (
       'pull of features to global prototypes, unweighted, squared units'

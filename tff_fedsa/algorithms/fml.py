@@ -28,6 +28,7 @@ with epy.lazy_imports():
   from tff_fedsa.aggregation import weighted_mean
   from tff_fedsa.client import client_work as client_work_lib
   from tff_fedsa.client import companion as companion_lib
+  from tff_fedsa.client import label_loss
   from tff_fedsa.client import local_optimizer
   from tff_fedsa.client import local_training
   from tff_fedsa.client import objective as objective_lib
@@ -108,7 +109,7 @@ def build_objective(
   def loss_fn(features, logits, labels, head_fn, context):
     del features, head_fn  # Unused.
     shared_logits = context['shared_logits']
-    cross_entropy = losses.cross_entropy(logits, labels)
+    cross_entropy = label_loss.cross_entropy(logits, labels, context)
     distillation, shared_distillation = losses.mutual_distillation(
       logits, shared_logits, reference=reference
     )
@@ -116,7 +117,7 @@ def build_objective(
       'loss': alpha * cross_entropy + (1 - alpha) * distillation,
       'cross_entropy': cross_entropy,
       'distillation': distillation,
-      'shared': beta * losses.cross_entropy(shared_logits, labels)
+      'shared': beta * label_loss.cross_entropy(shared_logits, labels, context)
       + (1 - beta) * shared_distillation,
     }
 

@@ -28,6 +28,9 @@ class Method:
       whole model, with which clients begin the next round), or None for
       anything else.
     broadcasts_anchors: Whether clients receive anchors, and nothing else.
+    sees_clients: Why the server needs what each client sends, as a sentence;
+      empty if means and sums are all that it needs.
+    collects_prototypes: Whether this is one table of prototypes per client.
   """
 
   name: str
@@ -38,6 +41,8 @@ class Method:
   metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
   averages: Optional[str] = None
   broadcasts_anchors: bool = False
+  sees_clients: str = ''
+  collects_prototypes: bool = False
 
   @property
   def averages_classes(self) -> bool:

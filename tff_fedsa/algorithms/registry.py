@@ -18,6 +18,7 @@ from tff_fedsa.runs import errors
 with epy.lazy_imports():
   from tff_fedsa import composer
   from tff_fedsa.aggregation import compression as compression_lib
+  from tff_fedsa.aggregation import secure as secure_lib
   from tff_fedsa.client import attacks as attacks_lib
   from tff_fedsa.client import local_training
   from tff_fedsa.data import input_spec as input_spec_lib
@@ -98,6 +99,7 @@ def build(
   attack: Optional[attacks_lib.Attack] = None,
   privacy: Optional[private_process.Mechanism] = None,
   compression: Optional[compression_lib.CompressionConfig] = None,
+  secure: Optional[secure_lib.SecureConfig] = None,
   **options: Any,
 ) -> composer.StatefulProcess:
   """Builds the process of a method.
@@ -119,6 +121,8 @@ def build(
       none.
     compression: Compression of what clients send, for methods whose clients
       send class means. Default: none.
+    secure: Secure aggregation, for methods whose server averages what clients
+      send. Default: none.
     **options: Further arguments of the method's builder, e.g. `optimizer` and
       `local`. Methods without use for `model_seed`, `max_participants` (clients
       of a round) or `class_means` (a `prototypes.ClassMeanConfig`) do not
@@ -151,26 +155,32 @@ def build(
         f'{name} has no other aggregator than its own, found '
         f'aggregator={aggregator.aggregator!r}.'
       )
-  process = method.build_fn(
-    models,
-    config,
-    input_spec=input_spec,
-    **{n: value for n, value in options.items() if n in taken},
-  )
-  changes: dict[str, Any] = {}
-  if averaging is not None and not process.averages_weights:
-    changes['averaging'] = averaging
-  if max_examples is not None and process.parts is not None:
-    local = options.get('local') or local_training.LocalTrainingConfig()
-    changes['limits'] = dataclasses.replace(
-      process.parts.limits,
-      max_examples=local.visits(max_examples),
-      num_epochs=local.num_epochs,
+  with composer.deferred():
+    process = method.build_fn(
+      models,
+      config,
+      input_spec=input_spec,
+      **{n: value for n, value in options.items() if n in taken},
     )
-  if attack is not None:
-    changes['attack'] = attack
-  if changes:
-    process = composer.with_parts(process, **changes)
-  if compression is not None and compression.compress != 'none':
-    process = compression_lib.compress(process, compression)
-  return private_process.protect(process, privacy) if privacy else process
+    changes: dict[str, Any] = {}
+    if averaging is not None and not process.averages_weights:
+      changes['averaging'] = averaging
+    if max_examples is not None and process.parts is not None:
+      local = options.get('local') or local_training.LocalTrainingConfig()
+      changes['limits'] = dataclasses.replace(
+        process.parts.limits,
+        max_examples=local.visits(max_examples),
+        num_epochs=local.of_clients().epochs_multiple or local.num_epochs,
+      )
+    if attack is not None:
+      changes['attack'] = attack
+    if changes:
+      process = composer.with_parts(process, **changes)
+    if compression is not None and compression.is_used:
+      process = compression_lib.compress(process, compression)
+    if privacy is not None:
+      process = private_process.protect(process, privacy)
+    if secure is not None and secure.secure:
+      process = secure_lib.protect(process, secure)
+  process.compose()
+  return process

@@ -26,7 +26,7 @@ with epy.lazy_imports():
 
   from tff_fedsa.client import client_state as client_state_lib
   from tff_fedsa.client import client_work
-  from tff_fedsa.client import local_training
+  from tff_fedsa.client import local_steps
   from tff_fedsa.data import input_spec as input_spec_lib
   from tff_fedsa.maths import prototypes
   from tff_fedsa.models import functional
@@ -293,7 +293,7 @@ def build_count_fn(
       classification.zeros(statistics, num_classes)
       for _ in (names if statistics else ())
     )
-    return local_training.fold_over_examples(examples, add, (zeros, no_sums))
+    return local_steps.fold_over_examples(examples, add, (zeros, no_sums))
 
   @tf.function(autograph=False)
   def count(known, architecture, weights, examples):

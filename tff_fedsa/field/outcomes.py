@@ -68,7 +68,7 @@ class Field:
     select_fn: selection.SelectFn,
     *,
     clients_per_round: Optional[int] = None,
-    num_epochs: int = 1,
+    num_epochs: int | np.ndarray = 1,
   ):
     """Initializes `Field`.
 
@@ -77,7 +77,8 @@ class Field:
       num_examples: Training examples of each client.
       select_fn: Draws the clients that take part.
       clients_per_round: How many updates a round is to have; by default all.
-      num_epochs: Passes of a client over its examples in a round.
+      num_epochs: Passes of a client over its examples in a round; of all, or
+        of each.
 
     Raises:
       FieldFileError: If a file of the settings is missing or wrong.
@@ -89,7 +90,7 @@ class Field:
     self.config = config
     self.num_clients = len(num_examples)
     self._num_examples = np.asarray(num_examples, np.int64)
-    self._num_epochs = num_epochs
+    self._num_epochs = np.broadcast_to(num_epochs, [self.num_clients])
     self._select_fn = select_fn
     if clients_per_round is None:
       if config.over_selection > 1:
@@ -125,7 +126,8 @@ class Field:
     ids = np.array(sampled, np.int64)
     examples = self._num_examples[ids]
     speeds = self._speed_fn(round_num)[ids]
-    seconds = examples * self._num_epochs / speeds
+    num_epochs = self._num_epochs[ids]
+    seconds = examples * num_epochs / speeds
     drawn = streams.generator(
       config.field_seed, streams.Purpose.DROPOUT, round_num
     ).random(self.num_clients)
@@ -136,7 +138,7 @@ class Field:
     all_examples = examples
     if config.partial_work:
       examples, seconds = self._partial_work(
-        examples, speeds, seconds, deadline
+        examples, num_epochs, speeds, seconds, deadline
       )
     in_time = np.flatnonzero(~dropped & (seconds <= deadline))
     by_time = in_time[np.argsort(seconds[in_time], kind='stable')]
@@ -200,10 +202,10 @@ class Field:
       (n, np.asarray(v)[chosen]) for n, v in examples.items()
     )
 
-  def _partial_work(self, examples, speeds, seconds, deadline):
+  def _partial_work(self, examples, num_epochs, speeds, seconds, deadline):
     """Returns the work of clients by the deadline, and its duration."""
     # 0.29 seconds at 100 examples per second is 29 examples, not 28.
-    possible = np.floor(np.round(deadline * speeds / self._num_epochs, 9))
+    possible = np.floor(np.round(deadline * speeds / num_epochs, 9))
     # A client that cannot finish one example is late.
     cut = (seconds > deadline) & (possible > 0)
     return (
@@ -225,7 +227,11 @@ class Field:
     seconds = self._num_examples * self._num_epochs / speeds
     if config.partial_work:
       _, seconds = self._partial_work(
-        self._num_examples, speeds, seconds, config.round_deadline
+        self._num_examples,
+        self._num_epochs,
+        speeds,
+        seconds,
+        config.round_deadline,
       )
     least = seconds[trained].min()
     if least > config.round_deadline:
@@ -243,7 +249,7 @@ def build_field(
   *,
   clients_per_round: Optional[int] = None,
   sampling_seed: int = 0,
-  num_epochs: int = 1,
+  num_epochs: int | np.ndarray = 1,
   selection_fn: Optional[Callable[..., Any]] = None,
 ) -> Field:
   """Returns the outcomes of a task's clients.
@@ -253,7 +259,8 @@ def build_field(
     config: Settings of the field.
     clients_per_round: How many updates a round is to have; by default all.
     sampling_seed: Seed of uniform draws.
-    num_epochs: Passes of a client over its examples in a round.
+    num_epochs: Passes of a client over its examples in a round; of all, or of
+      each.
     selection_fn: Replaces uniform draws; see `selection.wrap`.
 
   Raises:

@@ -1,11 +1,13 @@
 """Chooses the settings of each method on validation examples."""
 
 import collections
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import statistics
 
 import pandas
 
+from tff_fedsa import settings as settings_lib
+from tff_fedsa.algorithms import registry
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import rendering
@@ -58,7 +60,10 @@ def chosen(
     rows.append(
       {
         'method': winner.name,
-        **{setting: flags.get(setting, '') for setting in settings},
+        **{
+          setting: '' if _is_foreign(setting, flags) else flags.get(setting, '')
+          for setting in settings
+        },
         'validation': f'{scores[index]:.4f}',
         'tried': str(len(own)),
       }
@@ -67,6 +72,17 @@ def chosen(
     best, ignored=(*ignored, *settings), measurement=measurement
   )
   return best, pandas.DataFrame(rows)
+
+
+def _is_foreign(setting: str, flags: Mapping[str, str]) -> bool:
+  """Returns whether a flag belongs to other methods than the run's."""
+  owners = [
+    method.name
+    for method in registry.methods()
+    for field in settings_lib.fields_of(method.config)
+    if field.flag == setting
+  ]
+  return bool(owners) and flags.get('algorithm') not in owners
 
 
 def _common_name(

@@ -8,6 +8,9 @@ from typing import Any, Optional
 import numpy as np
 import pandas
 
+from tff_fedsa import settings
+from tff_fedsa.data import generators
+from tff_fedsa.data import task_spec
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import pivots
 from tff_fedsa.reporting import rendering
@@ -57,7 +60,8 @@ def setting(groups: Sequence[groups_lib.Group]) -> str:
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
   """
-  finished = [run.flags for group in groups for run in group.finished]
+  runs = [run for group in groups for run in group.finished]
+  finished = [run.flags for run in runs]
 
   def each(text_fn: Callable[[Mapping[str, str]], str]) -> str:
     return ' / '.join(dict.fromkeys(map(text_fn, finished)))
@@ -67,7 +71,8 @@ def setting(groups: Sequence[groups_lib.Group]) -> str:
   return (
     f'{each(_data)}, {each(_partition)} (partition '
     f'seed{"s" if len(dealt_by) > 1 else ""} {", ".join(dealt_by)}), '
-    f'{each(_clients)}, {each(lambda flags: flags["total_rounds"])} rounds, '
+    f'{" / ".join(dict.fromkeys(map(_clients, runs)))}, '
+    f'{each(lambda flags: flags["total_rounds"])} rounds, '
     f'test set: {each(lambda flags: flags["test_set"])}, protocol: '
     f'{each(lambda flags: flags.get("protocol", "personal"))}; seeds '
     f'{", ".join(seeds)}.'
@@ -82,6 +87,8 @@ def _data(flags: Mapping[str, str]) -> str:
 def _partition(flags: Mapping[str, str]) -> str:
   if 'partition_file' in flags:
     return os.path.basename(flags['partition_file'])
+  if _has_clients(flags):
+    return 'clients of their own'
   parameter = {
     'dirichlet': 'alpha',
     'pathological': 'classes_per_client',
@@ -89,11 +96,24 @@ def _partition(flags: Mapping[str, str]) -> str:
   return flags['partition'] + (f' {flags[parameter]}' if parameter else '')
 
 
-def _clients(flags: Mapping[str, str]) -> str:
-  drawn = flags.get('clients_per_round')
-  return f'{flags["num_clients"]} clients' + (
-    f', {drawn} in each round' if drawn else ''
-  )
+def _clients(run: runs_lib.Run) -> str:
+  number = run.flags['num_clients']
+  if _has_clients(run.flags) and run.per_client is not None:
+    number = str(len(run.per_client))
+  drawn = run.flags.get('clients_per_round')
+  return f'{number} clients' + (f', {drawn} in each round' if drawn else '')
+
+
+def _has_clients(flags: Mapping[str, str]) -> bool:
+  """Returns whether examples are not dealt out to clients."""
+  dataset = flags['dataset']
+  try:
+    spec = task_spec.TaskSpec(
+      dataset=dataset, client_column=flags.get('client_column')
+    )
+  except settings.SettingsError:
+    return False  # A data set that the user's own module registers.
+  return spec.has_clients and dataset not in generators.NAMES
 
 
 def _by_number(seeds: Collection[str]) -> list[str]:

@@ -253,8 +253,10 @@ def partition(
     ylabel='class',
     xlim=(-0.8, num_clients - 0.2),
     ylim=(num_classes - 0.2, -0.8),
-    title=f'Training examples per client and class '
-    f'({counts.sum()} in all, largest bubble {largest})',
+    title='Training examples per client and class'
+    # A figure of few clients is narrow.
+    + ('\n' if num_clients < 15 else ' ')
+    + f'({counts.sum()} in all, largest bubble {largest})',
   )
   if num_classes <= 30:
     axes.set_yticks(range(num_classes), class_names)

@@ -28,6 +28,10 @@ _PROTECTION = {
   'dp_noise_multiplier': '',
   'dp_cohort': '',
   'dp_population': '',
+  'dp_clip_quantile': '',
+  'dp_bits': '24',
+  'secure': 'false',
+  'secure_bound': '1000.0',
 }
 
 

@@ -2,10 +2,12 @@
 
 import base64
 from collections.abc import Mapping
+import io
 import os
 
 import jinja2
 import markdown
+from PIL import Image
 
 _TEMPLATE = jinja2.Template(
   """<!DOCTYPE html>
@@ -26,17 +28,22 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #e4e4e4;
   white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; }
 tbody tr:hover { background: #f4f7fa; }
-figure { margin: 2rem 0; }
+figure { margin: 2rem 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; }
+/* Text in figures stays legible on phones, where wide ones scroll. */
+@media (max-width: 700px) { img { max-width: max(100%, 640px); } }
 figcaption { color: #555; }
 </style>
 </head>
 <body>
 {{ body }}
+{% if figures %}
+<h2>Figures</h2>
+{% endif %}
 {% for figure in figures %}
 <figure>
 <img src="data:{{ figure.kind }};base64,{{ figure.content }}"
-  alt="{{ figure.caption }}">
+  alt="{{ figure.caption }}"{{ figure.width }}>
 <figcaption>{{ figure.caption }}</figcaption>
 </figure>
 {% endfor %}
@@ -46,6 +53,8 @@ figcaption { color: #555; }
   autoescape=True,
   trim_blocks=True,
 )
+# Of CSS.
+_PIXELS_PER_INCH = 96
 _KINDS = {'.png': 'image/png', '.svg': 'image/svg+xml'}
 
 
@@ -74,7 +83,22 @@ def render(
         'kind': _KINDS[os.path.splitext(name)[1]],
         'content': base64.b64encode(content).decode(),
         'caption': caption,
+        'width': _width(name, content),
       }
       for name, (content, caption) in pictures.items()
     ],
   )
+
+
+def _width(name: str, content: bytes) -> jinja2.utils.markupsafe.Markup:
+  """Returns the attribute that shows a PNG at its size in inches.
+
+  So text has one size in all figures, whatever their resolution.
+  """
+  attribute = ''
+  if name.endswith('.png'):
+    with Image.open(io.BytesIO(content)) as image:
+      dpi, _ = image.info.get('dpi', (_PIXELS_PER_INCH, None))
+      inches = image.width / float(dpi)
+    attribute = f' width="{round(inches * _PIXELS_PER_INCH)}"'
+  return jinja2.utils.markupsafe.Markup(attribute)

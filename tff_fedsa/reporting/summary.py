@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.evaluation import newcomers as newcomers_lib
 from tff_fedsa.runs import errors
 
 _LAST_ROWS = 10
@@ -25,7 +26,8 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     A JSON-able dict: `rounds`, and for each classifier in them `last`, `best`,
     `best_round`, `mean_of_last_10` (rows, trained ones only) and the last
     row's `clients_std`, `clients_min`, `clients_p10` (protocol `global`: in
-    place of these, `by_domain` where there are domains).
+    place of these, `by_domain` where there are domains). `newcomers` has the
+    last accuracies of clients that never train, if there are any.
 
   Raises:
     ValueError: If there is no row.
@@ -51,6 +53,13 @@ def summarize(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   for name in ('bytes_up_per_client', 'bytes_down_per_client'):
     if name in history[-1]:
       summary[name] = history[-1][name]
+  newcomers = {
+    name: value
+    for name, value in history[-1].items()
+    if name.startswith(newcomers_lib.JOINED)
+  }
+  if newcomers:
+    summary['newcomers'] = newcomers
   seconds = [row[n] for row in trained for n in row if n == 'seconds_training']
   if seconds:
     summary['seconds_per_round_median'] = float(np.median(seconds))
@@ -77,6 +86,7 @@ def to_text(summary: Mapping[str, Any]) -> str:
   """Returns the summary as a table for a terminal."""
   found = [n for n in client_evaluation.GLOBAL_CLASSIFIERS if n in summary]
   lines = _global_lines(summary, found) if found else _personal_lines(summary)
+  lines += _newcomer_lines(summary.get('newcomers', {}))
   if 'bytes_up_per_client' in summary:
     lines.append(
       f'per client and round: {summary["bytes_up_per_client"] / 1e3:.1f} kB '
@@ -102,6 +112,23 @@ def _personal_lines(summary: Mapping[str, Any]) -> list[str]:
       f'{values["mean_of_last_10"]:>13.4f} {values["clients_min"]:>13.4f} '
       f'{values["clients_p10"]:>9.4f}'
     )
+  return lines
+
+
+def _newcomer_lines(newcomers: Mapping[str, float]) -> list[str]:
+  """Returns a line per moment in which clients that never train are tested."""
+  lines = []
+  for prefix, when in (
+    (newcomers_lib.JOINED, 'as they join'),
+    (newcomers_lib.TRAINED, 'after a round of their own'),
+  ):
+    found = [
+      f'{name} {newcomers[f"{prefix}{name}_accuracy"]:.4f}'
+      for name in client_evaluation.CLASSIFIERS
+      if f'{prefix}{name}_accuracy' in newcomers
+    ]
+    if found:
+      lines.append(f'clients that never train, {when}: {", ".join(found)}')
   return lines
 
 

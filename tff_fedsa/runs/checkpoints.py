@@ -173,7 +173,7 @@ class CheckpointManager:
 
     Args:
       structure: A server state with the structure to restore, e.g. the result
-        of `process.initialize()`.
+        of `process.initialize()`. None restores the client states alone.
       store: Receives the client states of the checkpoint.
       round_num: Round of the checkpoint. Default: the latest.
 
@@ -236,10 +236,13 @@ class CheckpointManager:
         raise CheckpointError(
           f'{_MANIFEST} does not list all states of clients'
         )
-      arrays = _name_by_position(arrays, structure, path)
+      if structure is not None:
+        arrays = _name_by_position(arrays, structure, path)
     else:
       directory = self._clients
-    server_state = _fill(structure, arrays, path)
+    server_state = None
+    if structure is not None:
+      server_state = _fill(structure, arrays, path)
     store.load(directory, _state_files(manifest))
     return Checkpoint(round_num, server_state, history)
 

@@ -396,7 +396,8 @@ def keep_flags(
           f'{run.path!r} holds a run with other flags:\n  '
           + '\n  '.join(different)
           + '\nGive the same flags to resume it, or another --experiment_name '
-          'to start a new run.'
+          'to start a new run (with --init_from, it begins with the models of '
+          'this one).'
         )
     lines = [
       f'--{name}={text(v)}' for name, v in values.items() if v is not None

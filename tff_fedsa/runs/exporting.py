@@ -1,5 +1,6 @@
 """Exports a client's trained model as an ordinary Keras model."""
 
+import os
 from typing import Any, Optional
 
 import numpy as np
@@ -7,7 +8,9 @@ import tensorflow as tf
 
 from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import packing
 from tff_fedsa.models import functional
+from tff_fedsa.runs import errors
 
 # Added to the score of a class without a prototype, so that it never wins.
 _NEVER = -1e30
@@ -17,7 +20,7 @@ def to_keras(
   model: functional.FunctionalModel,
   client_state: Optional[client_state_lib.ClientState],
   server_model: Any,
-  input_spec: input_spec_lib.InputSpec,
+  input_spec: input_spec_lib.InputSpec | packing.PackedSpec,
   *,
   weights: Optional[np.ndarray] = None,
 ) -> tf.keras.Model:
@@ -38,9 +41,10 @@ def to_keras(
       the averaged weights of one model, or the client's own are meant.
 
   Returns:
-    A model that maps inputs `[batch, *input_spec.shape]`, values as
-    stored, to a dict: `features` `[batch, feature_dim]`, and `[batch,
-    num_classes]` scores `head` (logits) and, if the server's model has their
+    A model that maps inputs `[batch, *input_spec.shape]`, values as stored (a
+    dict of parts by name, where there are several), to a dict: `features`
+    `[batch, feature_dim]`, and `[batch, num_classes]` scores `head` (logits)
+    and, if the server's model has their
     fields, `prototype` and `anchor` (larger if nearer) and `global_head`
     (logits). The argmax of each is a predicted class.
   """
@@ -52,14 +56,17 @@ def to_keras(
     assert client_state is not None, 'A model of a client needs its state.'
     own_weights = client_state.weights
   keras_model = model.to_keras(np.asarray(own_weights))
-  # Keras casts other dtypes to float32 first, and integers are looked up.
-  is_float = input_spec.model_dtype == 'float32'
-  inputs = tf.keras.Input(
-    input_spec.shape,
-    name='images' if input_spec.kind == 'image' else 'inputs',
-    dtype='float32' if is_float else input_spec.dtype,
-  )
-  features = keras_model.feature_extractor(_preprocessed(inputs, input_spec))
+  inputs: Any
+  seen: Any
+  if isinstance(input_spec, packing.PackedSpec):
+    inputs = {name: _input(spec, name) for name, spec in input_spec.parts}
+    seen = {n: _preprocessed(inputs[n], spec) for n, spec in input_spec.parts}
+  else:
+    inputs = _input(
+      input_spec, 'images' if input_spec.kind == 'image' else 'inputs'
+    )
+    seen = _preprocessed(inputs, input_spec)
+  features = keras_model.feature_extractor(seen)
   outputs = {'features': features, 'head': keras_model.head(features)}
   if hasattr(server_model, 'prototypes'):
     outputs['prototype'] = _nearness(
@@ -80,6 +87,40 @@ def to_keras(
       head.inputs, head.outputs, name='global_head'
     )(features)
   return tf.keras.Model(inputs, outputs, name=model.name)
+
+
+def read(path: str) -> tuple[str, functional.KerasClientModel]:
+  """Reads an exported model; undoes `to_keras`.
+
+  Args:
+    path: File that `tff-fedsa export` wrote, or Keras's `save` of `to_keras`.
+
+  Returns:
+    The name of the architecture, and its feature extractor and head.
+
+  Raises:
+    UserError: If the file is missing, or is no such model.
+  """
+  if not os.path.isfile(path):
+    raise errors.UserError(f'There is no exported model at {path!r}.')
+  try:
+    model = tf.keras.models.load_model(path, compile=False)
+    halves = [
+      model.output[name]._keras_history.layer for name in ('features', 'head')
+    ]
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise errors.UserError(
+      f'{path!r} is no model that `tff-fedsa export` wrote: {reason}'
+    ) from error
+  return model.name, functional.KerasClientModel(*halves)
+
+
+def _input(spec: input_spec_lib.InputSpec, name: str) -> tf.Tensor:
+  # Keras casts other dtypes to float32 first, and integers are looked up.
+  is_float = spec.model_dtype == 'float32'
+  dtype = 'float32' if is_float else spec.dtype
+  return tf.keras.Input(spec.shape, name=name, dtype=dtype)
 
 
 def _preprocessed(

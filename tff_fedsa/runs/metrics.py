@@ -15,6 +15,7 @@ import psutil
 from tff_fedsa.algorithms import registry
 from tff_fedsa.evaluation import classification
 from tff_fedsa.evaluation import client_evaluation
+from tff_fedsa.evaluation import newcomers
 from tff_fedsa.runs import errors
 
 with epy.lazy_imports():
@@ -152,6 +153,21 @@ PRIVACY_COLUMNS: dict[str, str] = {
     'epsilon that the rounds so far have spent, with the delta of --dp_delta; '
     'of the simulated deployment if there is a --dp_cohort'
   ),
+  'aggregator_clip_norm': (
+    'clipping norm of the next round; with --dp_clip_quantile only'
+  ),
+}
+
+# Further columns of runs with `--secure`.
+_CLIPPED = (
+  'clients with a value above the bound of the secure sum, plus clients with '
+  'one below; these values are clipped'
+)
+SECURE_COLUMNS: dict[str, str] = {
+  'aggregator_vectors_clipped': f'class means or logits: {_CLIPPED}',
+  'aggregator_value_clipped': f'other updates: {_CLIPPED}',
+  'averager_value_clipped': f'averaged weights: {_CLIPPED}',
+  'metrics_clipped': f'losses and other metrics: {_CLIPPED}',
 }
 
 # Further columns of runs whose clients hold out validation examples.
@@ -161,6 +177,25 @@ VALIDATION_COLUMNS: dict[str, str] = {
     '[0, 1]'
   )
   for name in client_evaluation.CLASSIFIERS
+}
+
+# Further columns of runs with `--held_out_clients`.
+NEWCOMER_COLUMNS: dict[str, str] = {
+  f'{prefix}{classifier}_accuracy': f'{described}, in [0, 1]; {how}'
+  for prefix, described in (
+    (
+      newcomers.JOINED,
+      'clients that never train, as they join: all correct / all test examples',
+    ),
+    (newcomers.TRAINED, 'the same after one round of training of their own'),
+  )
+  for classifier, how in (
+    ('prototype', 'nearest global prototype'),
+    ('anchor', 'nearest anchor'),
+    ('head', "the client's own classifier head"),
+    ('global_head', "the server's head on the client's features"),
+    ('received_head', 'the head that the client receives'),
+  )
 }
 
 # Further columns of runs with `--metrics`, for each classifier.
@@ -221,8 +256,8 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
   Means over clients are left out if training diverged at all of them, or if the
   server turned them away.
   What an aggregation measures (clipping, noise) becomes `aggregator_<path>`,
-  or `averager_<path>` where weights are averaged; structures and arrays are
-  left out.
+  or `averager_<path>` where weights are averaged, or `metrics_<path>` where
+  metrics are secure sums; structures and arrays are left out.
 
   Args:
     measurements: Measurements of a process of `composer.compose_process`.
@@ -245,7 +280,7 @@ def training_columns(measurements: Mapping[str, Any]) -> Row:
     columns[name] = np.asarray(value).item()
   if 'server_loss' not in finalizer and not columns.get('server_nonfinite'):
     columns.pop('server_nonfinite', None)
-  for part in ('aggregator', 'averager'):
+  for part in ('aggregator', 'averager', 'metrics'):
     columns.update(_scalars(part, measurements.get(part)))
   # The column of this name is the server's, with the classes that it keeps.
   columns.pop('aggregator_classes_present', None)

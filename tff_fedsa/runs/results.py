@@ -12,6 +12,7 @@ import pandas
 
 from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.client import client_store
+from tff_fedsa.data import packing
 from tff_fedsa.evaluation import client_evaluation
 from tff_fedsa.reporting import classification_figures
 from tff_fedsa.reporting import feature_space
@@ -107,7 +108,7 @@ class TrainedModel:
 
     Args:
       inputs: Inputs in the shape and dtype of the data set: uint8 or
-        float32[num_examples, …].
+        float32[num_examples, …]; a dict of arrays, if they have several parts.
       classifier: One of `classifiers`. Default: the method's main classifier
         (the nearest prototype if there are prototypes).
 
@@ -159,6 +160,8 @@ class TrainedModel:
 
   def _scores(self, inputs: np.ndarray, output: str) -> np.ndarray:
     spec = self._task.input_spec
+    if isinstance(spec, packing.PackedSpec):
+      return self._scores_of_parts(inputs, output, spec)
     inputs = np.asarray(inputs)
     found = (inputs.shape[1:], inputs.dtype.name)
     if found != (spec.shape, spec.dtype):
@@ -171,6 +174,22 @@ class TrainedModel:
     return np.concatenate(
       [
         self.keras_model(inputs[cut : cut + _EXAMPLES_AT_A_TIME])[
+          output
+        ].numpy()
+        for cut in cuts
+      ]
+    )
+
+  def _scores_of_parts(
+    self, inputs: Any, output: str, spec: packing.PackedSpec
+  ) -> np.ndarray:
+    """As `_scores`, of a dict of parts, or of rows of bytes."""
+    # Packing checks them.
+    rows = spec.pack(inputs) if isinstance(inputs, Mapping) else inputs
+    cuts = range(0, len(rows), _EXAMPLES_AT_A_TIME) or [0]
+    return np.concatenate(
+      [
+        self.keras_model(spec.unpack(rows[cut : cut + _EXAMPLES_AT_A_TIME]))[
           output
         ].numpy()
         for cut in cuts
@@ -448,7 +467,7 @@ class Result:
           if not isinstance(value, Mapping)
         }
         for name, values in self.summary.items()
-        if isinstance(values, Mapping)
+        if isinstance(values, Mapping) and 'last' in values
       }
     ).T
     # A table of numbers makes whole numbers floats.

@@ -16,11 +16,11 @@ import numpy as np
 from tff_fedsa import files
 from tff_fedsa import simulation
 from tff_fedsa.client import client_store
+from tff_fedsa.data import newcomers
 from tff_fedsa.data import own_data
 from tff_fedsa.data import partition as partition_lib
 from tff_fedsa.data import tasks
 from tff_fedsa.execution import devices
-from tff_fedsa.field import field_config
 from tff_fedsa.field import outcomes
 from tff_fedsa.reporting import figures as figures_lib
 from tff_fedsa.runs import checkpoints
@@ -31,6 +31,7 @@ from tff_fedsa.runs import progress as progress_lib
 from tff_fedsa.runs import recorders as recorders_lib
 from tff_fedsa.runs import results
 from tff_fedsa.runs import trackers
+from tff_fedsa.runs import warm_start
 from tff_fedsa.server import server_model
 
 if TYPE_CHECKING:
@@ -106,12 +107,16 @@ def run_in_directory(
       program owns it, or it holds a run with other settings or data.
   """
   # Find mistakes before creating the directory.
+  warm_start.build_warm_start(experiment, experiment.run_directory)
   initial_model = experiment.process.initialize().model
+  trained, _ = newcomers.split(
+    experiment.task, experiment.simulation.held_out_clients
+  )
   outcomes.build_field(
-    experiment.task,
+    trained,
     experiment.field,
     clients_per_round=experiment.simulation.clients_per_round,
-    num_epochs=experiment.local.num_epochs,
+    num_epochs=experiment.num_epochs,
     selection_fn=selection_fn,
   )
   run = experiment.run_directory
@@ -130,7 +135,9 @@ def run_in_directory(
       free=experiment.free_flags(),
     )
     _keep_inputs(run, experiment.task, getattr(initial_model, 'anchors', None))
-    _keep_selection(run, experiment.field, selection_fn)
+    _keep_files(
+      run, {**experiment.field.files, **experiment.local.files}, selection_fn
+    )
     keep_account(run, experiment.account)
     _say_what(experiment, run, say)
     store = _open_store(experiment, run, say)
@@ -272,7 +279,11 @@ def _simulate(
       config,
       field=experiment.field,
       attack=experiment.attack,
-      num_epochs=experiment.local.num_epochs,
+      num_epochs=experiment.num_epochs,
+      tests_averaged=experiment.tests_averaged,
+      warm_start_fn=warm_start.build_warm_start(
+        experiment, experiment.run_directory if directory else None, say
+      ),
       server_metrics_fn=server_metrics_fn,
       recorders=recorders,
       on_round=after_round,
@@ -390,14 +401,14 @@ def _differs(path: str, found: Mapping[str, Any]) -> bool:
   return False
 
 
-def _keep_selection(
+def _keep_files(
   run: directory_lib.RunDirectory,
-  field: field_config.FieldConfig,
+  paths: Mapping[str, str],
   selection_fn: Optional[SelectionFn],
 ) -> None:
-  """Records what draws clients beside the flags, or checks it."""
+  """Records what settings name, beside the flags, or checks it."""
   found: dict[str, Any] = {}
-  for name, path in field.files.items():
+  for name, path in paths.items():
     with open(path, 'rb') as file:
       found[name] = hashlib.sha256(file.read()).hexdigest()
   if selection_fn is not None:
@@ -415,7 +426,7 @@ def _keep_selection(
         f'would go on {has} one. Start it as before, or use another directory.'
       )
     raise directory_lib.RunDirectoryError(
-      f'The file {field.files.get(name)!r} of --{name} has changed since the '
+      f'The file {paths.get(name)!r} of --{name} has changed since the '
       f'run at {run.path!r} was started. Restore it, or use another '
       'directory.'
     )

@@ -40,16 +40,20 @@ class WeightAveraging(NamedTuple):
     weighting: See `prototypes.upload_weights`.
     aggregator: Averages `tier_mean.TierValue`s. Your own aggregator averages
       `weighted_mean.WeightedValue`s.
+    sends_all: Whether a client sends a vector with room for all tiers.
   """
 
   tiers: tiers_lib.Tiers
   initial_weights: np.ndarray
   weighting: str
   aggregator: tff.templates.AggregationProcess
+  sends_all: bool = False
 
   @property
   def update_type(self) -> tff.Type:
     """Unplaced type of a client's message. The server knows its tier."""
+    if self.sends_all:
+      return self.aggregator.next.type_signature.result.result.member
     return tff.types.to_type(
       weighted_mean.WeightedValue(
         self.tiers.message_type, tff.TensorType(np.float32)

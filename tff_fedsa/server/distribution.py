@@ -1,6 +1,7 @@
 """Sends clients the parts of the server's model that they need."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import tensorflow_federated as tff
@@ -8,9 +9,26 @@ import tensorflow_federated as tff
 from tff_fedsa.server import server_model
 
 
+class Distributor(tff.learning.templates.DistributionProcess):
+  """A distribution process that tells what it sends.
+
+  Attributes:
+    select: `(M@SERVER -> B@SERVER)`: the part of the model that clients get.
+  """
+
+  def __init__(
+    self,
+    initialize_fn: tff.Computation,
+    next_fn: tff.Computation,
+    select: tff.Computation,
+  ):
+    super().__init__(initialize_fn, next_fn)
+    self.select = select
+
+
 def build_distributor(
   model_type: tff.Type, select_fn: Callable[[Any], Any] = lambda model: model
-) -> tff.learning.templates.DistributionProcess:
+) -> Distributor:
   """Returns the process that broadcasts the model, or a part of it.
 
   Its `next` has the type `(<S@SERVER, M@SERVER> -> <state=S@SERVER,
@@ -33,14 +51,11 @@ def build_distributor(
   def next_fn(state, model):
     return broadcast.next(state, select(model))
 
-  return tff.learning.templates.DistributionProcess(
-    broadcast.initialize, next_fn
-  )
+  return Distributor(broadcast.initialize, next_fn, select)
 
 
-def build_anchor_distributor(
-  num_classes: int, feature_dim: int
-) -> tff.learning.templates.DistributionProcess:
+@functools.lru_cache
+def build_anchor_distributor(num_classes: int, feature_dim: int) -> Distributor:
   """Returns the process that broadcasts only the anchors.
 
   See `build_distributor`. The model is a `server_model.ServerModel`. Clients

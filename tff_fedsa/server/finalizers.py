@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,7 @@ def known_classes(
   return vectors, tf.logical_or(sent, present)
 
 
+@functools.lru_cache
 def build_prototype_finalizer(
   num_classes: int, feature_dim: int, *, keep_missing: bool = True
 ) -> tff.learning.templates.FinalizerProcess:
@@ -169,6 +171,7 @@ def build_prototype_finalizer(
   )
 
 
+@functools.lru_cache
 def build_anchor_finalizer(
   num_classes: int,
   feature_dim: int,

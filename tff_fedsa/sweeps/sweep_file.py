@@ -20,6 +20,15 @@ A sweep file is TOML:
   [variants]
   no_anchors = {lambda_reg = 0, lambda_mcl = 0}
 
+  # Settings to draw: each variant becomes `trials` variants, the same number
+  # for every method. A list of values, or a range; whole numbers stay whole.
+  [search]
+  client_learning_rate = {min = 0.005, max = 0.2, log = true}
+  standardize_features = [false, true]
+  # Only for the variants of this method.
+  [search.fedsa]
+  lambda_reg = {min = 0.1, max = 10.0, log = true}
+
 and, before the first table, optionally
 
   # Another file, relative to this one: holds what this one does not say, table
@@ -33,6 +42,9 @@ and, before the first table, optionally
   seed_flags = ['model_seed', 'sampling_seed', 'anchor_seed']
   # Combinations of the axes to leave out.
   exclude = [{algorithm = 'fedproto', data = 'iid'}]
+  # With [search]: draws for each variant, and their seed (default: 0).
+  trials = 10
+  search_seed = 0
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,13 +56,23 @@ import tomllib
 from typing import Any, NamedTuple
 
 from tff_fedsa.sweeps import axes as axes_lib
+from tff_fedsa.sweeps import search as search_lib
 from tff_fedsa.sweeps import values as values_lib
 
 # Repeats must not change the data, so `partition_seed` is not in the list.
 SEED_FLAGS = ('model_seed', 'sampling_seed', 'anchor_seed')
 
-_TABLES = ('flags', 'axes', 'variants')
-_KEYS = ('base', 'name', 'seeds', 'seed_flags', 'exclude', *_TABLES)
+_TABLES = ('flags', 'axes', 'variants', 'search')
+_KEYS = (
+  'base',
+  'name',
+  'seeds',
+  'seed_flags',
+  'exclude',
+  'trials',
+  'search_seed',
+  *_TABLES,
+)
 _NAME = re.compile(r'[A-Za-z0-9][\w.,=+-]*')
 
 
@@ -63,6 +85,7 @@ class Sweep(NamedTuple):
     variants: Flags of each variant, by its name.
     seeds: Seeds of the repeats of each variant.
     seed_flags: Flags that get the seed.
+    searched: Flags that differ between the trials of a variant.
   """
 
   name: str
@@ -70,6 +93,7 @@ class Sweep(NamedTuple):
   variants: Mapping[str, Mapping[str, Any]]
   seeds: Sequence[int]
   seed_flags: Sequence[str]
+  searched: Sequence[str] = ()
 
 
 def read(path: str) -> Sweep:
@@ -180,6 +204,21 @@ def _parse(content: Mapping[str, Any], default_name: str) -> Sweep:
       raise values_lib.SweepError('exclude leaves no variant.')
     # Only repeats.
     variants[str(common.get('algorithm', 'run'))] = {}
+  searched: Sequence[str] = ()
+  if space := values_lib.table(content.get('search', {}), '[search]'):
+    if 'trials' not in content:
+      raise values_lib.SweepError(
+        '[search] needs the number of trials of each variant: trials = 10.'
+      )
+    variants, searched = search_lib.trials(
+      variants,
+      space,
+      common=common,
+      num_trials=content['trials'],
+      seed=content.get('search_seed', 0),
+    )
+  elif 'trials' in content:
+    raise values_lib.SweepError('trials: there is no table [search].')
   name = content.get('name', default_name)
   for given in (name, *variants):
     if not isinstance(given, str) or not _NAME.fullmatch(given):
@@ -195,6 +234,7 @@ def _parse(content: Mapping[str, Any], default_name: str) -> Sweep:
     values_lib.distinct(
       content.get('seed_flags', list(SEED_FLAGS)), 'seed_flags', str, 'flags'
     ),
+    searched,
   )
   _check_distinct(sweep)
   return sweep
