@@ -48,7 +48,9 @@ def main(argv: Sequence[str]) -> None:
 _OTHER_INPUTS = {
   'table_': ((14,), None),
   'sensor_': ((128, 9), None),
+  'harcnn': ((128, 9), None),
   'text_': ((64,), 10_000),
+  'txt_': ((64,), 10_000),
 }
 
 

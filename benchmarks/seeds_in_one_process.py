@@ -9,8 +9,8 @@ computations, which no seed changes; initial weights, anchors and data are those
 of the seed. Directories and numbers are those of `tff-fedsa sweep` with
 --max_concurrent_clients=1 and --intra_op_threads=1. Finished runs are skipped.
 
-For methods whose first server model has anchors, prototypes and weights at most
-(FedSA, FedProto, FedPCL, Local, and all with shared weights).
+Where a computation holds a seed (--dp_seed) or a method's first server model
+depends on one (FedGen, FedGH, FedTGP), each seed gets a process of its own.
 """
 
 from collections.abc import Sequence
@@ -67,14 +67,20 @@ def run_variant(sweep: sweep_file.Sweep, variant: str, root: str) -> None:
     ]
   )
   of_seed = set(sweep.seed_flags) - set(base.ignored_flags())
+  missing = {}
   for seed in sweep.seeds:
-    started = time.monotonic()
     path = os.path.join(root, variant, f'seed_{seed}')
-    if directory.read_status(directory.RunDirectory(path)).state == (
+    if directory.read_status(directory.RunDirectory(path)).state != (
       directory.FINISHED
     ):
-      continue
-    seeded = base.replace(**dict.fromkeys(of_seed, seed))
+      missing[path] = base.replace(**dict.fromkeys(of_seed, seed))
+  if not missing:
+    return
+  # The check of contributions knows the largest client.
+  largest = max(missing.values(), key=lambda one: one.task.max_train_examples)
+  base = largest.replace()
+  for path, seeded in missing.items():
+    started = time.monotonic()
     shared_traces.share_traces(base, seeded)
     result = seeded.run(path, progress=False)
     print(

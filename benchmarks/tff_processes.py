@@ -94,11 +94,16 @@ def run_here(runtime: str, path: str, only: Sequence[str] = ()) -> None:
 
 
 def chosen(cases: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]:
-  """Returns the cases with one of `only` in their name, or all."""
+  """Returns the cases with one of `only` in their name, or all.
+
+  A whole name means this case alone.
+  """
   return {
     name: case
     for name, case in cases.items()
-    if not only or any(part in name for part in only)
+    if not only
+    or name in only
+    or any(part in name for part in only if part not in cases)
   }
 
 

@@ -15,9 +15,18 @@ from typing import Any
 from absl import flags
 
 from flags import generator
+from tff_fedsa import experiment
 
 _PATH = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'flags.md'
-_OTHERS = ('evaluate', 'export', 'sweep', 'report', 'devices', 'worker')
+_OTHERS = (
+  'evaluate',
+  'export',
+  'sweep',
+  'report',
+  'devices',
+  'worker',
+  'certificates',
+)
 _HEAD = """\
 # Flags
 
@@ -28,6 +37,11 @@ or in files (`--flagfile=fedsa.digits`). The last value of a flag counts.
 In every launcher `--traceback` shows the stack trace of every error, also of
 the errors that are otherwise reported in one line.
 """
+_FREE = (
+  'A run that is resumed may have other values of these flags; other values of '
+  'all others are refused\n([another run can begin with its models]'
+  '(comparing.md#starting-from-another-run)):\n'
+)
 
 
 def render() -> str:
@@ -36,7 +50,8 @@ def render() -> str:
   groups: dict[str, list[str]] = {}
   for title, name in _holders(train._EXPERIMENT):
     groups.setdefault(title, []).append(name)
-  parts = [_HEAD, '## tff-fedsa train\n']
+  free = ', '.join(f'`--{n}`' for n in experiment.Experiment.free_flags())
+  parts = [_HEAD, f'{_FREE}{free}.\n', '## tff-fedsa train\n']
   for title, names in groups.items():
     parts.append(f'### {title}\n\n{_table(names)}')
   # The other launchers have flags of the same names.

@@ -42,7 +42,8 @@ _LANGUAGE_PROGRAM = """
 _LANGUAGE_FRAMEWORK = """
   AsyncExecutionContext Block Call CompiledComputation ComputationBuildingBlock
   Executor Intrinsic Lambda Literal Reference Selection Struct
-  SyncExecutionContext get_context_stack set_default_context
+  SyncExecutionContext get_context_stack serialize_computation
+  set_default_context
 """
 
 # Name in 0.87 -> later name.
@@ -93,6 +94,7 @@ BY_HAND = (
   'tff.framework.Remote',
   'tff.framework.ResourceManagingExecutorFactory',
   'tff.structure.',
+  'tff.test.',
 )
 
 _NAME = re.compile(r'\btff(?:\.[A-Za-z]\w*)+')
