@@ -1,10 +1,8 @@
-"""Clients passed as ids: the same numbers, flat memory."""
+"""Clients passed as ids: the same numbers."""
 
 import collections
-import gc
 
 import numpy as np
-import psutil
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -122,46 +120,3 @@ def test_what_does_not_fit_is_shown(fixture):
     compose(no_client, fixture.process.next)
   with pytest.raises(ValueError, match=r"found \('text', 'label'\)"):
     elements.stack(tf.data.Dataset.from_tensors({'text': 'a', 'label': 1}))
-
-
-def _resident_mb():
-  gc.collect()
-  this = psutil.Process()
-  children = sum(c.memory_info().rss for c in this.children(recursive=True))
-  return (this.memory_info().rss + children) / 1e6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  'runtime, how', [('in_process', 'data sets'), ('native', 'ids')]
-)
-def test_memory_is_flat_when_data_sets_are_built_per_round(
-  fixture, runtimes, runtime, how
-):
-  """Upstream's #4590: memory grows with every data set made in Python."""
-  data = _client_data(num_clients=3, num_examples=2000)
-  ids = data.client_ids
-  process = fixture.process
-  if how == 'ids':
-    process = (
-      dataset_computations.compose_dataset_computation_with_stateful_process(
-        data.dataset_computation, process
-      )
-    )
-
-  def clients():
-    if how == 'ids':
-      return ids
-    task = client_data.task_from_client_data(data, data, num_classes=10)
-    return [client.train for client in task.clients]
-
-  with runtimes.default(runtime):
-    state, states = process.initialize(), fixture.states
-    resident = []
-    for _ in range(4):
-      for _ in range(25):
-        output = process.next(state, states, clients())
-        state, states = output.state, list(output.result)
-      resident.append(_resident_mb())
-  # A round's data sets hold 0.4 MB; 75 rounds of them would be 29 MB.
-  assert resident[-1] - resident[0] < 15.0, resident

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context
 
-from tests.execution.in_process import own_process
+from tests import own_process
 from tff_fedsa.execution.in_process import client_pool
 from tff_fedsa.execution.in_process import executor
 from tff_fedsa.execution.in_process import function_removals

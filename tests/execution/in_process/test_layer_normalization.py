@@ -7,7 +7,7 @@ import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.computation import computation_impl
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
-from tests.execution.in_process import own_process
+from tests import own_process
 from tff_fedsa.execution.in_process import contexts
 from tff_fedsa.execution.in_process import graph_rewriting
 
