@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa.data import tasks
+from tff_fedsa.models import functional
 
 INTS = tff.FederatedType(np.int32, tff.CLIENTS)
 TWELVE = list(range(12))
@@ -42,6 +43,45 @@ def _small(x):
 def map_small(values):
   """Adds one to each value, and refuses 100 and more."""
   return tff.federated_map(_small, values)
+
+
+def build_smooth_models(task, feature_dim=64):
+  """Returns two models without ReLU and max pooling: an MLP and a small CNN.
+
+  TFF's worker has kernels of another build of TensorFlow, which round
+  differently.
+  At a kink of a model, the last digit of one number may decide about a whole
+  row of a gradient, on some CPUs and not on others.
+  """
+  layers = tf.keras.layers
+
+  def build(*hidden):
+    features = [
+      tf.keras.Input(task.input_spec.model_shape),
+      *hidden,
+      layers.Flatten(),
+      layers.Dense(feature_dim),
+    ]
+    head = [tf.keras.Input([feature_dim]), layers.Dense(task.num_classes)]
+    return functional.KerasClientModel(
+      tf.keras.Sequential(features), tf.keras.Sequential(head)
+    )
+
+  def mlp():
+    return build(layers.Flatten(), layers.Dense(64, 'tanh'))
+
+  def cnn():
+    return build(
+      layers.Conv2D(16, 3, padding='same'),
+      layers.BatchNormalization(momentum=0.9),
+      layers.Activation('tanh'),
+      layers.AveragePooling2D(),
+    )
+
+  return [
+    functional.FunctionalModel(build_fn, name=build_fn.__name__)
+    for build_fn in (mlp, cnn)
+  ]
 
 
 def build_learning(build, num_hidden=None):

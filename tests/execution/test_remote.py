@@ -26,7 +26,6 @@ from tff_fedsa.execution import workers
 from tff_fedsa.execution.remote import client_pool
 from tff_fedsa.execution.remote import connection
 from tff_fedsa.execution.remote import contexts
-from tff_fedsa.models import families
 
 _DEADLINE = 6.0
 # Of a slow computation: a quarter of a second or so.
@@ -165,12 +164,7 @@ def _fedsa():
   task = tasks.load_task(
     tasks.TaskSpec(dataset='digits', num_clients=4, alpha=0.5)
   )
-  models = families.build_family(
-    ['digits_mlp', 'digits_cnn_bn'],
-    task.input_spec.model_shape,
-    task.num_classes,
-    feature_dim=64,
-  )
+  models = computations.build_smooth_models(task)
   process = fedsa.build_fedsa(
     models,
     input_spec=task.input_spec,

@@ -13,18 +13,12 @@ from tff_fedsa.client import client_state
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.data import tasks
 from tff_fedsa.evaluation import client_evaluation
-from tff_fedsa.models import families
 
 
 def _fed_sa():
   """Returns a function that runs three rounds and an evaluation."""
   task = tasks.load_task(tasks.TaskSpec(num_clients=6, max_examples=480))
-  models = families.build_family(
-    ['digits_mlp', 'digits_cnn_bn'],
-    task.input_spec.model_shape,
-    task.num_classes,
-    feature_dim=64,
-  )
+  models = computations.build_smooth_models(task)
   process = fedsa.build_fedsa(
     models,
     input_spec=task.input_spec,
