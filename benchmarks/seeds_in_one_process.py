@@ -76,6 +76,8 @@ def run_variant(sweep: sweep_file.Sweep, variant: str, root: str) -> None:
       missing[path] = base.replace(**dict.fromkeys(of_seed, seed))
   if not missing:
     return
+  # Before TensorFlow reads data: after that, its threads can't be limited.
+  base.start_runtime()
   # The check of contributions knows the largest client.
   largest = max(missing.values(), key=lambda one: one.task.max_train_examples)
   base = largest.replace()

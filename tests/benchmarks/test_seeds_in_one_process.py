@@ -74,3 +74,15 @@ def test_numbers_are_those_of_a_run_of_its_own(variant, tmp_path, capsys):
   capsys.readouterr()
   seeds_in_one_process.run_variant(sweep, 'one', str(tmp_path))
   assert capsys.readouterr().out == ''
+
+
+def test_the_runtime_starts_before_data_are_read(tmp_path, monkeypatch):
+  """TFDS reads with TensorFlow, whose threads can't be limited afterwards."""
+
+  def ended(self):
+    raise InterruptedError
+
+  monkeypatch.setattr(experiment.Experiment, 'start_runtime', ended)
+  monkeypatch.setattr(experiment.Experiment, 'task', None)
+  with pytest.raises(InterruptedError):
+    seeds_in_one_process.run_variant(_sweep(), 'one', str(tmp_path))
