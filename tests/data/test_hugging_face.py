@@ -104,6 +104,19 @@ def test_unsuitable_data_sets_are_refused():
     data.from_hugging_face(_texts(6), inputs='sentence')
   with pytest.raises(TypeError, match='column_names.*found list'):
     data.from_hugging_face([1, 2])
-  uneven = _Dataset(ids=[[1, 2], [1]], label=[0, 1])
-  with pytest.raises(ValueError, match=r'dataset, ids: .* \(1,\) and \(2,\)'):
+  images = [np.zeros([4, 5 + i, 3], np.uint8) for i in range(2)]
+  uneven = _Dataset(image=images, label=[0, 1])
+  with pytest.raises(ValueError, match=r'dataset, image: .* and \(4, 6, 3\)'):
     data.from_hugging_face(uneven)
+
+
+def test_series_of_unequal_length_are_masked():
+  series = [[[1.0 * i, 2.0]] * (1 + i % 3) for i in range(12)]
+  ids = [[1] * (1 + i % 3) for i in range(12)]
+  who = [*'ab'] * 6
+  table = _Dataset(walk=series, ids=ids, label=[0, 1, 2] * 4, who=who)
+  task = data.from_hugging_face(table, inputs='walk', client='who')
+  assert task.input_spec.masked and task.input_spec.shape == (3, 3)
+  task = data.from_hugging_face(table, client='who', series_length=2)
+  assert task.input_spec.masked == ('walk',)
+  assert task.input_spec.model_shape == {'walk': (2, 3), 'ids': (3,)}

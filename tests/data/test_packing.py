@@ -310,8 +310,13 @@ def test_files_and_tables_have_several_inputs(tmp_path):
       dataset='csv', data_dir='x', text_with_columns=True
     ).refuse_ignored()
   ragged = frame.assign(tokens=[[1] * (1 + i % 2) for i in range(_COUNT)])
-  with pytest.raises(ValueError, match="lists of the column 'tokens' differ"):
-    own_data.from_dataframe(ragged, label='ill', client='sex')
+  task = own_data.from_dataframe(ragged, label='ill', client='sex')
+  assert task.input_spec.model_shape['tokens'] == (2,)
+  uneven = frame.assign(
+    tokens=[[[1], [2] * (1 + i % 2)] for i in range(_COUNT)]
+  )
+  with pytest.raises(ValueError, match="in the lists of the column 'tokens'"):
+    own_data.from_dataframe(uneven, label='ill', client='sex')
 
 
 @pytest.mark.slow  # The page of own data has such a run, too.

@@ -22,6 +22,7 @@ class MadeUpReviews(tfds.core.GeneratorBasedBuilder):
         {
           'text': features.Text(),
           'tokens': features.Sequence(np.int64),
+          'walk': features.Tensor(shape=(None, 2), dtype=np.float32),
           'picture': features.Image(shape=(None, None, 3)),
           'person': {'age': np.float32, 'sex': features.Text()},
           'label': features.ClassLabel(names=['bad', 'good']),
@@ -45,6 +46,7 @@ class MadeUpReviews(tfds.core.GeneratorBasedBuilder):
         {
           'text': f'word{i} the end',
           'tokens': np.arange(1, 2 + i),
+          'walk': np.full([2 + i, 2], i % 2, np.float32),
           'picture': np.full([4 + i % 2, 5, 3], 10 * i, np.uint8),
           'person': {'age': 20.0 + i, 'sex': 'fm'[i % 2]},
           'label': i % 2,
@@ -100,11 +102,10 @@ def test_a_test_split_without_labels_is_left_out(folder):
 def test_other_inputs(folder):
   source = _read(folder, 'tokens', sequence_length=4)
   tokens = source.images
-  assert (
-    'tokens: all sequences have 4 steps now: 8 of 12 end with zeros'
-    in (source.notices[1])
+  assert source.notices[0] == (
+    'made_up_reviews: 12 examples of 1 to 6 tokens have 4 now: 8 are padded at '
+    'their end, 2 were cut.'
   )
-  assert '2 were cut' in source.notices[1]
   assert tokens.shape == (12, 4) and tokens.dtype == np.int64
   assert {*map(tuple, tokens[:6])} == {
     (1, 0, 0, 0),
@@ -132,6 +133,25 @@ def test_other_inputs(folder):
   assert several.text_parts == ('text',) and 'end' in several.words
   by_text = _read(folder, 'person/age', label_key='person/sex')
   assert by_text.class_names == ('f', 'm')
+
+
+def test_series_of_unequal_length_are_masked(folder):
+  source = _read(folder, 'walk')
+  assert source.masked and source.images.shape == (12, 7, 3)
+  several = _read(folder, 'walk', 'person/age', series_length=3)
+  assert several.input_spec.masked == ('walk',)
+  assert several.input_spec.model_shape == {'walk': (3, 3), 'columns': (1,)}
+  spec = task_spec.TaskSpec(
+    dataset='tfds',
+    tfds_name='made_up_reviews',
+    input_key=('walk',),
+    data_dir=folder,
+    num_clients=2,
+    partition='iid',
+    series_length=4,
+  )
+  spec.refuse_ignored()
+  assert tasks.load_task(spec).input_spec.shape == (4, 3)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,16 @@ _TASKS = {
   kind: own_data.to_task(_clients(kind), task_spec.TaskSpec())
   for kind in ('table', 'series', 'tokens', 'parts')
 }
+_MASKED_LABELS = np.arange(36) % _CLASSES
+_TASKS['masked'] = own_data.from_arrays(
+  [
+    np.full([4 + i % 9, 2], label)
+    + np.random.default_rng(i).normal(size=[1, 2])
+    for i, label in enumerate(_MASKED_LABELS)
+  ],
+  _MASKED_LABELS,
+  client_ids=np.repeat([*'abc'], 12),
+)
 _ONE_INPUT = ('table', 'series', 'tokens')
 
 
@@ -127,6 +137,7 @@ _SMALLEST = {
   'series': 'sensor_cnn',
   'tokens': 'text_mean',
   'parts': 'mixed1',
+  'masked': 'sensor_fcn',
 }
 
 
@@ -135,7 +146,9 @@ _FAST = (('tokens', 'fedgen'), ('series', 'fedavg'), ('table', 'fml'))
 
 
 # Each method runs on all kinds at once, as several inputs of each example.
-_OTHERS = tuple(('parts', method) for method in registry.names())
+_OTHERS = tuple(
+  (kind, method) for kind in ('parts', 'masked') for method in registry.names()
+)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +163,13 @@ def test_every_method_runs_on_other_kinds_than_images(runtimes, kind, method):
 
 
 @pytest.mark.parametrize(
-  'kind', ['table', 'tokens', pytest.param('series', marks=pytest.mark.slow)]
+  'kind',
+  [
+    'table',
+    'tokens',
+    pytest.param('series', marks=pytest.mark.slow),
+    pytest.param('masked', marks=pytest.mark.slow),
+  ],
 )
 def test_exported_models_take_inputs_as_stored(tmp_path, kind):
   task = _TASKS[kind]
@@ -161,6 +180,7 @@ def test_exported_models_take_inputs_as_stored(tmp_path, kind):
     3,
     8,
     vocabulary_size=spec.vocabulary_size,
+    masked=spec.masked,
   ):
     weights = model.initial_weights(1)
     state = type('State', (), {'weights': weights})

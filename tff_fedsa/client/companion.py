@@ -75,6 +75,7 @@ def choose_model(
       first.num_classes,
       first.feature_dim,
       vocabulary_size=input_spec.vocabulary_size,
+      masked=input_spec.masked,
     )
     if len(members) != 1:
       raise errors.UserError(

@@ -9,6 +9,7 @@ Own data become the `task` of an `Experiment` by one of
 
 which take a column of clients, or deal examples out by any partition.
 `make_sensor_clients` and `make_text_clients` make clients by formulas.
+`pad_series` pads new series for a model that takes masked ones.
 """
 
 import importlib
@@ -23,6 +24,7 @@ _NAMES = {
   'from_parquet': 'own_data',
   'make_sensor_clients': 'generators',
   'make_text_clients': 'generators',
+  'pad_series': 'ragged',
 }
 
 __all__ = [*_NAMES]

@@ -73,6 +73,7 @@ def augment_numbers(
   crop_padding: int = 0,
   scaling: float = 0.0,
   jitter: float = 0.0,
+  masked: bool = False,
 ) -> tf.Tensor:
   """Shifts, scales and jitters series; jitters rows of tables.
 
@@ -87,10 +88,16 @@ def augment_numbers(
     scaling: Standard deviation of a factor of mean 1 for each channel of each
       series. Series only.
     jitter: Standard deviation of noise of mean 0 for each number.
+    masked: Whether the last channel is a mask. It stays as it is, and so does
+      padding: the last step of a series is that before its padding.
 
   Returns:
     Inputs of the same shape.
   """
+  last = inputs.shape[1] - 1
+  if masked:
+    inputs, mask = inputs[..., :-1], inputs[..., -1:]
+    last = tf.cast(tf.reduce_sum(mask, axis=1), tf.int32) - 1
   shape = tf.shape(inputs)
   if crop_padding:
     shifts = tf.random.stateless_uniform(
@@ -103,7 +110,7 @@ def augment_numbers(
     steps = tf.range(inputs.shape[1])[tf.newaxis] + shifts
     inputs = tf.gather(
       inputs,
-      tf.clip_by_value(steps, 0, inputs.shape[1] - 1),
+      tf.clip_by_value(steps, 0, last),
       axis=1,
       batch_dims=1,
     )
@@ -118,6 +125,8 @@ def augment_numbers(
     inputs += tf.random.stateless_normal(
       shape, seed=_fold_in(seed, 2), stddev=jitter
     )
+  if masked:
+    inputs = tf.concat([inputs * mask, mask], axis=-1)
   return inputs
 
 

@@ -217,7 +217,8 @@ def register(
     name: Name of the data set.
     read: `fn(data_dir, *, …) -> Source`. After the star it takes any of the
       options of `load`: `image_size`, `cache_dir`, `alpha_background` (images),
-      `sequence_length` (texts), `window_length` (recordings).
+      `sequence_length` (texts), `series_length` (series of unequal length),
+      `window_length` (recordings).
     image_size: Pixels square that images are decoded to by default.
     about: Source of the data and the layout of their folder.
     has_clients: Whether the source has `client_ids`.
@@ -239,6 +240,7 @@ def load(
   cache_dir: Optional[str] = None,
   alpha_background: str = 'white',
   sequence_length: int = texts.SEQUENCE_LENGTH,
+  series_length: Optional[int] = None,
   window_length: int = pamap2.WINDOW_LENGTH,
   tfds_name: Optional[str] = None,
   input_key: Sequence[str] = (),
@@ -255,6 +257,7 @@ def load(
     cache_dir: Directory of decoded images; None decodes them each time.
     alpha_background: The colour behind transparent images of files.
     sequence_length: Words of a text at most, see `texts.encoded`.
+    series_length: Steps that series are padded or cut to, see `ragged.padded`.
     window_length: Steps of the windows that recordings are cut into.
     tfds_name: Name of a data set of TFDS, where `dataset` is `tfds`.
     input_key: See `tfds_by_key.read`.
@@ -290,6 +293,7 @@ def load(
       download=download,
       image_size=image_size,
       sequence_length=sequence_length,
+      series_length=series_length,
     )
   if dataset not in names():
     raise errors.UserError(
@@ -318,6 +322,7 @@ def load(
     'cache_dir': cache_dir,
     'alpha_background': alpha_background,
     'sequence_length': sequence_length,
+    'series_length': series_length,
     'window_length': window_length,
   }
   try:

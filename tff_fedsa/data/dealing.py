@@ -89,6 +89,7 @@ def _source(spec: task_spec.TaskSpec) -> sources.Source:
       with_columns=spec.text_with_columns,
       drop=spec.drop_columns,
       sequence_length=spec.sequence_length,
+      series_length=spec.series_length,
       name=os.path.basename(path),
     )
   return datasets.load(
@@ -99,6 +100,7 @@ def _source(spec: task_spec.TaskSpec) -> sources.Source:
     cache_dir=spec.cache_directory(),
     alpha_background=spec.alpha_background,
     sequence_length=spec.sequence_length,
+    series_length=spec.series_length,
     window_length=spec.window_length,
     tfds_name=spec.tfds_name,
     input_key=spec.input_key,

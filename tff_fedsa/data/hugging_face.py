@@ -16,6 +16,7 @@ import numpy as np
 
 from tff_fedsa.data import dealing
 from tff_fedsa.data import own_data
+from tff_fedsa.data import ragged
 from tff_fedsa.data import sources
 from tff_fedsa.data import tables
 from tff_fedsa.data import tasks
@@ -83,6 +84,7 @@ def from_hugging_face(
       text=text,
       with_columns=bool(text),
       sequence_length=spec.sequence_length,
+      series_length=spec.series_length,
       num_train=num_train,
       name=name,
     )
@@ -93,6 +95,7 @@ def from_hugging_face(
       client_ids=None if client is None else _values(parts, client),
       num_train=num_train,
       sequence_length=spec.sequence_length,
+      series_length=spec.series_length,
       name=name,
     )
   task = tasks.task_of(source, dealing.deal(spec, source), spec)
@@ -149,14 +152,14 @@ def _frame(
 
 
 def _stacked(values: list[Any], what: str) -> Any:
-  """Returns texts as they are, and images and arrays as one array."""
-  if texts.are_texts(values):
+  """Returns images and arrays as one array; texts and series as they are."""
+  if texts.are_texts(values) or ragged.is_ragged(values):
     return values
   arrays = [np.asarray(value) for value in values]
   shapes = sorted({array.shape for array in arrays})
   if len(shapes) > 1:
     raise errors.UserError(
       f'{what}: expected inputs of one shape, found {shapes[0]} and '
-      f'{shapes[-1]}. Resize images or pad tokens, e.g. by dataset.map.'
+      f'{shapes[-1]}. Resize images, e.g. by dataset.map.'
     )
   return np.stack(arrays)

@@ -95,6 +95,9 @@ class InputSpec:
     token_dropout: In training, the share of tokens that become padding.
     vocabulary_size: Number of different integers; they are in [0,
       vocabulary_size), and 0 is padding. None where the inputs are no integers.
+    masked: Whether the last channel of series is a mask: 1 in their steps, and
+      0 in those that pad their end. A model gets the mask as it is, and 0 in
+      the other channels of padding.
 
   Raises (when constructed):
     ValueError: If a value is out of range; it is named.
@@ -112,6 +115,7 @@ class InputSpec:
   jitter: float = 0.0
   scaling: float = 0.0
   token_dropout: float = 0.0
+  masked: bool = False
 
   def __post_init__(self):
     object.__setattr__(self, 'shape', tuple(int(n) for n in self.shape))
@@ -128,6 +132,8 @@ class InputSpec:
     is_uint8 = self.dtype == 'uint8'
     self._set_default('scale', 1.0 / 127.5 if is_uint8 else 1.0)
     self._set_default('offset', -1.0 if is_uint8 else 0.0)
+    if self.masked:
+      self._check_mask()
     for name in ('scale', 'offset'):
       value = getattr(self, name)
       if isinstance(value, Iterable):
@@ -164,6 +170,23 @@ class InputSpec:
   def _set_default(self, name: str, value: float) -> None:
     if getattr(self, name) is None:
       object.__setattr__(self, name, value)
+
+  def _check_mask(self) -> None:
+    """Checks that there may be a mask, and keeps it from being scaled."""
+    if self.kind != 'series' or self.dtype != 'float32' or self.shape[1] < 2:
+      raise errors.UserError(
+        'Expected masked inputs to be series of float32 with a channel or more '
+        f'beside the mask, found {NAMES[self.kind]} of shape {self.shape} '
+        f'({self.dtype}).'
+      )
+    if (self.scale, self.offset) != (1.0, 0.0):
+      for name, of_mask in (('scale', 1.0), ('offset', 0.0)):
+        values = getattr(self, name)
+        if not isinstance(values, Iterable):
+          values = (values,) * (self.shape[1] - 1)
+        # One for each channel, perhaps with that of the mask already.
+        values = (*tuple(values)[: self.shape[1] - 1], of_mask)
+        object.__setattr__(self, name, values)
 
   def _check_of_kinds(self) -> None:
     """Checks what only some kinds of inputs have."""
@@ -225,6 +248,8 @@ class InputSpec:
     text = f'{NAMES[self.kind]}, {self.dtype}[{shape}]'
     if self.vocabulary_size is not None:
       return f'{text}, a vocabulary of {self.vocabulary_size}'
+    if self.masked:
+      text = f'{text}, the last of them a mask'
     if isinstance(self.scale, tuple):
       return f'{text}, each of its {self.last_axis} scaled by its own numbers'
     if (self.scale, self.offset) == (1.0, 0.0):
@@ -260,6 +285,8 @@ class InputSpec:
         )
       return tokens
     inputs = tf.cast(inputs, tf.float32) * self.scale + self.offset
+    if self.masked:
+      inputs *= inputs[..., -1:]
     if self.size is not None and self.size != self.shape[:2]:
       inputs = tf.image.resize(inputs, self.size, antialias=False)
     if training_seed is not None and self.is_augmented:
@@ -296,6 +323,7 @@ class InputSpec:
       crop_padding=self.crop_padding,
       scaling=self.scaling,
       jitter=self.jitter,
+      masked=self.masked,
     )
 
   def to_json_dict(self) -> dict[str, Any]:

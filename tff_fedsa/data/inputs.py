@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import ragged
 from tff_fedsa.runs import errors
 
 # Bytes that are looked at together; so much of arrays on disk is read in all.
@@ -86,7 +87,8 @@ def stored(inputs: Any, what: str) -> np.ndarray:
   except ValueError as error:
     raise errors.UserError(
       f'{what}: the inputs differ in shape. Pad them to one shape, e.g. by '
-      'tf.keras.utils.pad_sequences(x, padding="post").'
+      'tf.keras.utils.pad_sequences(x, padding="post"), or give series and '
+      'tokens to tff_fedsa.data.from_arrays, which pads them.'
     ) from error
   if inputs.dtype.kind in 'OSU':
     raise TypeError(
@@ -126,13 +128,14 @@ def as_part(inputs: Any) -> Any:
   return with_channels(inputs)
 
 
-def examine(inputs: np.ndarray, what: str) -> Examined:
+def examine(inputs: np.ndarray, what: str, *, masked: bool = False) -> Examined:
   """Looks at inputs, and refuses those that no model can be trained on.
 
   Args:
     inputs: Array `[num_examples, …]` of a dtype of `input_spec.DTYPES`. In a
       large memory-mapped array of uint8, the check looks at every k-th input.
     what: Whose inputs they are, for messages.
+    masked: Whether they are masked series; padding and mask do not count.
 
   Raises:
     ValueError: If they have no axis beside that of examples, hold NaN or
@@ -164,7 +167,10 @@ def examine(inputs: np.ndarray, what: str) -> Examined:
   size = max(_CHUNK_BYTES // inputs[0].nbytes, 1)
   for start in range(0, len(looked_at), size):
     part = slice(start, start + size)
-    numbers = looked_at[part].reshape(len(lows[part]), -1)
+    numbers = looked_at[part]
+    if masked:
+      numbers = ragged.filled(numbers)
+    numbers = numbers.reshape(len(lows[part]), -1)
     lows[part], highs[part] = numbers.min(axis=1), numbers.max(axis=1)
   name = 'images' if kind == 'image' else 'inputs'
   if inputs.dtype == np.float32:
@@ -238,7 +244,11 @@ def vocabulary_size(
 
 
 def notices(
-  examined: Examined, shape: tuple[int, ...], what: str
+  examined: Examined,
+  shape: tuple[int, ...],
+  what: str,
+  *,
+  masked: bool = False,
 ) -> tuple[str, ...]:
   """Returns notices about stored inputs.
 
@@ -246,6 +256,7 @@ def notices(
     examined: Result of `examine`.
     shape: Shape of one input.
     what: Whose inputs they are.
+    masked: Whether they are masked series.
   """
   found = []
   if examined.num_constant:
@@ -264,7 +275,7 @@ def notices(
         f'{what}: images of shape {shape} seem to have their channels first. '
         'Models expect them last: use images.transpose(0, 2, 3, 1).'
       )
-  if len(shape) == 2 and shape[0] == shape[1] > 4:
+  if len(shape) == 2 and shape[0] == shape[1] > 4 and not masked:
     found.append(
       f'{what}: inputs of shape {shape} are series of {shape[0]} steps and '
       f'{shape[1]} channels. If they are grey images, give them a last axis of '

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.data import ragged
 from tff_fedsa.runs import errors
 
 NAMES = ('half', 'unit', 'imagenet', 'dataset', 'none')
@@ -46,7 +47,8 @@ def normalized(
 ) -> input_spec_lib.InputSpec:
   """Returns an input spec with scale and offset by name.
 
-  Integers are looked up, not scaled, whatever the name.
+  Integers are looked up, not scaled, whatever the name. Padding and mask of
+  masked series are neither counted nor scaled.
 
   Args:
     spec: As a source has it: [0, largest pixel value] becomes [-1, 1].
@@ -70,6 +72,8 @@ def normalized(
   if name == 'none':
     return dataclasses.replace(spec, scale=1.0, offset=0.0)
   if name == 'dataset':
+    if spec.masked:
+      inputs = map(ragged.real_steps, inputs)
     mean, std = mean_and_std(inputs)
     if spec.kind in _OF_ANY_UNIT:
       # A column of one value says nothing, and becomes 0.

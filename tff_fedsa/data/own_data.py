@@ -17,6 +17,7 @@ from tff_fedsa.data import client_data
 from tff_fedsa.data import dealing
 from tff_fedsa.data import elements
 from tff_fedsa.data import image_column
+from tff_fedsa.data import ragged
 from tff_fedsa.data import sources
 from tff_fedsa.data import tables
 from tff_fedsa.data import task_spec
@@ -42,8 +43,9 @@ def to_task(data: Any, spec: task_spec.TaskSpec) -> tasks.FederatedTask:
   Args:
     data: A `FederatedTask`; a `ClientData`; or for each client a pair (inputs,
       labels), a pair of such pairs (train, test), or a `ClientExamples`. Inputs
-      are arrays `[num_examples, …]` of any kind (see `inputs.stored`), or dicts
-      of such arrays by name; labels are whole numbers or text[num_examples].
+      are arrays `[num_examples, …]` of any kind (see `inputs.stored`), lists of
+      series of unequal length (in pairs only), or dicts of arrays by name;
+      labels are whole numbers or text[num_examples].
     spec: Its `train_fraction` and `seed` divide the examples of clients that
       have no test examples; its `validation_fraction`, `test_classes`,
       `normalization`, `image_size` and `channels` apply, too.
@@ -91,7 +93,8 @@ def from_arrays(
       series [num_examples, steps, channels], a table [num_examples, columns],
       tokens (integers) [num_examples, length], or texts; or a dict of such
       arrays by name, several inputs for each example. All texts have one
-      vocabulary.
+      vocabulary. Series and tokens may differ in length, as lists of arrays or
+      arrays of objects, see `ragged.padded`.
     y: Labels: whole numbers or text, see `labels.classes`.
     client_ids: Whose example it is, numbers or text[num_examples]; by default
       examples are dealt out as `partition` says.
@@ -115,6 +118,7 @@ def from_arrays(
     num_train=num_train,
     num_classes=num_classes,
     sequence_length=spec.sequence_length,
+    series_length=spec.series_length,
     name=name,
   )
   return tasks.task_of(source, dealing.deal(spec, source), spec)
@@ -172,6 +176,7 @@ def from_dataframe(
     with_columns=with_columns,
     drop=drop,
     sequence_length=spec.sequence_length,
+    series_length=spec.series_length,
     name=name,
   )
   return tasks.task_of(source, dealing.deal(spec, source), spec)
@@ -272,8 +277,8 @@ def _task_of_arrays(
     raise errors.UserError(
       'own data: expected at least one client, found none.'
     )
-  if (of_texts := _task_of_texts(data, spec)) is not None:
-    return of_texts
+  if (joined := _task_of_lists(data, spec)) is not None:
+    return joined
   clients = []
   for index, client in enumerate(data):
     try:
@@ -315,16 +320,26 @@ def _task_of_parts(
   )
 
 
-def _task_of_texts(
+def _task_of_lists(
   data: Sequence[Any], spec: task_spec.TaskSpec
 ) -> Optional[tasks.FederatedTask]:
-  """Returns the task of pairs (texts, labels); None of other data."""
+  """Returns the task of pairs (texts or ragged series, labels), or None."""
   pairs = [c for c in data if isinstance(c, Sequence) and len(c) == 2]
-  if len(pairs) < len(data) or not all(texts.are_texts(x) for x, _ in pairs):
+  if len(pairs) < len(data):
     return None
+  settings: dict[str, Any] = {}
+  if not all(texts.are_texts(x) for x, _ in pairs):
+    if not any(ragged.is_ragged(x) for x, _ in pairs):
+      return None
+    # Pairs of train and test have no labels in this place.
+    if not all(len(y) and np.isscalar(y[0]) for _, y in pairs):
+      return None
+    settings = {'normalization': spec.normalization}
+    if spec.series_length is not None:
+      settings['series_length'] = spec.series_length
   width = len(str(len(data)))
   return from_arrays(
-    np.concatenate([np.asarray(x, str) for x, _ in pairs]),
+    [one for x, _ in pairs for one in x],
     np.concatenate([np.asarray(y) for _, y in pairs]),
     client_ids=np.repeat(
       [f'{index:0{width}d}' for index in range(len(data))],
@@ -333,6 +348,7 @@ def _task_of_texts(
     name='own data',
     train_fraction=spec.train_fraction,
     partition_seed=spec.seed,
+    **settings,
   )
 
 
@@ -362,6 +378,14 @@ def _pair(examples: Any) -> tuple[Any, np.ndarray]:
 
 def _inputs(given: Any) -> Any:
   """Returns an array of inputs, or several arrays by name."""
+  several = given if isinstance(given, Mapping) else {'inputs': given}
+  for name, values in several.items():
+    if ragged.is_ragged(values):
+      raise errors.UserError(
+        f'own data: the {name} differ in length. Give them as one pair '
+        '(inputs, labels) for each client, or to tff_fedsa.data.from_arrays '
+        'with client_ids.'
+      )
   if isinstance(given, Mapping):
     return {str(name): np.asarray(values) for name, values in given.items()}
   return np.asarray(given)

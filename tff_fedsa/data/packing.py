@@ -69,6 +69,11 @@ class PackedSpec:
     }
 
   @property
+  def masked(self) -> tuple[str, ...]:
+    """Names of the parts that are masked series."""
+    return tuple(name for name, spec in self.parts if spec.masked)
+
+  @property
   def model_shape(self) -> dict[str, tuple[int, ...]]:
     """Shapes of one input that a model gets, by name."""
     return {name: spec.model_shape for name, spec in self.parts}

@@ -1,6 +1,6 @@
 """Sources: where inputs and labels come from, before any partition."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import operator
 from typing import Any, Optional
@@ -11,6 +11,7 @@ from tff_fedsa.data import input_spec
 from tff_fedsa.data import inputs as inputs_lib
 from tff_fedsa.data import labels as labels_lib
 from tff_fedsa.data import packing
+from tff_fedsa.data import ragged
 from tff_fedsa.data import texts
 from tff_fedsa.runs import errors
 
@@ -45,6 +46,7 @@ class Source:
     packed: What rows of bytes hold, where inputs have several parts.
     text_parts: The parts whose tokens `words` are about, where inputs have
       several parts.
+    masked: Whether inputs are masked series, see `ragged`.
     examined: Findings of a look at the images.
 
   Raises (when constructed):
@@ -70,12 +72,14 @@ class Source:
   words: tuple[str, ...] = ()
   packed: Optional[packing.PackedSpec] = None
   text_parts: tuple[str, ...] = ()
+  masked: bool = False
   examined: inputs_lib.Examined = dataclasses.field(init=False)
 
   def __post_init__(self):
-    examined = inputs_lib.examine(self.images, self.name)
+    examined = inputs_lib.examine(self.images, self.name, masked=self.masked)
     object.__setattr__(self, 'examined', examined)
-    found = inputs_lib.notices(examined, self.images.shape[1:], self.name)
+    shape = self.images.shape[1:]
+    found = inputs_lib.notices(examined, shape, self.name, masked=self.masked)
     # A source that is replaced by a changed one has them already.
     new = [notice for notice in found if notice not in self.notices]
     object.__setattr__(self, 'notices', (*self.notices, *new))
@@ -144,6 +148,7 @@ class Source:
       vocabulary_size=inputs_lib.vocabulary_size(
         self.images.dtype, self.examined, self.vocabulary_size, self.name
       ),
+      masked=self.masked,
     )
 
 
@@ -159,13 +164,15 @@ def from_arrays(
   vocabulary_size: Optional[int] = None,
   client_ids: Optional[Any] = None,
   sequence_length: int = texts.SEQUENCE_LENGTH,
+  series_length: Optional[int] = None,
   sorted_as: str = 'as they are given',
 ) -> Source:
   """Makes a source of own arrays.
 
   Args:
     images: The inputs `[num_examples, …]` of any kind, see `inputs.stored`, or
-      text[num_examples], or a dict of several of these by name; all texts in it
+      text[num_examples], or series or tokens of unequal length (a list or an
+      array of objects), or a dict of several of these by name; all texts in it
       have one vocabulary.
     labels: Whole numbers or text[num_examples], see `labels.classes`.
     num_classes: By default as many as there are distinct labels.
@@ -175,7 +182,8 @@ def from_arrays(
     offset: See `Source`.
     vocabulary_size: See `Source`.
     client_ids: See `Source`; numbers become text.
-    sequence_length: See `texts.encoded`; of texts only.
+    sequence_length: See `texts.encoded` and `ragged.padded`.
+    series_length: See `ragged.padded`; of series only.
     sorted_as: See `Source`.
 
   Raises:
@@ -192,10 +200,30 @@ def from_arrays(
         'vocabulary_size in common.'
       )
     images, text_parts, words = _with_tokens(images, sequence_length, name)
-    packed, images = _packed(images, name, notices)
+    images, masked_parts = _padded_parts(
+      images, name, series_length, sequence_length, notices
+    )
+    packed, images = _packed(images, masked_parts, name, notices)
   if texts.are_texts(images):
     images, words = texts.encoded(
       images, sequence_length=sequence_length, what=name
+    )
+  masked = False
+  if packed is None:
+    padded = ragged.padded(
+      images,
+      name,
+      series_length=series_length,
+      sequence_length=sequence_length,
+    )
+    if padded is not None:
+      images, masked = padded.inputs, padded.masked
+      notices.append(padded.notice)
+  is_masked = masked or (packed is not None and bool(packed.masked))
+  if series_length is not None and not is_masked:
+    raise errors.UserError(
+      f'{name}: series_length={series_length} would be ignored: there are no '
+      'series [steps, channels] of floats.'
     )
   images = inputs_lib.stored(images, name)
   classes = labels_lib.classes(labels, name, num_classes=num_classes)
@@ -212,6 +240,7 @@ def from_arrays(
     words=words,
     packed=packed,
     text_parts=text_parts,
+    masked=masked,
     sorted_as=sorted_as,
     notices=(*notices, *classes.notices),
   )
@@ -245,22 +274,53 @@ def _with_tokens(
   return found, tuple(of_texts), words
 
 
+def _padded_parts(
+  parts: Mapping[str, Any],
+  name: str,
+  series_length: Optional[int],
+  sequence_length: int,
+  notices: list[str],
+) -> tuple[dict[str, Any], set[str]]:
+  """Returns parts of one length each, and those that are masked series."""
+  found, masked = dict(parts), set()
+  for part, values in parts.items():
+    padded = ragged.padded(
+      values,
+      f'{name}, {part}',
+      series_length=series_length,
+      sequence_length=sequence_length,
+    )
+    if padded is not None:
+      found[part] = padded.inputs
+      notices.append(padded.notice)
+      if padded.masked:
+        masked.add(part)
+  return found, masked
+
+
 def _packed(
-  parts: Mapping[str, Any], name: str, notices: list[str]
+  parts: Mapping[str, Any],
+  masked_parts: Collection[str],
+  name: str,
+  notices: list[str],
 ) -> tuple[packing.PackedSpec, np.ndarray]:
   """Returns what parts of inputs are, and rows of them; adds to the notices."""
   arrays, specs = {}, []
   for part, values in parts.items():
     what = f'{name}, {part}'
     stored = inputs_lib.as_part(inputs_lib.stored(values, what))
-    examined = inputs_lib.examine(stored, what)
-    notices += inputs_lib.notices(examined, stored.shape[1:], what)
+    masked = part in masked_parts
+    examined = inputs_lib.examine(stored, what, masked=masked)
+    notices += inputs_lib.notices(
+      examined, stored.shape[1:], what, masked=masked
+    )
     spec = input_spec.InputSpec(
       shape=stored.shape[1:],
       dtype=stored.dtype.name,
       vocabulary_size=inputs_lib.vocabulary_size(
         stored.dtype, examined, None, what
       ),
+      masked=masked,
     )
     arrays[part] = stored
     specs.append((part, spec))

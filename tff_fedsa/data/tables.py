@@ -12,6 +12,7 @@ import numpy as np
 
 from tff_fedsa.data import image_column
 from tff_fedsa.data import labels as labels_lib
+from tff_fedsa.data import ragged
 from tff_fedsa.data import sources
 from tff_fedsa.data import texts
 from tff_fedsa.runs import errors
@@ -36,6 +37,7 @@ def source_of(
   with_columns: bool = False,
   drop: Sequence[str] = (),
   sequence_length: int = texts.SEQUENCE_LENGTH,
+  series_length: Optional[int] = None,
   num_train: Optional[int] = None,
   name: str = 'table',
 ) -> sources.Source:
@@ -44,7 +46,8 @@ def source_of(
   Columns of numbers and booleans become float32, columns of text one column
   for each of their values (0 or 1). A column of lists or arrays, as files of
   Parquet have them, is an input of its own, with the column's name; the other
-  columns together are the input `columns` then.
+  columns together are the input `columns` then. Lists of unequal length are
+  padded, see `ragged.padded`.
 
   Args:
     frame: The table.
@@ -58,6 +61,7 @@ def source_of(
       images.
     drop: Columns to leave out.
     sequence_length: See `texts.encoded`.
+    series_length: See `ragged.padded`.
     num_train: How many of the first rows are for training; see `Source`.
     name: For messages.
 
@@ -113,6 +117,7 @@ def source_of(
     num_train=num_train,
     client_ids=None if client is None else frame[client].astype(str).to_numpy(),
     sequence_length=sequence_length,
+    series_length=series_length,
     name=name,
     sorted_as='as the rows of the table',
   )
@@ -141,22 +146,18 @@ def _holds_lists(values: pd.Series) -> bool:
   return isinstance(values.iloc[0], list | tuple | np.ndarray)
 
 
-def _stacked(values: pd.Series, name: str) -> np.ndarray:
-  """Returns a column of lists as one array."""
+def _stacked(values: pd.Series, name: str) -> Any:
+  """Returns a column of lists as one array, or as it is if they are ragged."""
+  lists = [*values]
+  if ragged.is_ragged(lists):
+    return lists
   try:
-    return np.array([_array(value) for value in values])
+    return np.array([ragged.as_array(value) for value in lists])
   except ValueError as error:
     raise errors.UserError(
-      f'{name}: the lists of the column {values.name!r} differ in length. Pad '
-      'them to one length.'
+      f'{name}: the lists in the lists of the column {values.name!r} differ in '
+      'length.'
     ) from error
-
-
-def _array(value: Any) -> np.ndarray:
-  """Returns lists of lists as an array; Parquet's are arrays of arrays."""
-  if isinstance(value, np.ndarray) and value.dtype != object:
-    return value
-  return np.array([_array(v) if np.ndim(v) else v for v in value])
 
 
 def _numbers(frame: pd.DataFrame, name: str, notices: list[str]) -> np.ndarray:

@@ -25,6 +25,7 @@ _OF_TABLES = (
   'drop_columns',
 )
 _OF_TEXTS = ('text_clients', datasets.TFDS)
+_OF_SERIES = ('parquet', datasets.TFDS)
 _OF_TFDS = ('tfds_name', 'input_key', 'label_key')
 _OF_PARTITIONS = ('alpha', 'classes_per_client', 'balanced', 'least_samples')
 _OF_DOMAINS = ('clients_per_domain', 'domain_fraction')
@@ -97,7 +98,11 @@ class TaskSpec(settings.Settings):
       most frequent ones of the clients' train examples, >= 3.
     vocabulary_file: Text file with the words of a vocabulary, one on each line.
       Default: the words of the clients' train examples.
-    sequence_length: Words of a text at most; the rest is cut off, >= 1.
+    sequence_length: Words of a text at most, and tokens of an example where
+      they differ in number; the rest is cut off, >= 1.
+    series_length: Steps that series are padded or cut to, with a mask, >= 1.
+      Default: if series differ in length, as many as the longest has; series of
+      equal length stay as they are.
     embeddings_file: Text file of GloVe or word2vec with vectors of words, from
       which the embeddings of texts start. Default: they start at random.
     tfds_name: Name of a data set of TFDS, perhaps with a config (dataset tfds
@@ -188,6 +193,7 @@ class TaskSpec(settings.Settings):
   vocabulary_size: Annotated[int, settings.AtLeast(3)] = texts.VOCABULARY_SIZE
   vocabulary_file: Optional[str] = None
   sequence_length: Annotated[int, settings.AtLeast(1)] = texts.SEQUENCE_LENGTH
+  series_length: Annotated[Optional[int], settings.AtLeast(1)] = None
   embeddings_file: Optional[str] = None
   tfds_name: Optional[str] = None
   input_key: tuple[str, ...] = ()
@@ -319,6 +325,10 @@ class TaskSpec(settings.Settings):
         ],
         'the inputs are no texts',
       )
+    if self.dataset not in _OF_SERIES and not datasets.takes(
+      self.dataset, 'series_length'
+    ):
+      add(['series_length'], f'series of {self.dataset} are of equal length')
     if self.vocabulary_file is not None:
       add(['vocabulary_size'], 'the words come from `vocabulary_file`')
     if self.dataset in datasets.FOLDERS:

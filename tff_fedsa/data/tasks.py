@@ -360,7 +360,9 @@ def _model_spec(
       return stored.unpack(rows)[name]
 
     what = f'{source.name}, {name}'
-    examined = inputs_lib.examine(part_of(source.images), what)
+    examined = inputs_lib.examine(
+      part_of(source.images), what, masked=part.masked
+    )
     spec, found = normalized(part, examined, part_of, what)
     parts.append((name, spec))
     notices_of_parts += found
@@ -411,7 +413,9 @@ def task_from_clients(
         raise errors.UserError(
           f'{what}: expected at least one example, found none.'
         )
-      examined.append(inputs_lib.examine(inputs, what))
+      examined.append(
+        inputs_lib.examine(inputs, what, masked=input_spec.masked)
+      )
       expected = (input_spec.shape, input_spec.dtype)
       given = (inputs.shape[1:], inputs.dtype.name)
       if given != expected:
@@ -446,7 +450,9 @@ def task_from_clients(
     notices=notices.logged(
       (
         *found,
-        *inputs_lib.notices(whole, input_spec.shape, name),
+        *inputs_lib.notices(
+          whole, input_spec.shape, name, masked=input_spec.masked
+        ),
         *inputs_lib.range_notices(
           whole, input_spec, normalization or 'half', name
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import inspect
 from typing import Any, Optional
 
@@ -33,7 +33,9 @@ def register_architecture(name: str) -> Callable[[BuildFn], BuildFn]:
   returns a new `KerasClientModel` each time it is called. A function that also
   takes `vocabulary_size` builds models of integers, int32[batch, length]. For
   several inputs, `input_shape` is a dict by name, and `vocabulary_sizes`, if
-  the function takes it, are those of the inputs that are tokens:
+  the function takes it, are those of the inputs that are tokens. A function
+  that takes `masked` learns whether the last channel of series is a mask, or
+  which of several inputs are such series; others get it as one more channel:
 
     @architectures.register_architecture('my_net')
     def my_net(input_shape, num_classes, feature_dim):
@@ -97,6 +99,7 @@ def build_keras(
   feature_dim: int,
   vocabulary_size: Optional[int | Mapping[str, int]] = None,
   embedding_width: Optional[int] = None,
+  masked: bool | Collection[str] = (),
 ) -> functional.KerasClientModel:
   """Returns a new Keras model of an architecture that is known.
 
@@ -108,6 +111,7 @@ def build_keras(
     vocabulary_size: See `build`.
     embedding_width: Width of embeddings, for architectures that have one of
       their own (an argument `embedding_width`); others ignore it.
+    masked: See `build`.
 
   Raises:
     ValueError: If the architecture is not for inputs of this kind.
@@ -135,6 +139,8 @@ def build_keras(
     options['vocabulary_size'] = vocabulary_size
   if embedding_width is not None and 'embedding_width' in parameters:
     options['embedding_width'] = embedding_width
+  if masked and 'masked' in parameters:
+    options['masked'] = masked
   try:
     keras_model = build_fn(input_shape, num_classes, feature_dim, **options)
   except (IndexError, TypeError, ValueError) as error:
@@ -166,6 +172,7 @@ def build(
   *,
   vocabulary_size: Optional[int | Mapping[str, int]] = None,
   embeddings: Optional[np.ndarray] = None,
+  masked: bool | Collection[str] = (),
   load_fn: Optional[Callable[[tf.keras.Model], None]] = None,
   standardized: bool = False,
 ) -> functional.FunctionalModel:
@@ -182,6 +189,7 @@ def build(
       integers; a dict by name of several inputs.
     embeddings: float32[vocabulary_size, width], with which the embeddings of
       tokens start; rows of NaN start at random.
+    masked: `InputSpec.masked`; names of several inputs, `PackedSpec.masked`.
     load_fn: Assigns initial weights to a feature extractor, e.g. with
       `pretrained.load`.
     standardized: Whether to standardize features, see `standardization`.
@@ -204,6 +212,7 @@ def build(
       feature_dim,
       vocabulary_size,
       None if embeddings is None else embeddings.shape[1],
+      masked,
     )
     if embeddings is not None:
       word_vectors.assign(keras_model.feature_extractor, embeddings)

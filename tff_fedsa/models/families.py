@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import math
 from typing import Any, Optional
 
@@ -203,6 +203,7 @@ def build_family(
   *,
   vocabulary_size: Optional[int | Mapping[str, int]] = None,
   embeddings: Optional[np.ndarray] = None,
+  masked: bool | Collection[str] = (),
   pretrained_weights: Optional[Mapping[str, str]] = None,
   standardized: bool = False,
 ) -> list[functional.FunctionalModel]:
@@ -215,6 +216,7 @@ def build_family(
     feature_dim: D, the same for all members.
     vocabulary_size: See `architectures.build`.
     embeddings: See `architectures.build`.
+    masked: See `architectures.build`.
     pretrained_weights: Architecture -> file with initial weights of its feature
       extractor, see `pretrained.load`.
     standardized: See `architectures.build`.
@@ -244,6 +246,7 @@ def build_family(
       feature_dim,
       vocabulary_size=vocabulary_size,
       embeddings=embeddings,
+      masked=masked,
       load_fn=load_fn(name),
       standardized=standardized,
     )

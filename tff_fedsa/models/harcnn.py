@@ -2,7 +2,9 @@
 
 Each has one to three blocks (convolution without padding, ReLU, pooling of 2).
 HtFLlib's clients keep these blocks only: their dense layers are `fc`, which
-average pooling to feature_dim replaces.
+average pooling to feature_dim replaces. They see padding and the mask of
+masked series as they see other steps and channels: where a step lies decides
+which feature it is part of. The family `sensor` does not.
 
 Source: `HARCNN`, `HARCNN1` and `HARCNN3` in `flcore/trainmodel/models.py`,
 TsingZ0/HtFLlib.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from etils import epy
 
@@ -39,6 +39,7 @@ def _register(index: int) -> None:
     feature_dim: int,
     vocabulary_sizes: Mapping[str, int],
     embedding_width: int | None = None,
+    masked: Collection[str] = (),
   ) -> functional.KerasClientModel:
     if not isinstance(input_shape, Mapping):
       raise errors.UserError(
@@ -55,7 +56,13 @@ def _register(index: int) -> None:
         )
       member = ENCODERS[kind][index]
       keras_model = architectures.build_keras(
-        member, shape, num_classes, _WIDTH, size, embedding_width
+        member,
+        shape,
+        num_classes,
+        _WIDTH,
+        size,
+        embedding_width,
+        name in masked,
       )
       extractor = keras_model.feature_extractor
       given[name] = tf.keras.Input(shape, dtype=dtype)

@@ -131,6 +131,7 @@ class ModelConfig(settings.Settings):
       self.feature_dim,
       vocabulary_size=input_spec.vocabulary_size,
       embeddings=embeddings,
+      masked=input_spec.masked,
       pretrained_weights=self.pretrained_weights,
       standardized=self.standardize_features,
     )

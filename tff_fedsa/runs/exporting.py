@@ -130,6 +130,8 @@ def _preprocessed(
     return inputs
   layers = tf.keras.layers
   inputs = layers.Rescaling(input_spec.scale, input_spec.offset)(inputs)
+  if input_spec.masked:
+    inputs = inputs * inputs[..., -1:]
   if input_spec.size is not None:
     inputs = layers.Resizing(*input_spec.size)(inputs)
   if input_spec.channels is not None:

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tff_fedsa.data import ragged
 from tff_fedsa.data import sources
 from tff_fedsa.data import tables
 from tff_fedsa.data import texts
@@ -30,16 +31,18 @@ def read(
   download: bool = False,
   image_size: Optional[int] = None,
   sequence_length: int = texts.SEQUENCE_LENGTH,
+  series_length: Optional[int] = None,
 ) -> sources.Source:
   """Reads a TensorFlow data set.
 
   The original test set is the split `test`, or `validation` where there is no
   `test` with labels. The others of train and validation are for training.
 
-  One input is a text, an image, or numbers of any fixed shape; a sequence of
-  whole numbers or of steps, `[None]` or `[None, channels]`, is padded with 0.
-  Several keys are the columns of a table, see `tables.source_of`: arrays, and
-  one text that is no category, are inputs of their own.
+  One input is a text, an image, or numbers of any fixed shape. Sequences of
+  tokens or of steps, `[None]` or `[None, channels]`, are padded, see
+  `ragged.padded`. Several keys are the columns of a table, see
+  `tables.source_of`: arrays, and one text that is no category, are inputs of
+  their own.
 
   Args:
     name: Name of the data set, perhaps with a config: `name/config`.
@@ -48,7 +51,8 @@ def read(
     data_dir: See `tfds.read`.
     download: See `tfds.read`.
     image_size: Pixels square of images that differ in size.
-    sequence_length: Words of a text, or numbers of a sequence, at most.
+    sequence_length: Words of a text, or tokens of a sequence, at most.
+    series_length: See `ragged.padded`.
 
   Raises:
     FileNotFoundError: If the data are missing and `download` is False.
@@ -89,17 +93,18 @@ def read(
       columns,
       labels,
       sequence_length=sequence_length,
+      series_length=series_length,
       num_train=num_train,
       name=name,
-      notices=notices,
     )
   else:
     (values,) = columns.values()
     source = sources.from_arrays(
-      _stacked(values, sequence_length, f'{name}, {input_keys[0]}', notices),
+      _stacked(values, f'{name}, {input_keys[0]}'),
       labels,
       num_train=num_train,
       sequence_length=sequence_length,
+      series_length=series_length,
       name=name,
     )
   named = source.class_names
@@ -219,15 +224,15 @@ def _table(
   labels: np.ndarray,
   *,
   sequence_length: int,
+  series_length: Optional[int],
   num_train: Optional[int],
   name: str,
-  notices: list[str],
 ) -> sources.Source:
   import pandas as pd  # Slow to import.
 
   frame = pd.DataFrame(
     {
-      key: [*_stacked(values, sequence_length, f'{name}, {key}', notices)]
+      key: [*_stacked(values, f'{name}, {key}')]
       if np.ndim(values[0])
       else [_text(value) for value in values]
       for key, values in columns.items()
@@ -242,15 +247,14 @@ def _table(
     text=text,
     with_columns=bool(text),
     sequence_length=sequence_length,
+    series_length=series_length,
     num_train=num_train,
     name=name,
   )
 
 
-def _stacked(
-  values: list[Any], sequence_length: int, what: str, notices: list[str]
-) -> Any:
-  """Returns texts, or numbers as one array; sequences are padded with 0."""
+def _stacked(values: list[Any], what: str) -> Any:
+  """Returns texts, numbers as one array, or series of unequal length."""
   if isinstance(values[0], bytes):
     return [_text(value) for value in values]
   shapes = {value.shape for value in values}
@@ -258,24 +262,9 @@ def _stacked(
     return np.array(values)[:, None]  # A table of one column.
   if len(shapes) == 1:
     return np.stack(values)
-  if {shape[1:] for shape in shapes} != {values[0].shape[1:]} or (
-    values[0].ndim > 2
-  ):
+  if not ragged.is_ragged(values):
     raise errors.UserError(
       f'{what}: expected inputs of one shape, found {min(shapes)} and '
       f'{max(shapes)}.'
     )
-  length = min(max(shape[0] for shape in shapes), sequence_length)
-  padded = np.zeros(
-    (len(values), length, *values[0].shape[1:]), values[0].dtype
-  )
-  for row, value in zip(padded, values):
-    row[: len(value)] = value[:length]
-  shorter = sum(len(value) < length for value in values)
-  longer = sum(len(value) > length for value in values)
-  notices.append(
-    f'{what}: all sequences have {length} steps now: {shorter} of '
-    f'{len(values)} end with zeros, which models take for steps (for padding, '
-    f'if they are tokens); {longer} were cut (sequence_length).'
-  )
-  return padded
+  return values
