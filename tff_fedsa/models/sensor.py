@@ -79,8 +79,9 @@ def sensor_gru(
   hidden, mask = _pooled(hidden, mask, 4)
   hidden = tf.keras.layers.GRU(48, return_sequences=mask is not None)(hidden)
   if mask is not None:
-    # The unit's state after the last step of the series.
-    is_last = mask - tf.pad(mask[:, 1:], [[0, 0], [0, 1], [0, 0]])
+    # The state after the last step of the series.
+    steps_left = tf.cumsum(mask, axis=1, reverse=True)
+    is_last = tf.cast(tf.equal(steps_left, 1.0), tf.float32)
     hidden = tf.reduce_sum(hidden * is_last, axis=1)
   return assembly.dense_client_model(series, hidden, num_classes, feature_dim)
 
@@ -96,7 +97,9 @@ def _series(
   series = tf.keras.Input(input_shape)
   if not masked:
     return series, series, None
-  return series, series[..., :-1], series[..., -1:]
+  # Keras saves no slices.
+  values, mask = tf.split(series, [input_shape[1] - 1, 1], axis=-1)
+  return series, values, mask
 
 
 def _pooled(

@@ -131,7 +131,9 @@ def _preprocessed(
   layers = tf.keras.layers
   inputs = layers.Rescaling(input_spec.scale, input_spec.offset)(inputs)
   if input_spec.masked:
-    inputs = inputs * inputs[..., -1:]
+    # Keras saves no slices.
+    _, mask = tf.split(inputs, [input_spec.shape[1] - 1, 1], axis=-1)
+    inputs = inputs * mask
   if input_spec.size is not None:
     inputs = layers.Resizing(*input_spec.size)(inputs)
   if input_spec.channels is not None:
