@@ -79,6 +79,44 @@ def test_images_are_those_of_the_reader_of_files(table):
     assert own_data.digest(again) == own_data.digest(task)
 
 
+def test_python_keeps_and_lays_out_images_as_flags_do(table, monkeypatch):
+  path, _ = table
+  transparent = PIL.Image.new('RGBA', (8, 8), (0, 0, 0, 0))
+  transparent.save(path.parent / 'scans' / '0.png')
+  options = dict(label='ill', client='hospital', image='scan', image_size=8)
+  caches = path.parent / 'caches'
+  monkeypatch.setenv('XDG_CACHE_HOME', str(caches))
+  found = {}
+  for colour in ('white', 'black'):
+    cache = path.parent / colour
+    task = own_data.from_csv(
+      path, cache_dir=cache, alpha_background=colour, **options
+    )
+    assert len([*cache.iterdir()]) == 1
+    spec = task_spec.TaskSpec(
+      dataset='csv',
+      data_dir=str(path),
+      label_column='ill',
+      client_column='hospital',
+      image_column='scan',
+      image_size=8,
+      cache_dir='none',
+      alpha_background=colour,
+    )
+    found[colour] = own_data.digest(task)
+    assert found[colour] == own_data.digest(tasks.load_task(spec))
+  assert found['white'] != found['black']
+  own_data.from_csv(path, cache_dir='none', **options)
+  assert not caches.exists()
+  own_data.from_csv(path, **options)
+  assert len([*(caches / 'tff_fedsa').iterdir()]) == 1
+  with pytest.raises(ValueError, match='alpha_background: Unknown colour'):
+    own_data.from_csv(path, alpha_background='no colour', **options)
+  for option in ({'cache_dir': 'none'}, {'alpha_background': 'black'}):
+    with pytest.raises(ValueError, match='no column of image files'):
+      own_data.from_csv(path, label='ill', client='hospital', **option)
+
+
 def test_images_are_inputs_beside_texts_and_columns(table):
   path, _ = table
   task = own_data.from_csv(

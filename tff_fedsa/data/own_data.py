@@ -132,6 +132,8 @@ def from_dataframe(
   text: Optional[str | Sequence[str]] = None,
   image: Optional[str] = None,
   image_dir: str | os.PathLike[str] = '.',
+  cache_dir: Optional[str | os.PathLike[str]] = None,
+  alpha_background: str = 'white',
   with_columns: bool = False,
   drop: Sequence[str] = (),
   name: str = 'table',
@@ -150,6 +152,9 @@ def from_dataframe(
       other columns; beside `text`, both are inputs. Images are decoded to
       `image_size` pixels square, 32 by default.
     image_dir: Folder that the file names are relative to.
+    cache_dir: Directory of decoded images, see `TaskSpec`: 'none' decodes them
+      each time, and the default is that of `--data_cache_dir`.
+    alpha_background: Colour behind transparent images, see `TaskSpec`.
     with_columns: Whether the other columns are inputs beside the texts or
       images.
     drop: Columns to leave out.
@@ -161,18 +166,32 @@ def from_dataframe(
     ValueError: If a column is missing, misses values, or is unsuitable.
   """
   spec = spec_of(settings, has_clients=client is not None)
+  images = None
+  if image is not None:
+    decoded = task_spec.TaskSpec(
+      dataset='csv',
+      image_column=image,
+      cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+      alpha_background=alpha_background,
+    )
+    images = image_column.ImageColumn(
+      image,
+      folder=os.fspath(image_dir),
+      image_size=spec.image_size,
+      cache_dir=decoded.cache_directory(),
+      alpha_background=alpha_background,
+    )
+  elif cache_dir is not None or alpha_background != 'white':
+    raise settings_lib.SettingsError(
+      'cache_dir and alpha_background would be ignored: there is no column of '
+      'image files (image).'
+    )
   source = tables.source_of(
     frame,
     label=label,
     client=client,
     text=text,
-    images=None
-    if image is None
-    else image_column.ImageColumn(
-      image,
-      folder=os.fspath(image_dir),
-      image_size=spec.image_size,
-    ),
+    images=images,
     with_columns=with_columns,
     drop=drop,
     sequence_length=spec.sequence_length,
