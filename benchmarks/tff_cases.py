@@ -1,6 +1,6 @@
 """Small cases of TFF's own processes and aggregators.
 
-A case is a function that builds a process and returns its results, as
+A case builds a process once and runs it in any runtime. Its results are
 structures of arrays; it takes its numbers from seeds. Where TFF draws from the
 clock, the case says so: its results are compared within a tolerance, or in
 kind only.
@@ -27,14 +27,15 @@ class Case:
 
   Attributes:
     group: `learning`, `aggregators` or `analytics`.
-    run: Builds it and returns results: a structure of arrays.
+    build: Builds it, and returns a function `run() -> results`, a structure of
+      arrays, for any runtime.
     tolerance: Of results, relative to the largest number of an array; None if
       only dtypes, shapes and finiteness are compared.
     reason: Why results are not compared bit for bit; empty if they are.
   """
 
   group: str
-  run: Callable[[], Any]
+  build: Callable[[], Callable[[], Any]]
   tolerance: float | None = 0.0
   reason: str = ''
 
@@ -113,14 +114,18 @@ def _sgd(rate: float) -> tff.learning.optimizers.Optimizer:
   return tff.learning.optimizers.build_sgdm(rate, 0.9)
 
 
-def three_rounds(process: Any, clients: list[Any]) -> Any:
-  """Returns the last state, and the metrics of each round."""
-  state, metrics = process.initialize(), []
-  for _ in range(3):
-    output = process.next(state, clients)
-    state = output.state
-    metrics.append(output.metrics)
-  return state, metrics
+def three_rounds(process: Any, clients: list[Any]) -> Callable[[], Any]:
+  """Returns `run() -> (last state, metrics of each round)`."""
+
+  def run():
+    state, metrics = process.initialize(), []
+    for _ in range(3):
+      output = process.next(state, clients)
+      state = output.state
+      metrics.append(output.metrics)
+    return state, metrics
+
+  return run
 
 
 _LOOPS = {
@@ -189,43 +194,48 @@ def _learning_processes() -> Mapping[str, Callable[[Any, Any], Any]]:
 
 
 def _trained_by(name: str, model: Any, loop: str) -> Case:
-  def run():
+  def build():
     built = model() if model is _functional_model else model
     process = _learning_processes()[name](built, _LOOPS[loop])
     return three_rounds(process, _client_data())
 
   # Statistics of three examples amplify differences of rounding.
   tolerance = 1e-4 if model is keras_model else 1e-5
-  return Case('learning', run, tolerance, _KERNELS)
+  return Case('learning', build, tolerance, _KERNELS)
 
 
 def _optimizer(name: str, *arguments: Any) -> Case:
-  def run():
+  def build():
     optimizer = getattr(tff.learning.optimizers, name)(*arguments)
     process = tff.learning.algorithms.build_weighted_fed_avg(
       _functional_model(), optimizer, _sgd(1.0)
     )
     return three_rounds(process, _client_data())
 
-  return Case('learning', run, 1e-5, _KERNELS)
+  return Case('learning', build, 1e-5, _KERNELS)
 
 
 def _fed_eval(model: Any) -> Case:
-  def run():
+  def build():
     built = model() if model is _functional_model else model
     process = tff.learning.algorithms.build_fed_eval(built)
     training = tff.learning.algorithms.build_weighted_fed_avg(
       built, _sgd(0.1), _sgd(1.0)
     )
-    weights = training.get_model_weights(training.initialize())
-    state = process.set_model_weights(process.initialize(), weights)
-    return process.next(state, _client_data()).metrics
+    clients = _client_data()
 
-  return Case('learning', run, 1e-5, _KERNELS)
+    def run():
+      weights = training.get_model_weights(training.initialize())
+      state = process.set_model_weights(process.initialize(), weights)
+      return process.next(state, clients).metrics
+
+    return run
+
+  return Case('learning', build, 1e-5, _KERNELS)
 
 
 def _aggregated_by(aggregator: Callable[[], Any], **options: Any) -> Case:
-  def run():
+  def build():
     process = tff.learning.algorithms.build_unweighted_fed_avg(
       _functional_model(),
       _sgd(0.1),
@@ -235,10 +245,10 @@ def _aggregated_by(aggregator: Callable[[], Any], **options: Any) -> Case:
     return three_rounds(process, _client_data())
 
   options = {'tolerance': 1e-5, 'reason': _KERNELS, **options}
-  return Case('learning', run, **options)
+  return Case('learning', build, **options)
 
 
-def _kmeans() -> Any:
+def _kmeans() -> Callable[[], Any]:
   process = tff.learning.algorithms.build_fed_kmeans(
     2, (4,), random_seed=(1, 2)
   )
@@ -257,7 +267,7 @@ def _recon_model() -> tff.learning.models.ReconstructionModel:
   )
 
 
-def _fed_recon() -> Any:
+def _fed_recon() -> Callable[[], Any]:
   process = tff.learning.algorithms.build_fed_recon(
     _recon_model,
     loss_fn=_loss,
@@ -268,14 +278,15 @@ def _fed_recon() -> Any:
   return three_rounds(process, _client_data())
 
 
-def _fed_recon_eval() -> Any:
+def _fed_recon_eval() -> Callable[[], Any]:
   process = tff.learning.algorithms.build_fed_recon_eval(
     _recon_model, loss_fn=_loss, metrics_fn=_metrics
   )
-  return process.next(process.initialize(), _client_data()).metrics
+  clients = _client_data()
+  return lambda: process.next(process.initialize(), clients).metrics
 
 
-def _personalization() -> Any:
+def _personalization() -> Callable[[], Any]:
   def build_strategy():
     @tf.function
     def train(model, train_data, test_data, context=None):
@@ -309,19 +320,25 @@ def _personalization() -> Any:
   training = tff.learning.algorithms.build_weighted_fed_avg(
     keras_model, _sgd(0.1), _sgd(1.0)
   )
-  weights = training.get_model_weights(training.initialize())
   clients = [
     collections.OrderedDict(
       train_data=data.unbatch().take(3), test_data=data.unbatch().skip(3)
     )
     for data in _client_data()
   ]
-  result = evaluate(weights, clients)
-  # The clients are a reservoir sample, in random order.
-  return {
-    name: np.sort(np.concatenate([np.ravel(x) for x in tf.nest.flatten(part)]))
-    for name, part in result.items()
-  }
+
+  def run():
+    weights = training.get_model_weights(training.initialize())
+    result = evaluate(weights, clients)
+    # The clients are a reservoir sample, in random order.
+    return {
+      name: np.sort(
+        np.concatenate([np.ravel(x) for x in tf.nest.flatten(part)])
+      )
+      for name, part in result.items()
+    }
+
+  return run
 
 
 # Aggregators.
@@ -338,7 +355,7 @@ def _aggregator(
 ) -> Case:
   """Runs three rounds of an aggregator of vectors, with fixed numbers."""
 
-  def run():
+  def build():
     value_type: Any = tff.TensorType(dtype, [size])
     if structure:
       value_type = tff.types.to_type(
@@ -353,21 +370,26 @@ def _aggregator(
         return rng.integers(0, 5, shape).astype(dtype)
       return rng.normal(size=shape).astype(dtype)
 
-    state, results = process.initialize(), []
-    for _ in range(3):
-      values: list[Any] = []
-      for _ in range(_NUM_CLIENTS):
-        value: Any = draw([size])
-        if structure:
-          value = collections.OrderedDict(a=value, b=draw([2, 3]))
-        values.append(value)
-      weights = ([1.0, 2.0, 3.0, 0.5],) if weighted else ()
-      output = process.next(state, values, *weights)
-      state = output.state
-      results.append((output.result, output.measurements))
-    return results
+    def draw_value():
+      value = draw([size])
+      if structure:
+        return collections.OrderedDict(a=value, b=draw([2, 3]))
+      return value
 
-  return Case('aggregators', run, **options)
+    rounds = [[draw_value() for _ in range(_NUM_CLIENTS)] for _ in range(3)]
+    weights = ([1.0, 2.0, 3.0, 0.5],) if weighted else ()
+
+    def run():
+      state, results = process.initialize(), []
+      for values in rounds:
+        output = process.next(state, values, *weights)
+        state = output.state
+        results.append((output.result, output.measurements))
+      return results
+
+    return run
+
+  return Case('aggregators', build, **options)
 
 
 def _quantile() -> Any:
@@ -387,10 +409,18 @@ def _distributed_dp(size: int, rotation: str) -> Case:
   )
 
 
-def _federated(run_fn: Callable[..., Any], *arguments: Any) -> Any:
-  """Returns the result of a federated computation of float32 clients."""
+def _federated(
+  run_fn: Callable[..., Any], values: list[float]
+) -> Callable[[], Callable[[], Any]]:
+  """Returns the builder of a computation of float32 clients."""
   clients = tff.FederatedType(np.float32, tff.CLIENTS)
-  return tff.federated_computation(run_fn, clients)(*arguments)
+
+  def build():
+    computation = tff.federated_computation(run_fn, clients)
+    # A sample has any order.
+    return lambda: np.sort(computation(values), axis=None)
+
+  return build
 
 
 # Analytics.
@@ -406,28 +436,33 @@ def _words() -> list[tf.data.Dataset]:
   return [tf.data.Dataset.from_tensor_slices(words) for words in texts]
 
 
-def _heavy_hitters(**options: Any) -> Callable[[], Any]:
-  def run():
+def _heavy_hitters(**options: Any) -> Callable[[], Callable[[], Any]]:
+  def build():
     computation = tff.analytics.heavy_hitters.iblt.build_iblt_computation(
       capacity=20, string_max_bytes=8, **options
     )
-    result = computation([words.batch(1) for words in _words()])
-    counts = dict(
-      zip(
-        result.heavy_hitters,
+    clients = [words.batch(1) for words in _words()]
+
+    def run():
+      result = computation(clients)
+      counts = dict(
         zip(
-          np.ravel(result.heavy_hitters_unique_counts),
-          np.ravel(result.heavy_hitters_counts),
-        ),
+          result.heavy_hitters,
+          zip(
+            np.ravel(result.heavy_hitters_unique_counts),
+            np.ravel(result.heavy_hitters_counts),
+          ),
+        )
       )
-    )
-    # Heavy hitters with equal counts have any order.
-    return sorted(counts.items()), result.num_not_decoded, result.clients
+      # Heavy hitters with equal counts have any order.
+      return sorted(counts.items()), result.num_not_decoded, result.clients
 
-  return run
+    return run
+
+  return build
 
 
-def _iblt_factory() -> Any:
+def _iblt_factory() -> Callable[[], Any]:
   value_type = tff.SequenceType(
     collections.OrderedDict(key=np.str_, value=tff.TensorType(np.int64, [1]))
   )
@@ -443,38 +478,42 @@ def _iblt_factory() -> Any:
     )
     for words in _words()
   ]
-  output = process.next(process.initialize(), clients)
-  return output.measurements
+  return lambda: process.next(process.initialize(), clients).measurements
 
 
-def _histogram(**options: Any) -> Callable[[], Any]:
-  def run():
+def _histogram(**options: Any) -> Callable[[], Callable[[], Any]]:
+  def build():
     process = tff.analytics.build_hierarchical_histogram_process(
       0.0, 8.0, 8, arity=2, max_records_per_user=20, **options
     )
-    numbers = [np.arange(i, i + 3, dtype=np.float32) for i in range(4)]
-    output = process.next(
-      process.initialize(),
-      [tf.data.Dataset.from_tensor_slices(x) for x in numbers],
-    )
-    # Without the time of the day.
-    return tf.nest.flatten(output, expand_composites=True)[:-1]
+    clients = [
+      tf.data.Dataset.from_tensor_slices(np.arange(i, i + 3, dtype=np.float32))
+      for i in range(4)
+    ]
 
-  return run
+    def run():
+      output = process.next(process.initialize(), clients)
+      # Without the time of the day.
+      return tf.nest.flatten(output, expand_composites=True)[:-1]
+
+    return run
+
+  return build
 
 
-def _count_distinct(use_secagg: bool) -> Callable[[], Any]:
-  def run():
+def _count_distinct(use_secagg: bool) -> Callable[[], Callable[[], Any]]:
+  def build():
     lib = tff.analytics.count_distinct
     computation = lib.create_federated_hyperloglog_computation(
       use_secagg=use_secagg
     )
-    return computation(_words())
+    clients = _words()
+    return lambda: computation(clients)
 
-  return run
+  return build
 
 
-def _data_processing() -> Any:
+def _data_processing() -> Callable[[], Any]:
   lib = tff.analytics.data_processing
 
   @tff.tensorflow.computation(tff.SequenceType(tff.TensorType(np.str_, [None])))
@@ -490,7 +529,8 @@ def _data_processing() -> Any:
 
   clients = tff.FederatedType(work.type_signature.parameter, tff.CLIENTS)
   run = tff.federated_computation(lambda x: tff.federated_map(work, x), clients)
-  return run([words.batch(1) for words in _words()])
+  batches = [words.batch(1) for words in _words()]
+  return lambda: run(batches)
 
 
 def cases() -> dict[str, Case]:
@@ -649,15 +689,13 @@ def cases() -> dict[str, Case]:
     ),
     'federated_sample': Case(
       'aggregators',
-      lambda: np.sort(
-        _federated(
-          lambda x: aggregators.federated_sample(x, 10), [1.0, 2.0, 3.0]
-        )
+      _federated(
+        lambda x: aggregators.federated_sample(x, 10), [1.0, 2.0, 3.0]
       ),
     ),
     'secure_quantized_sum': Case(
       'aggregators',
-      lambda: _federated(
+      _federated(
         lambda x: aggregators.secure_quantized_sum(
           x, np.float32(-5.0), np.float32(5.0)
         ),

@@ -4,10 +4,11 @@
   python -m benchmarks.tff_processes --processes=3 --only=fed_prox,mime
 
 Each process starts anew, with another seed of Python's hashes and at other
-addresses, and runs all cases of `benchmarks.tff_cases`. Two more run them in
-TFF's stock runtime (secure sums in the clear, as everywhere here), and one has
-TFF's worker execute what is compiled here. The worker's kernels are of another
-build of TensorFlow than this process's, and round otherwise.
+addresses, and runs all cases of `benchmarks.tff_cases`. The first one also runs
+what it has built in TFF's stock runtime (secure sums in the clear, as
+everywhere here), and has TFF's worker execute what is compiled here. The
+worker's kernels are of another build of TensorFlow than this process's, and
+round differently. One more process runs all in the stock runtime again.
 
 Printed is a table: in how many processes the results of a case were those of
 the stock runtime, how nearly, and how nearly those of the worker that executed
@@ -46,20 +47,25 @@ _DIRECTORY = flags.DEFINE_string(
 # Result of a case: its arrays, or its error.
 Results = Mapping[str, list[np.ndarray] | str]
 
-_STOCK_PROCESSES = 2
+# Runtimes of the first process, and of the one that repeats the stock runtime.
+_ALL, _AGAIN = ('in_process', 'stock', 'worker'), ('stock',)
 _PROGRAM = (
   'import sys; from benchmarks import tff_processes; '
-  'tff_processes.run_here(*sys.argv[1:3], sys.argv[3:])'
+  'tff_processes.run_here(sys.argv[1], sys.argv[2].split(","), sys.argv[3:])'
 )
 
 
-def run_here(runtime: str, path: str, only: Sequence[str] = ()) -> None:
+def run_here(
+  path: str, runtimes: Sequence[str], only: Sequence[str] = ()
+) -> None:
   """Runs cases in this process and writes their results to a file.
 
+  Each case is built once and runs in all runtimes.
+
   Args:
-    runtime: `in_process`; `stock`; or `worker`: compiled here, executed by
-      TFF's worker.
     path: Path of the file.
+    runtimes: `in_process`; `stock`; `worker`: compiled here, executed by TFF's
+      worker.
     only: Parts of names; all cases if there are none.
   """
   import tensorflow as tf
@@ -70,23 +76,28 @@ def run_here(runtime: str, path: str, only: Sequence[str] = ()) -> None:
   from tff_fedsa.execution import native
   from tff_fedsa.execution.in_process import contexts
 
-  if runtime == 'in_process':
-    contexts.set_in_process_context(secure_in_the_clear=True)
-  else:
-    # Ends the context's worker. Another context follows.
-    native.set_native_context()
-    if runtime == 'worker':
-      tff.framework.set_default_context(comparison.create_worker_context())
-    else:
-      tff.backends.test.set_sync_test_cpp_execution_context()
-  results: dict[str, Any] = {}
+  # Ends the workers of the contexts that follow.
+  native.set_native_context()
+  create = {
+    'in_process': lambda: contexts.create_in_process_context(
+      secure_in_the_clear=True
+    ),
+    'stock': tff.backends.test.create_sync_test_cpp_execution_context,
+    'worker': comparison.create_worker_context,
+  }
+  found = {runtime: create[runtime]() for runtime in runtimes}
+  results: dict[str, dict[str, Any]] = {runtime: {} for runtime in runtimes}
   for name, case in chosen(tff_cases.cases(), only).items():
-    try:
-      leaves = tf.nest.flatten(case.run())
-      results[name] = [np.asarray(leaf) for leaf in leaves]
-    except Exception as error:
-      traceback.print_exc()
-      results[name] = f'{type(error).__name__}: {error}'
+    run = None
+    for runtime, context in found.items():
+      tff.framework.set_default_context(context)
+      try:
+        run = run or case.build()
+        leaves = tf.nest.flatten(run())
+        results[runtime][name] = [np.asarray(leaf) for leaf in leaves]
+      except Exception as error:
+        traceback.print_exc()
+        results[runtime][name] = f'{type(error).__name__}: {error}'
   native.stop_workers()
   whole = pathlib.Path(f'{path}.part')
   whole.write_bytes(pickle.dumps(results))
@@ -111,16 +122,16 @@ def run_in_fresh_processes(
   num_processes: int,
   directory: str,
   *,
-  num_stock: int = _STOCK_PROCESSES,
+  again: bool = True,
   at_a_time: int = 1,
   only: Sequence[str] = (),
 ) -> tuple[list[Results], Results, list[Results]]:
   """Runs cases without results in fresh processes.
 
   Args:
-    num_processes: Processes of the in-process runtime.
+    num_processes: Processes of the in-process runtime, >= 1.
     directory: Where results are written.
-    num_stock: Processes of the stock runtime.
+    again: Whether one more process runs them in the stock runtime.
     at_a_time: Processes that run at a time.
     only: See `run_here`.
 
@@ -132,12 +143,12 @@ def run_in_fresh_processes(
     RuntimeError: If a process ends without results: what it wrote last.
   """
 
-  def run(runtime: str, number: int) -> Results:
-    path = pathlib.Path(directory, f'{runtime}_{number}')
+  def run(number: int, runtimes: Sequence[str]) -> Mapping[str, Results]:
+    path = pathlib.Path(directory, f'{"_".join(runtimes)}_{number}')
     if not path.exists():
       with path.with_suffix('.log').open('w+') as log:
         ended = subprocess.run(
-          [sys.executable, '-c', _PROGRAM, runtime, str(path), *only],
+          [sys.executable, '-c', _PROGRAM, path, ','.join(runtimes), *only],
           env={
             **os.environ,
             'PYTHONHASHSEED': str(number),
@@ -154,13 +165,20 @@ def run_in_fresh_processes(
     return pickle.loads(path.read_bytes())
 
   with futures.ThreadPoolExecutor(at_a_time) as pool:
-    stock = [pool.submit(run, 'stock', i) for i in range(num_stock)]
-    worker = pool.submit(run, 'worker', 0)
-    ours = [pool.submit(run, 'in_process', i) for i in range(num_processes)]
+    first = pool.submit(run, 0, _ALL)
+    repeated = [pool.submit(run, 1, _AGAIN)] if again else []
+    ours = [
+      pool.submit(run, number, ['in_process'])
+      for number in range(1, num_processes)
+    ]
+    results = first.result()
     return (
-      [future.result() for future in stock],
-      worker.result(),
-      [future.result() for future in ours],
+      [results['stock'], *(each.result()['stock'] for each in repeated)],
+      results['worker'],
+      [
+        results['in_process'],
+        *(each.result()['in_process'] for each in ours),
+      ],
     )
 
 

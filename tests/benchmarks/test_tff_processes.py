@@ -104,7 +104,7 @@ def test_tffs_processes_in_fresh_processes(tmp_path):
   prox = [name for name in names if 'fed_prox' in name]
   for num_processes, only in ((1, names), (3, prox)):
     results = tff_processes.run_in_fresh_processes(
-      num_processes, str(tmp_path), num_stock=1, at_a_time=2, only=only
+      num_processes, str(tmp_path), again=False, at_a_time=2, only=only
     )
     cases = {name: tff_cases.cases()[name] for name in only}
     assert cases

@@ -29,10 +29,10 @@ _CASES = tff_cases.cases()
   ],
 )
 def test_same_result(name, runtimes):
-  results = []
+  results, run = [], _CASES[name].build()
   for runtime in ('native', 'in_process'):
     with runtimes.default(runtime):
-      leaves = tf.nest.flatten(_CASES[name].run())
+      leaves = tf.nest.flatten(run())
       results.append([np.asarray(leaf) for leaf in leaves])
   assert tff_processes.is_right(_CASES[name], *results)
 
