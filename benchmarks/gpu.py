@@ -15,7 +15,8 @@ kept. The sections:
   parity       golden vectors and three rounds, compared with the CPU
   throughput   images/s: FedSA in process, a plain loop of its steps, Keras fit
   together     images/s of --batch_clients against each client alone
-  precision    TF32, deterministic operations, XLA, float16
+  precision    TF32, deterministic operations, --jit_compile, XLA's
+               auto-clustering, float16
   runtimes     a round in process and in TFF's own runtime, which has no GPU
   memory       of host and GPU over 200 rounds
 
@@ -62,7 +63,14 @@ _MINUTES = flags.DEFINE_float(
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _MODELS = ('fedavg_cnn', 'resnet18', 'mobilenet_v2')
-_VARIANTS = ('default', 'float16', 'xla', 'tf32_off', 'deterministic')
+_VARIANTS = (
+  'default',
+  'jit_compile',
+  'float16',
+  'xla',
+  'tf32_off',
+  'deterministic',
+)
 # In the order of importance, with the seconds of each within eight minutes, if
 # kernels are compiled. Parts without time left are skipped.
 _PARTS = {
@@ -82,6 +90,7 @@ _LEFT_OUT_IF_SMALL = (
   'throughput:mobilenet_v2',
   'together:digits_mlp',
   'precision:deterministic',
+  'precision:float16',
   'precision:tf32_off',
 )
 

@@ -27,6 +27,11 @@ Clients have the architectures in turn.
   python -m benchmarks.overhead --without_check
 
 compares rounds with and without the server's check of contributions.
+
+  python -m benchmarks.overhead --jit_compile --models=fedavg_cnn,digits3
+
+compares rounds with and without training steps that XLA compiles. Printed, too,
+are the seconds of the first round, in which it compiles.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +72,11 @@ _WITHOUT_CHECK = flags.DEFINE_bool(
   'without_check',
   False,
   'Compares rounds with and without the check of contributions.',
+)
+_JIT_COMPILE = flags.DEFINE_bool(
+  'jit_compile',
+  False,
+  'Compares rounds with and without training steps that XLA compiles.',
 )
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Measured rounds of each contender.', lower_bound=1
@@ -539,13 +549,53 @@ def _print_variants(title: str, variants: Mapping[str, Any]) -> None:
       )
 
 
-def _start_runtime() -> int:
+def _print_compilers() -> None:
+  import tensorflow_federated as tff
+
+  print(
+    '| models | XLA | first round | min | median | ratio | of CPU seconds |\n'
+    '|---|---|---|---|---|---|---|'
+  )
+  median = statistics.median
+  stack = tff.framework.get_context_stack()
+  for workload in _workloads():
+    contenders, first_rounds = [], []
+    for jit_compile in (False, True):
+      _start_runtime(jit_compile=jit_compile)
+      contender = _in_context(stack.current, build_federated(workload))
+      started = time.perf_counter()
+      contender.next(contender.initial)
+      first_rounds.append(time.perf_counter() - started)
+      contenders.append(contender)
+    timings, _ = compare(contenders, _ROUNDS.value)
+    for name, first_round, timing in zip(('off', 'on'), first_rounds, timings):
+      print(
+        f'| {workload.model} | {name} | {first_round:.2f} | '
+        f'{min(timing.seconds):.3f} | {median(timing.seconds):.3f} | '
+        f'{median(timing.seconds) / median(timings[0].seconds):.2f} | '
+        f'{median(timing.cpu_seconds) / median(timings[0].cpu_seconds):.2f} |',
+        flush=True,
+      )
+
+
+def _in_context(context: Any, contender: Contender) -> Contender:
+  """Returns a contender that computes in a context of its own."""
+  import tensorflow_federated as tff
+
+  def run_round(state):
+    tff.framework.set_default_context(context)
+    return contender.next(state)
+
+  return contender._replace(next=run_round)
+
+
+def _start_runtime(*, jit_compile: bool = False) -> int:
   """Starts the in-process runtime on all cores, and returns their number."""
   from tff_fedsa.execution.in_process import contexts
 
   cores = len(os.sched_getaffinity(0))
   contexts.set_in_process_context(
-    max_concurrent_clients=cores, intra_op_threads=1
+    max_concurrent_clients=cores, intra_op_threads=1, jit_compile=jit_compile
   )
   return cores
 
@@ -568,6 +618,8 @@ def main(argv: Sequence[str]) -> None:
     _print_variants(
       'check', {'without': {'checked': False}, 'with': {'checked': True}}
     )
+  elif _JIT_COMPILE.value:
+    _print_compilers()
   else:
     _print_overheads()
 

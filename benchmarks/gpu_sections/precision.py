@@ -5,6 +5,7 @@ process of its own.
 """
 
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from launch import devices as devices_program
 def prepare(variant: str) -> None:
   """Sets a variant, before TensorFlow starts.
 
-  `xla` is the environment's (TF_XLA_FLAGS), `default` TensorFlow's.
+  `xla` is the environment's (TF_XLA_FLAGS), `jit_compile` the context's,
+  `default` TensorFlow's.
 
   Raises:
     ValueError: If there is no such variant.
@@ -32,7 +34,7 @@ def prepare(variant: str) -> None:
   elif variant == 'float16':
     # As --mixed_precision, on GPUs only.
     tf.config.optimizer.set_experimental_options({'auto_mixed_precision': True})
-  elif variant not in ('default', 'xla'):
+  elif variant not in ('default', 'xla', 'jit_compile'):
     raise ValueError(f'Unknown variant {variant!r}.')
 
 
@@ -42,19 +44,23 @@ def measure(
   """Measures FedSA in process and the plain loop in TFF's context.
 
   Returns:
-    Both speeds, and `moved`, how far a round of FedSA moves the weights of the
-    first client (L2 norm): it tells whether the numbers are still the same.
+    Both speeds, the seconds of the first round, and `moved`, how far a round of
+    FedSA moves the weights of the first client (L2 norm): it tells whether the
+    numbers are still the same.
   """
   # XLA draws other random orders than TensorFlow.
   work = dataclasses.replace(
     throughput.workload(model, batch_size, max(2, clients)), shuffle=False
   )
   federated = overhead.build_federated(work)
+  started = time.perf_counter()
+  state = federated.next(federated.initial)
+  seconds_of_first = time.perf_counter() - started
   before, after = (
-    federated.weights(state)[0]
-    for state in (federated.initial, federated.next(federated.initial))
+    federated.weights(one)[0] for one in (federated.initial, state)
   )
   return {
+    'first_round_seconds': round(seconds_of_first, 2),
     'moved': float(np.linalg.norm(after - before)),
     'FedSA in process': throughput.as_dict(
       throughput.measure_contender(work, federated, seconds)

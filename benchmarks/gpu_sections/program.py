@@ -57,7 +57,7 @@ def _client_devices() -> list[str] | None:
   return names or None
 
 
-def _context(at_a_time: int | None = None) -> Any:
+def _context(at_a_time: int | None = None, *, jit_compile: bool = False) -> Any:
   """Sets the context in process. CPU:1 is the second of two logical CPUs."""
   import tensorflow as tf
 
@@ -70,7 +70,7 @@ def _context(at_a_time: int | None = None) -> Any:
       cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
   return contexts.set_in_process_context(
-    devices=names, max_concurrent_clients=at_a_time
+    devices=names, max_concurrent_clients=at_a_time, jit_compile=jit_compile
   )
 
 
@@ -236,7 +236,7 @@ def _precision(report: Report, variant: str = 'default') -> None:
   from benchmarks.gpu_sections import precision
 
   precision.prepare(variant)
-  _context(2)
+  _context(2, jit_compile=variant == 'jit_compile')
   seconds = 0.1 if _SMALL.value else 2.0
   models = ['fedavg_cnn'] if _SMALL.value else ['fedavg_cnn', 'resnet18']
   batch_size = 10 if _SMALL.value else 50

@@ -179,8 +179,9 @@ def test_all_of_it_on_logical_devices(tmp_path):
     for name, part in found.items()
     if name.startswith('precision')
   }
-  assert set(moved) == {'default', 'xla', 'float16'}
+  assert set(moved) == {'default', 'xla', 'jit_compile'}
   assert moved['xla'] == pytest.approx(moved['default'], rel=1e-3)
+  assert moved['jit_compile'] == pytest.approx(moved['default'], rel=1e-3)
   assert (
     'not supported'
     in (found['precision:default']['Keras policy mixed_float16'])

@@ -62,3 +62,20 @@ def test_rounds_without_the_check_are_the_same(monkeypatch):
   assert looked_at
   ours, plain = (c.weights(c.next(c.initial)) for c in (checked, unchecked))
   np.testing.assert_array_equal(ours, plain)
+
+
+def test_a_contender_computes_in_its_own_context(runtimes):
+  import tensorflow_federated as tff
+
+  from tff_fedsa.execution.in_process import contexts
+
+  with runtimes.default('in_process'):
+    own = contexts.create_in_process_context(jit_compile=True)
+    seen = []
+    contender = overhead.Contender(
+      0,
+      lambda state: seen.append(tff.framework.get_context_stack().current),
+      lambda _: [],
+    )
+    overhead._in_context(own, contender).next(0)
+    assert seen == [own]

@@ -63,6 +63,10 @@ def test_mixed_precision_is_grapplers_on_gpus(restored, monkeypatch):
 
 
 def test_other_runtimes_have_their_own_kernels():
-  for name in ('deterministic_ops', 'mixed_precision'):
-    config = runtime.RuntimeConfig(runtime='native', **{name: True})
-    assert name in config.ignored()
+  for name in ('deterministic_ops', 'mixed_precision', 'jit_compile'):
+    for where in (
+      {'runtime': 'native'},
+      {'runtime': 'remote', 'workers': ('a:1',)},
+    ):
+      config = runtime.RuntimeConfig(**where, **{name: True})
+      assert name in config.ignored()

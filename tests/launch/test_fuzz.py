@@ -46,6 +46,7 @@ _LEFT_ALONE = {
   'deterministic_ops',
   'download',
   'intra_op_threads',
+  'jit_compile',
   'max_concurrent_clients',
   'mixed_precision',
   'partition_file',

@@ -19,6 +19,7 @@ from tff_fedsa.client import local_steps
 from tff_fedsa.client import local_training
 from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.execution import training_steps
 from tff_fedsa.models import functional
 from tff_fedsa.models import pairs
 from tff_fedsa.models import stacking
@@ -171,6 +172,7 @@ def build_joint_training(
           context,
           epoch_seeds,
         )
+        training_steps.mark(after)
         return index + 1, where(index < steps_left, after, progress)
 
       _, progress = tf.while_loop(

@@ -15,6 +15,7 @@ from tff_fedsa.client import label_loss
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import objective as objective_lib
 from tff_fedsa.data import input_spec as input_spec_lib
+from tff_fedsa.execution import training_steps
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.models import pairs
@@ -211,6 +212,7 @@ class LocalSteps:
     output = self._step(
       progress.trainable, progress.model_state, inputs, labels, context, seed
     )
+    training_steps.mark(output)
     gradients, losses = self._add_proximal(
       initial, progress.trainable, output.gradients, output.losses, context
     )

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 import tensorflow as tf
 
-# This module gives TensorFlow's proto, which has no public name.
+# These modules give TensorFlow's protos, which have no public name.
 from tensorflow.core.framework import attr_value_pb2
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.framework import node_def_pb2
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import computation_pb2
@@ -108,6 +109,30 @@ def find(proto: computation_pb2.TensorFlow) -> Optional[Mark]:
     computation_pb2.Computation.FromString(node.attr[_COMPUTATION].s),
     node.attr[_NUM_ROWS].i,
   )
+
+
+def change(
+  graph_def: graph_pb2.GraphDef, fn: Callable[[graph_pb2.GraphDef], None]
+) -> None:
+  """Changes the second computation of a graph's marked call, if it has one.
+
+  Args:
+    graph_def: The graph, changed in place.
+    fn: Changes the graph of the second computation in place.
+  """
+  for node in graph_def.node:
+    if _COMPUTATION in node.attr:
+      computation = computation_pb2.Computation.FromString(
+        node.attr[_COMPUTATION].s
+      )
+      changed = serialization_utils.unpack_graph_def(
+        computation.tensorflow.graph_def
+      )
+      fn(changed)
+      computation.tensorflow.graph_def.CopyFrom(
+        serialization_utils.pack_graph_def(changed)
+      )
+      node.attr[_COMPUTATION].s = computation.SerializeToString()
 
 
 def without(

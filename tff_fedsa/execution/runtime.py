@@ -59,6 +59,10 @@ class RuntimeConfig(settings.Settings):
       float16 (runtime in_process, on GPUs only). Weights and sums stay float32.
       Losses are not scaled, so small gradients may become 0. Results are not
       those of float32.
+    jit_compile: Whether XLA compiles clients' training steps (runtimes
+      in_process and ray). It compiles a step anew for each architecture and
+      size of a batch, which takes seconds (docs/gpu.md). The last digits of
+      results depend on it.
   """
 
   runtime: Annotated[str, settings.OneOf(RUNTIMES)] = 'in_process'
@@ -73,6 +77,7 @@ class RuntimeConfig(settings.Settings):
   deterministic_ops: bool = False
   tf32: bool = True
   mixed_precision: bool = False
+  jit_compile: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -88,7 +93,8 @@ class RuntimeConfig(settings.Settings):
     pointless: dict[str, str] = {}
     if self.runtime not in _WITH_OUR_EXECUTOR:
       pointless |= dict.fromkeys(
-        ('intra_op_threads', 'deterministic_ops', 'tf32'), because
+        ('intra_op_threads', 'deterministic_ops', 'tf32', 'jit_compile'),
+        because,
       )
     if self.runtime != 'in_process':
       pointless['mixed_precision'] = because
@@ -135,6 +141,7 @@ class RuntimeConfig(settings.Settings):
         intra_op_threads=self.intra_op_threads,
         deterministic_ops=self.deterministic_ops,
         tf32=self.tf32,
+        jit_compile=self.jit_compile,
         certificates=self.certificates,
         insecure=self.insecure,
         secure_in_the_clear=secure_in_the_clear,
@@ -147,6 +154,7 @@ class RuntimeConfig(settings.Settings):
       contexts.set_in_process_context(
         max_concurrent_clients=max_concurrent_clients,
         intra_op_threads=None if without_workers else self.intra_op_threads,
+        jit_compile=self.jit_compile,
         secure_in_the_clear=secure_in_the_clear,
       )
 

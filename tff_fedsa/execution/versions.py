@@ -117,6 +117,13 @@ WORKAROUNDS = (
     'clients can make together is marked in its graph, which is cut there.',
   ),
   Workaround(
+    'in_process',
+    ('execution.training_steps', 'execution.in_process.xla_steps'),
+    (_TENSORFLOW, _TFF),
+    'TFF has no setting for XLA: training steps are marked in its graphs, and '
+    'an attribute of TensorFlow makes XLA compile them.',
+  ),
+  Workaround(
     'native',
     ('execution.native', 'execution.workers', 'execution.comparison'),
     (_TFF,),

@@ -31,7 +31,13 @@ class Cluster:
     os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
     # Its import takes a second, and only these tests need it.
     from ray import cluster_utils
+    from ray._private import utils
 
+    # Ray notes the latest cluster's address there, and does not make the folder
+    # if a cluster has another one for its own files.
+    os.makedirs(
+      os.path.dirname(utils.get_ray_address_file(None)), exist_ok=True
+    )
     self._cluster = cluster_utils.Cluster(
       initialize_head=True,
       head_node_args={

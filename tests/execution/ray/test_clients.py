@@ -15,6 +15,7 @@ from tests.execution.ray import clusters
 from tff_fedsa import experiment
 from tff_fedsa.algorithms import registry
 from tff_fedsa.execution import arrays
+from tff_fedsa.execution.in_process import contexts as in_process
 from tff_fedsa.execution.ray import contexts
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,27 @@ def test_a_run_has_the_same_bits_as_in_process(
         )
       )
   clusters.assert_same_bits(results[1], results[0])
+
+
+def test_compiled_steps_have_the_same_bits_as_in_process(connected, runtimes):
+  described = experiment.Experiment(**_SETTINGS)
+  results = []
+  stack = tff.framework.get_context_stack()
+  with runtimes.default('in_process'):
+    for context in (
+      in_process.create_in_process_context(jit_compile=True),
+      contexts.create_ray_context(
+        'auto', jit_compile=True, results_stay=True, **clusters.OPTIONS
+      ),
+      connected,
+    ):
+      stack.set_default_context(context)
+      result = described.run()
+      results.append([result.store.get(i)._asdict() for i in range(3)])
+  compiled, on_ray, without = results
+  clusters.assert_same_bits(on_ray, compiled)
+  with pytest.raises(AssertionError):
+    clusters.assert_same_bits(on_ray, without)
 
 
 _SGD = tff.learning.optimizers.build_sgdm(0.1)

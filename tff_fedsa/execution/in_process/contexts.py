@@ -75,6 +75,7 @@ def create_in_process_context(
   devices: Optional[Sequence[Any]] = None,
   max_concurrent_clients: Optional[int] = None,
   intra_op_threads: Optional[int] = None,
+  jit_compile: bool = False,
   default_num_clients: int = 0,
   secure_in_the_clear: bool = False,
   numpy_results: bool = True,
@@ -91,7 +92,10 @@ def create_in_process_context(
       TensorFlow for the whole process. Default: the cores divided by the
       clients at a time, unless TensorFlow has started. (A second client saves
       more time than a second thread.) The last digits of results depend on this
-      argument, but not on the others.
+      argument and on `jit_compile`, but not on the others.
+    jit_compile: Compile clients' training steps with XLA, once for each batch
+      size (`training_steps`; docs/gpu.md). Other functions of clients, such as
+      those of `tff.learning`, stay as they are.
     default_num_clients: Number of clients of computations without client
       values.
     secure_in_the_clear: Compute secure sums as plain sums, without secrecy.
@@ -108,6 +112,7 @@ def create_in_process_context(
   return InProcessContext(
     runtime,
     only_cpus=_only_cpus(runtime),
+    jit_compile=jit_compile,
     default_num_clients=default_num_clients,
     secure_in_the_clear=secure_in_the_clear,
     numpy_results=numpy_results,
@@ -119,6 +124,7 @@ def create_async_in_process_context(
   devices: Optional[Sequence[Any]] = None,
   max_concurrent_clients: Optional[int] = None,
   intra_op_threads: Optional[int] = None,
+  jit_compile: bool = False,
   default_num_clients: int = 0,
   secure_in_the_clear: bool = False,
   numpy_results: bool = True,
@@ -129,6 +135,7 @@ def create_async_in_process_context(
     devices: See `create_in_process_context`, also for the other arguments.
     max_concurrent_clients: See there.
     intra_op_threads: See there.
+    jit_compile: See there.
     default_num_clients: See there.
     secure_in_the_clear: See there.
     numpy_results: See there.
@@ -138,6 +145,7 @@ def create_async_in_process_context(
     **context_arguments(
       runtime,
       only_cpus=_only_cpus(runtime),
+      jit_compile=jit_compile,
       default_num_clients=default_num_clients,
       secure_in_the_clear=secure_in_the_clear,
       numpy_results=numpy_results,
@@ -228,6 +236,7 @@ def context_arguments(
   secure_in_the_clear: bool,
   numpy_results: bool,
   only_cpus: bool = False,
+  jit_compile: bool = False,
   fetch_results: Callable[[Any], Any] = lambda result: result,
 ) -> dict[str, Any]:
   """Returns the arguments of TFF's execution contexts for a runtime.
@@ -238,6 +247,7 @@ def context_arguments(
     secure_in_the_clear: See there.
     numpy_results: See there.
     only_cpus: Whether all devices are CPUs.
+    jit_compile: See `create_in_process_context`.
     fetch_results: Brings results here that are elsewhere.
   """
 
@@ -250,7 +260,7 @@ def context_arguments(
       computation = test_compiler.replace_secure_intrinsics_with_bodies(
         computation
       )
-    return _to_native_form(computation, only_cpus)
+    return _to_native_form(computation, only_cpus, jit_compile)
 
   def transform_result(result):
     result = fetch_results(result)
@@ -283,7 +293,9 @@ class _Compiled(computation_impl.ConcreteComputation):
     return self._block
 
 
-def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
+def _to_native_form(
+  computation: Any, only_cpus: bool = False, jit_compile: bool = False
+) -> Any:
   """TFF's `desugar_and_transform_to_native`, but with functions kept.
 
   TFF lets Grappler inline also functions with the mark `_noinline`, e.g. a
@@ -294,7 +306,9 @@ def _to_native_form(computation: Any, only_cpus: bool = False) -> Any:
   block, _ = tensorflow_tree_transformations.replace_intrinsics_with_bodies(
     computation.to_building_block()
   )
-  block = control_flow.prepare(block, keep_cases=only_cpus)
+  block = control_flow.prepare(
+    block, keep_cases=only_cpus, jit_compile=jit_compile
+  )
   try:
     return _Compiled(_to_native_block(block, _grappler_config(only_cpus)))
   except ValueError:

@@ -28,12 +28,13 @@ from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
 from tff_fedsa.execution.in_process import equal_tensors
 from tff_fedsa.execution.in_process import graph_rewriting
+from tff_fedsa.execution.in_process import xla_steps
 
 _CASES = ('Case', 'StatelessCase')
 _LOWERING = '_lower_using_switch_merge'
 
 
-def prepare(block: Any, keep_cases: bool) -> Any:
+def prepare(block: Any, keep_cases: bool, jit_compile: bool = False) -> Any:
   """Returns a building block whose graphs are ready for Grappler.
 
   Args:
@@ -41,6 +42,7 @@ def prepare(block: Any, keep_cases: bool) -> Any:
     keep_cases: Whether branches stay functions. This is only for CPUs, because
       the whole branch runs on the device of the case. For lowered branches,
       TensorFlow finds another device for operations without a kernel.
+    jit_compile: Whether XLA compiles training steps, see `xla_steps`.
   """
 
   def transform(part: Any) -> tuple[Any, bool]:
@@ -60,6 +62,8 @@ def prepare(block: Any, keep_cases: bool) -> Any:
       _state_side_effects(function)
     if keep_cases:
       _keep_cases(graph_def)
+    if jit_compile:
+      xla_steps.mark(graph_def)
     changed = type(proto)()
     changed.CopyFrom(proto)
     changed.tensorflow.graph_def.CopyFrom(

@@ -18,6 +18,7 @@ from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
 from tff_fedsa.execution.in_process import graph_rewriting
+from tff_fedsa.execution.in_process import xla_steps
 
 _numbers = itertools.count()
 
@@ -38,6 +39,9 @@ class GraphImport:
     Args:
       proto: The graph.
       is_compiled: Whether the context's compiler has run Grappler.
+
+    Raises:
+      UserError: If XLA has to compile a training step, and cannot.
     """
     self._is_compiled = is_compiled
     inputs = (
@@ -59,6 +63,8 @@ class GraphImport:
     weakref.finalize(self, _remove_functions, self._names).atexit = False
     for function in graph_def.library.function:
       self._register(function)
+    for function in graph_def.library.function:
+      xla_steps.check(function)
     # Calls find their functions in the registry. With a library, TensorFlow
     # would infer shapes through a function in an order of addresses, and fails
     # (`Missing src context`) if it meets a lowered loop from its wrong end.

@@ -27,6 +27,8 @@ _ANONYMOUS_TABLES = {
 # Grappler makes of one with an activation. oneDNN's kernels of these keep
 # pointers to the statistics of the batch that they are at.
 _NOT_REENTRANT = 'FusedBatchNorm'
+# XLA compiles functions with this attribute, and has kernels of its own.
+MUST_COMPILE = '_XlaMustCompile'
 _SHARING_ATTRIBUTES = ('container', 'shared_name', 'use_node_name_sharing')
 # Data sets are made on the CPU. Some of their operations have kernels for GPUs,
 # too, which take what comes out for the GPU's memory.
@@ -88,7 +90,14 @@ def rewrite(
 
 def is_reentrant(graph_def: graph_pb2.GraphDef) -> bool:
   """Returns whether concurrent executions of a graph may share its kernels."""
-  return not any(_NOT_REENTRANT in node.op for node in all_nodes(graph_def))
+  scopes = [graph_def.node]
+  scopes += [
+    function.node_def
+    for function in graph_def.library.function
+    if MUST_COMPILE not in function.attr
+  ]
+  nodes = itertools.chain.from_iterable(scopes)
+  return not any(_NOT_REENTRANT in node.op for node in nodes)
 
 
 def call_by_name(graph_def: graph_pb2.GraphDef) -> None:

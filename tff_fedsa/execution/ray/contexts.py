@@ -38,6 +38,7 @@ def create_ray_context(
   intra_op_threads: Optional[int] = None,
   deterministic_ops: bool = False,
   tf32: bool = True,
+  jit_compile: bool = False,
   certificates: Optional[str] = None,
   insecure: bool = False,
   deadline_seconds: float = 60.0,
@@ -68,6 +69,7 @@ def create_ray_context(
     deterministic_ops: Whether actors use only kernels that give the same bits
       in every run.
     tf32: Whether GPUs may round inputs of matrix products to TensorFloat-32.
+    jit_compile: See `in_process.contexts.create_in_process_context`.
     certificates: Directory of certificates (`tff-fedsa certificates`), for
       encrypted connections. Default: Ray's environment variables.
     insecure: Whether to connect to other machines without encryption.
@@ -78,7 +80,7 @@ def create_ray_context(
     rounds_per_copy: Computations in a row after which a result that stays on
       its node is copied to the disk of this process. After the loss of a node
       at most that many are repeated.
-    default_num_clients: See `in_process.contexts.create_in_process_context`.
+    default_num_clients: See there.
     secure_in_the_clear: See there.
     numpy_results: See there.
     results_stay: Whether large values of clients in results stay where they
@@ -107,6 +109,7 @@ def create_ray_context(
   return contexts.InProcessContext(
     executor.Runtime(pool),
     only_cpus=pool.only_cpus,
+    jit_compile=jit_compile,
     default_num_clients=default_num_clients,
     secure_in_the_clear=secure_in_the_clear,
     numpy_results=numpy_results,
@@ -119,6 +122,7 @@ def create_async_ray_context(
   *,
   max_concurrent_clients: Optional[int] = None,
   intra_op_threads: Optional[int] = None,
+  jit_compile: bool = False,
   certificates: Optional[str] = None,
   insecure: bool = False,
   deadline_seconds: float = 60.0,
@@ -135,6 +139,7 @@ def create_async_ray_context(
     address: See `create_ray_context`, also for the other arguments.
     max_concurrent_clients: See there.
     intra_op_threads: See there.
+    jit_compile: See there.
     certificates: See there.
     insecure: See there.
     deadline_seconds: See there.
@@ -158,6 +163,7 @@ def create_async_ray_context(
     **contexts.context_arguments(
       executor.Runtime(pool),
       only_cpus=pool.only_cpus,
+      jit_compile=jit_compile,
       default_num_clients=default_num_clients,
       secure_in_the_clear=secure_in_the_clear,
       numpy_results=numpy_results,
