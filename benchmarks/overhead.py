@@ -32,15 +32,30 @@ compares rounds with and without the server's check of contributions.
 
 compares rounds with and without training steps that XLA compiles. Printed, too,
 are the seconds of the first round, in which it compiles.
+
+  git worktree add --detach ../before REVISION
+  python -m benchmarks.overhead --other_tree=../before \
+      --models=fedavg_cnn,digits3 --num_clients=8 --num_examples=200
+
+compares FedSA's rounds in another version of this project with rounds in this
+one. Each version has a process of its own, with its library and its benchmark.
+The two processes take turns, round by round, and several pairs of processes
+follow each other. Printed are the seconds of a round (minimum and median of
+all pairs), and the ratios of the medians of wall-clock and of CPU seconds, now
+by before, with the range of the ratios of single pairs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 import contextlib
 import dataclasses
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from typing import Any, NamedTuple
 from unittest import mock
@@ -78,6 +93,15 @@ _JIT_COMPILE = flags.DEFINE_bool(
   False,
   'Compares rounds with and without training steps that XLA compiles.',
 )
+_OTHER_TREE = flags.DEFINE_string(
+  'other_tree',
+  None,
+  "Folder of another version of this project; compares its FedSA's rounds with "
+  'those of this version.',
+)
+_PAIRS = flags.DEFINE_integer(
+  'pairs', 3, 'Processes of each version (--other_tree).', lower_bound=1
+)
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Measured rounds of each contender.', lower_bound=1
 )
@@ -87,6 +111,26 @@ _CLIENTS = flags.DEFINE_integer(
 _EXAMPLES = flags.DEFINE_integer(
   'num_examples', 500, 'Images, 32x32x3, of a client.', lower_bound=1
 )
+
+# Run in the folder of a version: its own benchmark builds its own rounds.
+_IN_A_TREE = """
+import json, os, sys, time
+answers = os.fdopen(os.dup(1), 'w')
+os.dup2(2, 1)  # What is printed is no answer.
+from benchmarks import overhead
+from tff_fedsa.execution.in_process import contexts
+
+contexts.set_in_process_context(
+  max_concurrent_clients=len(os.sched_getaffinity(0)), intra_op_threads=1
+)
+workload = overhead.Workload(**json.loads(sys.argv[1]))
+contender = overhead.build_federated(workload)
+state = contender.initial
+for what in sys.stdin:
+  if what.strip() == 'round':
+    state = contender.next(state)
+  print(time.process_time(), file=answers, flush=True)
+"""
 
 _IMAGE_SHAPE = (32, 32, 3)
 _NUM_CLASSES = 10
@@ -589,6 +633,98 @@ def _in_context(context: Any, contender: Contender) -> Contender:
   return contender._replace(next=run_round)
 
 
+class _InTree:
+  """A federated round in a process of another version of this project."""
+
+  def __init__(self, workload: Workload, tree: str):
+    # Versions may differ in the other fields.
+    names = ('model', 'batch_size', 'num_clients', 'num_examples')
+    fields = json.dumps({name: getattr(workload, name) for name in names})
+    self._tree = tree
+    self._errors = tempfile.TemporaryFile('w+')
+    self._process = subprocess.Popen(
+      [sys.executable, '-c', _IN_A_TREE, fields],
+      cwd=tree,
+      env={**os.environ, 'PYTHONPATH': os.path.abspath(tree)},
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=self._errors,
+      text=True,
+    )
+
+  def next(self, unused_state: Any) -> None:
+    self._ask('round')
+
+  def cpu_time(self) -> float:
+    return self._ask('cpu_time')
+
+  def close(self) -> None:
+    self._process.communicate()
+    self._errors.close()
+
+  def _ask(self, what: str) -> float:
+    assert self._process.stdin and self._process.stdout
+    with contextlib.suppress(BrokenPipeError):
+      print(what, file=self._process.stdin, flush=True)
+    answer = self._process.stdout.readline()
+    if not answer:
+      self._errors.seek(0)
+      said = self._errors.read().strip()[-500:]
+      raise RuntimeError(f'{self._tree}: {said}')
+    return float(answer)
+
+
+def compare_trees(
+  workload: Workload, trees: Sequence[str], rounds: int
+) -> list[Timing]:
+  """Returns the timings of versions of this project, in turns.
+
+  Args:
+    workload: Size of a round.
+    trees: Folders of the versions, each with its `benchmarks.overhead`.
+    rounds: Measured rounds of each version.
+
+  Raises:
+    RuntimeError: If a process fails; its last words are quoted.
+  """
+  with contextlib.ExitStack() as stack:
+    processes = [_InTree(workload, tree) for tree in trees]
+    for process in processes:
+      stack.callback(process.close)
+    timings, _ = compare(
+      [
+        Contender(None, process.next, lambda _: [], process.cpu_time)
+        for process in processes
+      ],
+      rounds,
+    )
+  return timings
+
+
+def _print_trees() -> None:
+  here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  print(
+    '| models | before: min | median | now: min | median | ratio of medians '
+    '(of pairs) | of CPU seconds (of pairs) |\n|---|---|---|---|---|---|---|'
+  )
+  median = statistics.median
+  for workload in _workloads():
+    pairs = [
+      compare_trees(workload, [_OTHER_TREE.value, here], _ROUNDS.value)
+      for _ in range(_PAIRS.value)
+    ]
+    cells = []
+    for own in zip(*pairs):
+      seconds = [one for timing in own for one in timing.seconds]
+      cells += [f'{min(seconds):.3f}', f'{median(seconds):.3f}']
+    for clock in Timing._fields:
+      before, now = ([getattr(t, clock) for t in own] for own in zip(*pairs))
+      whole = median(sum(now, [])) / median(sum(before, []))
+      ratios = [median(n) / median(b) for b, n in zip(before, now)]
+      cells.append(f'{whole:.3f} ({min(ratios):.3f} to {max(ratios):.3f})')
+    print(f'| {workload.model} | {" | ".join(cells)} |', flush=True)
+
+
 def _start_runtime(*, jit_compile: bool = False) -> int:
   """Starts the in-process runtime on all cores, and returns their number."""
   from tff_fedsa.execution.in_process import contexts
@@ -604,7 +740,9 @@ def main(argv: Sequence[str]) -> None:
   """Measures and prints a table."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
-  if _SPLITS.value:
+  if _OTHER_TREE.value:
+    _print_trees()
+  elif _SPLITS.value:
     _print_splits()
   elif _SHARE_WEIGHTS.value:
     _print_variants(

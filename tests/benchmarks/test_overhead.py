@@ -79,3 +79,54 @@ def test_a_contender_computes_in_its_own_context(runtimes):
     )
     overhead._in_context(own, contender).next(0)
     assert seen == [own]
+
+
+# What a version of the project needs for the comparison.
+_TREE = {
+  'benchmarks/__init__.py': '',
+  'benchmarks/overhead.py': """
+import os, types
+Workload = dict
+def build_federated(workload):
+  print('no answer')
+  def run_round(count):
+    with open('../order', 'a') as file:
+      file.write(f'{os.path.basename(os.getcwd())}{count} ')
+    return count + 1
+  return types.SimpleNamespace(initial=workload['num_clients'], next=run_round)
+""",
+  'tff_fedsa/__init__.py': '',
+  'tff_fedsa/execution/__init__.py': '',
+  'tff_fedsa/execution/in_process/__init__.py': '',
+  'tff_fedsa/execution/in_process/contexts.py': """
+def set_in_process_context(max_concurrent_clients, intra_op_threads):
+  assert max_concurrent_clients >= intra_op_threads == 1
+""",
+}
+
+
+def _tree(folder, name):
+  for file, text in _TREE.items():
+    path = folder / name / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+  return str(folder / name)
+
+
+def test_versions_take_turns_in_processes_of_their_own(tmp_path):
+  trees = [_tree(tmp_path, name) for name in 'ab']
+  workload = overhead.Workload('m', 10, num_clients=2)
+  timings = overhead.compare_trees(workload, trees, rounds=3)
+  for timing in timings:
+    assert len(timing.seconds) == len(timing.cpu_seconds) == 3
+    assert min(timing.seconds) > 0 and min(timing.cpu_seconds) >= 0
+  # Two rounds are a warm-up.
+  turns = [f'{name}{count} ' for count in range(2, 7) for name in 'ab']
+  assert (tmp_path / 'order').read_text() == ''.join(turns)
+
+
+def test_a_version_that_fails_is_named(tmp_path):
+  tree = _tree(tmp_path, 'old')
+  (tmp_path / 'old' / 'benchmarks' / 'overhead.py').write_text('1 / 0')
+  with pytest.raises(RuntimeError, match='old: .*(?s:.)*ZeroDivisionError'):
+    overhead.compare_trees(overhead.Workload('m', 10), [tree], rounds=1)
