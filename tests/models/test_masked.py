@@ -7,6 +7,7 @@ import tensorflow as tf
 from tff_fedsa.data import input_spec
 from tff_fedsa.data import ragged
 from tff_fedsa.models import families
+from tff_fedsa.models import own_models
 
 _RNG = np.random.default_rng(0)
 _SERIES = [
@@ -104,3 +105,18 @@ def test_other_architectures_get_the_mask_as_a_channel():
   flipped = given.copy()
   flipped[..., -1] = 1.0 - flipped[..., -1]
   assert np.abs(extractor(given) - extractor(flipped)).max() > 1e-4
+
+
+def test_own_keras_models_get_the_mask_as_their_last_channel():
+  given = tf.keras.Input((50, 5))
+  values, mask = tf.split(given, [4, 1], axis=-1)
+  mean = tf.reduce_sum(values * mask, 1) / tf.reduce_sum(mask, 1)
+  own = tf.keras.Model(given, tf.keras.layers.Dense(3)(mean))
+  (model,) = own_models.to_functional([own], (50, 5), 3)
+  spec = input_spec.InputSpec((50, 5), 'float32', 2.0, 1.0, masked=True)
+  features, _ = model.build_forward(spec)(
+    *model.split(tf.constant(model.initial_weights(0))),
+    tf.constant(ragged.pad_series(_SERIES, 50)),
+  )
+  expected = [2.0 * series.mean(axis=0) + 1.0 for series in _SERIES]
+  np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
