@@ -68,7 +68,12 @@ class Nodes:
   def __init__(self, folder: str, count: int):
     """Starts the processes."""
     from ray import cluster_utils
+    from ray._private import utils
 
+    # Ray notes the address there, and does not make the folder.
+    os.makedirs(
+      os.path.dirname(utils.get_ray_address_file(None)), exist_ok=True
+    )
     self._cluster = cluster_utils.Cluster(
       initialize_head=True,
       head_node_args={

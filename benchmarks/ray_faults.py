@@ -61,6 +61,13 @@ def _freeze_node(nodes: ray_cluster.Nodes) -> None:
   _send(nodes.processes(0), signal.SIGSTOP)
 
 
+def _freeze_node_for_a_while(nodes: ray_cluster.Nodes) -> None:
+  _freeze_node(nodes)
+  # It is given up after 30 s: half of `deadline_seconds`.
+  time.sleep(40.0)
+  _send(nodes.processes(0), signal.SIGCONT)
+
+
 def _join(nodes: ray_cluster.Nodes) -> None:
   nodes.add()
 
@@ -70,6 +77,7 @@ FAULTS: dict[str, Callable[[ray_cluster.Nodes], None]] = {
   'an actor is killed': _kill_actor,
   'a node is killed': _kill_node,
   'a node freezes': _freeze_node,
+  'a node freezes for 40 s': _freeze_node_for_a_while,
   'a node joins': _join,
 }
 
