@@ -6,9 +6,17 @@ compares populations that take part a few clients at a time. Goals (of 10,000
 clients, 20 KB each): a checkpoint of 100 changed states in a second, a start in
 five, rounds no more than 1.2 times those of a population of 100, and nothing
 that grows over 300 rounds.
+
+  python -m benchmarks.population --nostores --runtimes=in_process,ray \
+      --clients=100,1000,10000 --clients_per_round=10 --rounds=60
+
+compares the rounds of populations in several runtimes. Ray has a cluster of
+this machine. Memory is that of the process of the run.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent import futures
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -29,13 +37,19 @@ from tff_fedsa.runs import checkpoints
 _CLIENTS = flags.DEFINE_list(
   'clients', ['100', '10000'], 'Sizes of the populations.'
 )
+_STORES = flags.DEFINE_bool('stores', True, 'Whether to time stores, too.')
+_RUNTIMES = flags.DEFINE_list(
+  'runtimes', ['in_process'], 'Runtimes of the rounds: in_process, ray.'
+)
+_CLIENTS_PER_ROUND = flags.DEFINE_integer(
+  'clients_per_round', 20, 'Clients that take part in a round.', lower_bound=1
+)
 _ROUNDS = flags.DEFINE_integer('rounds', 300, 'Rounds of each.', lower_bound=30)
 _DIRECTORY = flags.DEFINE_string(
   'directory', None, 'Where files are written; default: a temporary one.'
 )
 
 _CHANGED = 100
-_CLIENTS_PER_ROUND = 20
 _NUM_CLASSES, _FEATURE_DIM = 10, 16
 _WEIGHTS = 4800  # 20 KB with the prototypes.
 
@@ -161,11 +175,14 @@ class Rounds(NamedTuple):
   usages: list[Usage]
 
 
-def time_rounds(num_clients: int, rounds: int, directory: str) -> Rounds:
-  """Trains FedSA on clients of ten random images each.
+def time_rounds(
+  num_clients: int, clients_per_round: int, rounds: int, directory: str
+) -> Rounds:
+  """Trains FedSA on clients of ten random images each, in TFF's context.
 
   Args:
     num_clients: Size of the population.
+    clients_per_round: Those that take part in a round.
     rounds: How many.
     directory: Directory of checkpoints; one is written every ten rounds.
   """
@@ -221,7 +238,7 @@ def time_rounds(num_clients: int, rounds: int, directory: str) -> Rounds:
     store,
     simulation.SimulationConfig(
       total_rounds=rounds,
-      clients_per_round=_CLIENTS_PER_ROUND,
+      clients_per_round=clients_per_round,
       rounds_per_evaluation=rounds,
       rounds_per_checkpoint=10,
     ),
@@ -231,13 +248,43 @@ def time_rounds(num_clients: int, rounds: int, directory: str) -> Rounds:
   return found
 
 
-def main(argv: Sequence[str]) -> None:
-  """Measures and prints tables."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
-  from tff_fedsa.execution.in_process import contexts
+def time_rounds_of(
+  runtime: str,
+  num_clients: int,
+  clients_per_round: int,
+  rounds: int,
+  directory: str,
+) -> Rounds:
+  """Returns `time_rounds` of a runtime, in a process of its own.
 
-  sizes = [int(size) for size in _CLIENTS.value]
+  Args:
+    runtime: in_process or ray.
+    num_clients: See `time_rounds`, also for the other arguments.
+    clients_per_round: See there.
+    rounds: See there.
+    directory: An empty directory for all files.
+  """
+  sizes = num_clients, clients_per_round, rounds
+  spawn = multiprocessing.get_context('spawn')
+  with futures.ProcessPoolExecutor(1, spawn) as process:
+    return process.submit(_start_and_time, runtime, sizes, directory).result()
+
+
+def _start_and_time(
+  runtime: str, sizes: tuple[int, int, int], directory: str
+) -> Rounds:
+  from tff_fedsa.execution import runtime as runtime_lib
+
+  # Names of Ray's sockets have to be short.
+  os.environ.setdefault('RAY_TMPDIR', tempfile.gettempdir())
+  # Other programs have temporary files, too.
+  tempfile.tempdir = os.environ['TMPDIR'] = os.path.join(directory, 'tmp')
+  os.mkdir(tempfile.tempdir)
+  runtime_lib.RuntimeConfig(runtime=runtime).start()
+  return time_rounds(*sizes, os.path.join(directory, 'checkpoints'))
+
+
+def _print_stores(sizes: Sequence[int]) -> None:
   print(
     '| clients | states | put of all | first checkpoint | checkpoint of '
     f'{_CHANGED} changed | start | first look at {_CHANGED} |\n'
@@ -249,30 +296,35 @@ def main(argv: Sequence[str]) -> None:
         times = time_store(size, where, directory)
       cells = ' | '.join(f'{seconds:.2f} s' for seconds in times)
       print(f'| {size:,} | {where} | {cells} |', flush=True)
-  contexts.set_in_process_context()
+  print()
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures and prints tables."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  sizes = [int(size) for size in _CLIENTS.value]
+  if _STORES.value:
+    _print_stores(sizes)
   print(
-    '\n| clients | start, with evaluation of all | round, median | states kept '
-    '| memory, MB | descriptors | threads | temporary files |\n'
-    '|---|---|---|---|---|---|---|---|'
+    '| runtime | clients | start, with evaluation of all | round, median '
+    '| states kept | memory, MB | descriptors | threads | temporary files |\n'
+    '|---|---|---|---|---|---|---|---|---|'
   )
-  for size in sizes:
-    with tempfile.TemporaryDirectory(dir=_DIRECTORY.value) as directory:
-      # Other programs have temporary files, too.
-      tempfile.tempdir = os.environ['TMPDIR'] = os.path.join(directory, 'tmp')
-      os.mkdir(tempfile.tempdir)
-      found = time_rounds(
-        size, _ROUNDS.value, os.path.join(directory, 'checkpoints')
+  for runtime in _RUNTIMES.value:
+    for size in sizes:
+      with tempfile.TemporaryDirectory(dir=_DIRECTORY.value) as directory:
+        found = time_rounds_of(
+          runtime, size, _CLIENTS_PER_ROUND.value, _ROUNDS.value, directory
+        )
+      changes = ' | '.join(
+        f'{before:,.0f} to {after:,.0f}' for before, after in zip(*found.usages)
       )
-      tempfile.tempdir = None
-      del os.environ['TMPDIR']
-    changes = ' | '.join(
-      f'{before:,.0f} to {after:,.0f}' for before, after in zip(*found.usages)
-    )
-    print(
-      f'| {size:,} | {found.start:.1f} s | '
-      f'{1e3 * statistics.median(found.seconds):.1f} ms | {changes} |',
-      flush=True,
-    )
+      print(
+        f'| {runtime} | {size:,} | {found.start:.1f} s | '
+        f'{1e3 * statistics.median(found.seconds):.1f} ms | {changes} |',
+        flush=True,
+      )
 
 
 if __name__ == '__main__':

@@ -20,10 +20,20 @@ def test_a_store_is_timed(tmp_path, where):
 @pytest.mark.usefixtures('in_process_context')
 @pytest.mark.slow
 def test_rounds_are_timed(tmp_path):
-  found = population.time_rounds(20, 12, str(tmp_path))
+  found = population.time_rounds(20, 10, 12, str(tmp_path))
   assert found.start > 0 and len(found.seconds) == 11
   before, after = found.usages
   assert before.descriptors > 0 and after.threads > 0
+
+
+@pytest.mark.slow
+def test_only_participants_have_states_on_ray(tmp_path):
+  found = population.time_rounds_of('ray', 30, 2, 6, str(tmp_path))
+  # Two of them in each round; all are evaluated before the first and after the
+  # last one, which leaves no state.
+  early, late = (usage.states for usage in found.usages)
+  assert 2 <= early <= 4 and early <= late <= 12
+  assert len(found.seconds) == 6
 
 
 @pytest.mark.slow
