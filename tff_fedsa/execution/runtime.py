@@ -62,7 +62,7 @@ class RuntimeConfig(settings.Settings):
     jit_compile: Whether XLA compiles clients' training steps (runtimes
       in_process and ray). It compiles a step anew for each architecture and
       size of a batch, which takes seconds (docs/gpu.md). The last digits of
-      results depend on it.
+      results depend on it, and so do the draws of dropout and augmentation.
   """
 
   runtime: Annotated[str, settings.OneOf(RUNTIMES)] = 'in_process'

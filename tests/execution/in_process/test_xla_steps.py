@@ -115,27 +115,43 @@ def test_a_graph_whose_normalization_xla_compiles_is_reentrant():
   assert graph_rewriting.is_reentrant(graph)
 
 
-def test_a_step_that_xla_cannot_compile_is_refused_before_it_runs(use):
+def _dawson(images):
+  hidden = tf.keras.layers.Dense(16)(tf.keras.layers.Flatten()(images))
+  return tf.keras.layers.Lambda(tf.math.special.dawsn, name='dawson')(hidden)
+
+
+def _lstm(images):
+  return tf.keras.layers.LSTM(16)(tf.keras.layers.Reshape([8, 8])(images))
+
+
+@pytest.mark.parametrize(
+  'layer, problem, name',
+  [
+    # XLA has no kernel of it.
+    (_dawson, "'Dawsn'", 'dawson'),
+    pytest.param(
+      _lstm, 'fixed tensor list size', 'lstm', marks=pytest.mark.slow
+    ),
+  ],
+)
+def test_a_step_that_xla_cannot_compile_is_refused_before_it_runs(
+  use, layer, problem, name
+):
   def build_fn():
     images = tf.keras.Input([8, 8, 1])
-    hidden = tf.keras.layers.Dense(16)(tf.keras.layers.Flatten()(images))
-    # XLA has no kernel of it.
-    hidden = tf.keras.layers.Lambda(tf.math.special.dawsn, name='dawson')(
-      hidden
-    )
     return functional.KerasClientModel(
-      tf.keras.Model(images, hidden),
+      tf.keras.Model(images, layer(images)),
       tf.keras.Sequential([tf.keras.Input([16]), tf.keras.layers.Dense(10)]),
     )
 
-  model = functional.FunctionalModel(build_fn, name='with_dawson')
+  model = functional.FunctionalModel(build_fn, name='refused')
   process, examples = _build(model), clients.random_examples()
   use(True)
   with pytest.raises(errors.UserError) as refused:
     clients.run(process, [model], examples, 1)
   message = str(refused.value)
   assert '`jit_compile`: expected a training step that XLA can' in message
-  assert "'Dawsn'" in message and 'dawson' in message
+  assert problem in message and name in message
   use(False)
   clients.run(process, [model], examples, 1)
 

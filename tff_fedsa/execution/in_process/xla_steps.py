@@ -23,6 +23,7 @@ _SHAPES = '_output_shapes'
 # In place of sizes that vary, e.g. that of a batch.
 _ANY_SIZE = 2
 _MOST_DETAIL = 300
+_NODES = re.compile(r'(?:{{function_node ([^}]*)}} ?)?{{node ([^}]*)}}')
 
 
 def mark(graph_def: graph_pb2.GraphDef) -> None:
@@ -90,8 +91,13 @@ def _arguments(function: function_pb2.FunctionDef) -> Optional[list[Any]]:
 
 def _problem(error: Exception) -> str:
   """Returns what XLA says in one line, without places in our code."""
-  text = str(error).partition("HLO text: '")[2] or str(error)
-  for end in ('The op is created at', 'Stack trace', 'XLA compilation'):
+  said = str(error).partition("HLO text: '")[2] or str(error)
+  text = said
+  for end in ('The op is created at', 'Stack trace'):
     text = text.partition(end)[0]
   text = re.sub(r'^Detected unsupported .*? on XLA_\w+: ', '', text)
-  return ' '.join(text.split())[:_MOST_DETAIL]
+  text = ' '.join(text.split())[:_MOST_DETAIL]
+  for function, node in _NODES.findall(said)[-1:]:
+    if node not in text:
+      text += f' (operation {node} in {function[:_MOST_DETAIL]})'
+  return text
