@@ -1,5 +1,6 @@
 """Sweeps that are killed, runs that are interrupted: at any moment."""
 
+import pathlib
 import random
 import signal
 import time
@@ -92,10 +93,19 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(tmp_path):
     assert found == expected
 
 
+def _wait_for_handler(process):
+  """Waits until a launcher imports TensorFlow: then it handles signals."""
+  maps = pathlib.Path(f'/proc/{process.pid}/maps')
+  deadline = time.monotonic() + 120
+  while 'libtensorflow' not in maps.read_text():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', range(2))
 def test_a_signal_at_any_moment_gives_one_line(tmp_path, seed):
-  """From the first import to the last figure."""
+  """From the import of TensorFlow to the last figure."""
   rng = random.Random(seed)
   process = launching.start(
     'train',
@@ -108,8 +118,8 @@ def test_a_signal_at_any_moment_gives_one_line(tmp_path, seed):
     f'--root_output_dir={tmp_path}',
     preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
   )
-  # The interpreter itself takes a moment to be there.
-  time.sleep(1.0 + rng.random() * 14.0)
+  _wait_for_handler(process)
+  time.sleep(rng.random() * 14.0)
   process.send_signal(signal.SIGINT)
   output, _ = process.communicate(timeout=120)
   assert 'Traceback' not in output, output
