@@ -3,18 +3,17 @@
   python -m benchmarks.reference_curves --algorithm=fedproto
 
 trains `flags/<algorithm>.reference_digits32.flags` once per seed (of initial
-weights and anchors) with `launch.train`, into --output_dir, where finished runs
-are taken as they are; prints the mean over seeds beside the authors' curve and
-draws both. Initial weights differ between frameworks, so curves are compared,
-not digits: within 0.10 in rounds 1-4, 0.05 in 5-29 and 0.02 at 30. About two
-minutes per seed on two cores.
+weights and anchors) into --output_dir, where finished runs are taken as they
+are; prints the mean over seeds beside the authors' curve and draws both.
+Initial weights differ between frameworks, so curves are compared, not digits:
+within 0.10 in rounds 1-4, 0.05 in 5-29 and 0.02 at 30.
 """
 
 from collections.abc import Sequence
+import contextlib
 import json
 import os
 import pathlib
-import subprocess
 import sys
 from typing import NamedTuple
 
@@ -22,6 +21,8 @@ from absl import app
 from absl import flags
 from matplotlib import figure as figure_lib
 import numpy as np
+
+from launch import runner
 
 _ALGORITHM = flags.DEFINE_enum(
   'algorithm',
@@ -71,32 +72,41 @@ def tolerance(algorithm: str) -> np.ndarray:
   )
 
 
-def train(algorithm: str, seed: str, output_dir: str) -> np.ndarray:
-  """Trains one seed, or reads its finished run, and returns its accuracies.
+def train(algorithm: str, seeds: Sequence[int], output_dir: str) -> np.ndarray:
+  """Trains each seed, or reads its finished run.
 
-  Raises:
-    subprocess.CalledProcessError: If training fails.
+  The seeds share traces.
+
+  Args:
+    algorithm: The method.
+    seeds: Seeds of initial weights, and of anchors if the method has them.
+    output_dir: Directory of the runs.
+
+  Returns:
+    The accuracy after each round, float64[seeds, 31], in [0, 1].
   """
-  name = f'seed_{seed}'
+  # Slow to import: not for --help.
+  from benchmarks import shared_traces
+  from tff_fedsa import experiment
+
   root = os.path.abspath(output_dir)
-  subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'launch.train',
-      f'--flagfile=flags/{algorithm}.reference_digits32.flags',
-      f'--root_output_dir={root}',
-      f'--experiment_name={name}',
-      f'--model_seed={seed}',
-      *([f'--anchor_seed={seed}'] if algorithm == 'fedsa' else []),
-    ],
-    cwd=_REPOSITORY,
-    check=True,
-  )
-  rows = np.genfromtxt(
-    os.path.join(root, name, 'metrics.csv'), delimiter=',', names=True
-  )
-  return rows[f'{_METHODS[algorithm].classifier}_accuracy']
+  accuracies = []
+  # The preset names files of the repository.
+  with contextlib.chdir(_REPOSITORY):
+    base = experiment.Experiment.from_arguments(
+      [f'--flagfile=flags/{algorithm}.reference_digits32.flags']
+    )
+    names = ['model_seed', *(['anchor_seed'] if algorithm == 'fedsa' else [])]
+    for seed in seeds:
+      seeded = base.replace(**dict.fromkeys(names, seed))
+      shared_traces.share_traces(base, seeded)
+      path = os.path.join(root, f'seed_{seed}')
+      seeded.run(path, progress=False)
+      rows = np.genfromtxt(
+        os.path.join(path, 'metrics.csv'), delimiter=',', names=True
+      )
+      accuracies.append(rows[f'{_METHODS[algorithm].classifier}_accuracy'])
+  return np.stack(accuracies)
 
 
 def draw(algorithm: str, runs: np.ndarray) -> figure_lib.Figure:
@@ -146,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   algorithm = _ALGORITHM.value
   root = _OUTPUT_DIR.value or f'runs/reference_curves/{algorithm}'
-  runs = np.stack([train(algorithm, seed, root) for seed in _SEEDS.value])
+  runs = train(algorithm, [int(seed) for seed in _SEEDS.value], root)
   mean, reference, allowed = (
     runs.mean(axis=0),
     reference_accuracy(algorithm),
@@ -167,4 +177,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  runner.run(main)

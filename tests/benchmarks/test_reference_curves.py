@@ -14,12 +14,17 @@ reference_curves = programs.load('benchmarks.reference_curves')
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
   'algorithm, seeds',
-  [('fedsa', '012'), ('fedproto', '0'), ('fedtgp', '0'), ('local', '0')],
+  [
+    ('fedsa', [0, 1, 2]),
+    ('fedproto', [0]),
+    ('fedtgp', [0]),
+    ('local', [0]),
+  ],
 )
-def test_curve_is_the_reference_within_tolerance(tmp_path, algorithm, seeds):
-  runs = [
-    reference_curves.train(algorithm, seed, str(tmp_path)) for seed in seeds
-  ]
+def test_curve_is_the_reference_within_tolerance(
+  in_process_context, tmp_path, algorithm, seeds
+):
+  runs = reference_curves.train(algorithm, seeds, str(tmp_path))
   reference = reference_curves.reference_accuracy(algorithm)
   difference = np.mean(runs, axis=0) - reference
   allowed = reference_curves.tolerance(algorithm)
