@@ -14,7 +14,7 @@ from tff_fedsa.sweeps import record
 
 _SWEEP = """
 [flags]
-total_rounds = 30
+total_rounds = 60
 rounds_per_checkpoint = 3
 feature_dim = 8
 num_clients = 4
