@@ -61,6 +61,7 @@ def test_readme(capsys):
   assert names['result'].summary['prototype']['last'] > 0.9
 
 
+@pytest.mark.slow
 def test_tutorial(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   names = _run('docs/tutorial.md')

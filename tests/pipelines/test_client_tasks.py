@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.usefixtures('in_process_context')
 
 _ROUNDS = 5
 _SGD = tff.learning.optimizers.build_sgdm(0.05)
+_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 def _build_fedsa(task):
@@ -140,7 +142,11 @@ def _accuracy_after(rounds, task, method):
 
 @pytest.mark.parametrize(
   'task, method',
-  [('emnist', 'fedproto'), ('digits', 'fedsa'), ('digits', 'fed_avg')],
+  [
+    ('emnist', 'fedproto'),
+    ('digits', 'fedsa'),
+    _slow('digits', 'fed_avg'),
+  ],
   indirect=['task'],
 )
 def test_methods_train_from_the_same_lines(task, method):
@@ -187,7 +193,7 @@ def test_clients_read_a_database(tmp_path, runtimes, runtime):
   tf.nest.map_structure(np.testing.assert_array_equal, *found)
 
 
-@pytest.mark.parametrize('method', ['fedsa', 'fed_avg'])
+@pytest.mark.parametrize('method', ['fedsa', _slow('fed_avg')])
 def test_several_inputs(method):
   task = _parts()
   client = task.client_ids[0]
