@@ -392,6 +392,34 @@ def test_a_client_that_takes_its_workers_with_it_is_named(remote, monkeypatch):
     computations.map_small(_TWELVE)
 
 
+@pytest.mark.parametrize(
+  'request_name', ['CreateValue', 'CreateCall', 'Compute', 'Dispose']
+)
+def test_another_thread_closes_the_connection(
+  remote, monkeypatch, request_name
+):
+  connections = []
+
+  class _Closing:
+    """Closes the connection at the moment of the first request."""
+
+    def __init__(self, stub, connection_):
+      self._stub, self._connection = stub, connection_
+
+    def __getattr__(self, name):
+      method = getattr(self._stub, name)
+      if name == request_name and not connections:
+        connections.append(self._connection)
+        self._connection._lose('lost in another thread')
+      return method
+
+  for worker in remote.context.runtime.pool.workers:
+    link = worker.connection
+    monkeypatch.setattr(link, '_stub', _Closing(link._stub, link))
+  assert computations.map_small(_TWELVE) == [x + 1 for x in _TWELVE]
+  assert len(connections) == 1
+
+
 def test_an_interrupt_leaves_the_context_usable(remote):
   # Jobs in the background of a shell ignore it.
   before = signal.signal(signal.SIGINT, signal.default_int_handler)

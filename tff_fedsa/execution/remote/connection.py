@@ -116,9 +116,12 @@ class Connection:
       self._answered_at = time.monotonic()
     silence = time.monotonic() - self._answered_at
     if self._question is None and silence > self._patience / 6:
-      self._question = self._stub.CreateStruct.future(
-        self._probe(), timeout=self._patience
-      )
+      try:
+        self._question = self._request(
+          self._stub.CreateStruct, self._probe(), timeout=self._patience
+        )
+      except WorkerLostError:
+        pass  # The next call sees it.
 
   def close(self) -> None:
     """Frees the values of this connection at the worker."""
@@ -128,7 +131,7 @@ class Connection:
           executor_pb2.DisposeExecutorRequest(executor=self._executor),
           timeout=1.0,
         )
-      except grpc.RpcError:
+      except (grpc.RpcError, ValueError):
         pass  # The value is freed when the worker ends.
     self._lose('The connection was closed.')
 
@@ -268,17 +271,17 @@ class Connection:
       except IndexError:
         break  # Another thread was faster.
     if self.is_open and request.value_ref:
-      # No caller waits for the answer.
-      self._stub.Dispose.future(request, timeout=self._patience)
+      try:
+        # No caller waits for the answer.
+        self._request(self._stub.Dispose, request, timeout=self._patience)
+      except WorkerLostError:
+        pass  # The worker has lost the values, too.
 
   def _ask(
     self, method: Any, request: Any, call: cancellation.Cancellation
   ) -> Any:
     """Waits for an answer, as long as the worker is alive."""
-    try:
-      future = method.future(request)
-    except ValueError as error:  # The channel has been closed.
-      raise WorkerLostError(self.why_lost) from error
+    future = self._request(method, request)
     while True:
       try:
         return future.result(timeout=_CANCELLATION_POLL_SECONDS)
@@ -298,6 +301,15 @@ class Connection:
         if self.why_lost is not None:
           raise WorkerLostError(self.why_lost) from error
         raise _to_tensorflow(error) from None
+
+  def _request(
+    self, method: Any, request: Any, timeout: Optional[float] = None
+  ) -> grpc.Future:
+    """Sends a request. Another thread may have closed the channel just now."""
+    try:
+      return method.future(request, timeout=timeout)
+    except ValueError as error:
+      raise WorkerLostError(self.why_lost) from error
 
   def _answers(self) -> bool:
     try:
