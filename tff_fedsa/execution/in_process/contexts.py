@@ -51,7 +51,8 @@ class InProcessContext(tff.framework.SyncExecutionContext):
   """
 
   def __init__(self, runtime: executor.Runtime, **options: Any):
-    super().__init__(**context_arguments(runtime, **options))
+    self._arguments = context_arguments(runtime, **options)
+    super().__init__(**self._arguments)
     self.runtime = runtime
 
   def invoke(self, comp: Any, arg: Any) -> Any:
@@ -61,6 +62,10 @@ class InProcessContext(tff.framework.SyncExecutionContext):
       # TFF computes in another thread, and the interrupt does not reach it.
       self.runtime.cancel()
       raise
+
+  def to_async(self) -> tff.framework.AsyncExecutionContext:
+    """Returns an asynchronous context, e.g. for `tff.program`'s platforms."""
+    return tff.framework.AsyncExecutionContext(**self._arguments)
 
 
 def set_in_process_context(**options: Any) -> InProcessContext:
@@ -120,37 +125,10 @@ def create_in_process_context(
 
 
 def create_async_in_process_context(
-  *,
-  devices: Optional[Sequence[Any]] = None,
-  max_concurrent_clients: Optional[int] = None,
-  intra_op_threads: Optional[int] = None,
-  jit_compile: bool = False,
-  default_num_clients: int = 0,
-  secure_in_the_clear: bool = False,
-  numpy_results: bool = True,
+  **options: Any,
 ) -> tff.framework.AsyncExecutionContext:
-  """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
-
-  Args:
-    devices: See `create_in_process_context`, also for the other arguments.
-    max_concurrent_clients: See there.
-    intra_op_threads: See there.
-    jit_compile: See there.
-    default_num_clients: See there.
-    secure_in_the_clear: See there.
-    numpy_results: See there.
-  """
-  runtime = _create_runtime(devices, max_concurrent_clients, intra_op_threads)
-  return tff.framework.AsyncExecutionContext(
-    **context_arguments(
-      runtime,
-      only_cpus=_only_cpus(runtime),
-      jit_compile=jit_compile,
-      default_num_clients=default_num_clients,
-      secure_in_the_clear=secure_in_the_clear,
-      numpy_results=numpy_results,
-    )
-  )
+  """Makes one for `tff.program`; takes `create_in_process_context`'s."""
+  return create_in_process_context(**options).to_async()
 
 
 def _create_runtime(

@@ -118,58 +118,10 @@ def create_ray_context(
 
 
 def create_async_ray_context(
-  address: str = 'local',
-  *,
-  max_concurrent_clients: Optional[int] = None,
-  intra_op_threads: Optional[int] = None,
-  jit_compile: bool = False,
-  certificates: Optional[str] = None,
-  insecure: bool = False,
-  deadline_seconds: float = 60.0,
-  rounds_per_copy: int = 10,
-  default_num_clients: int = 0,
-  secure_in_the_clear: bool = False,
-  numpy_results: bool = True,
-  results_stay: bool = False,
-  ray_options: Optional[Mapping[str, Any]] = None,
+  address: str = 'local', **options: Any
 ) -> tff.framework.AsyncExecutionContext:
-  """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
-
-  Args:
-    address: See `create_ray_context`, also for the other arguments.
-    max_concurrent_clients: See there.
-    intra_op_threads: See there.
-    jit_compile: See there.
-    certificates: See there.
-    insecure: See there.
-    deadline_seconds: See there.
-    rounds_per_copy: See there.
-    default_num_clients: See there.
-    secure_in_the_clear: See there.
-    numpy_results: See there.
-    results_stay: See there.
-    ray_options: See there.
-  """
-  pool = _connect(
-    address,
-    fleet.ActorOptions(max_concurrent_clients, intra_op_threads),
-    certificates=certificates,
-    insecure=insecure,
-    deadline_seconds=deadline_seconds,
-    rounds_per_copy=rounds_per_copy,
-    ray_options=ray_options,
-  )
-  return tff.framework.AsyncExecutionContext(
-    **contexts.context_arguments(
-      executor.Runtime(pool),
-      only_cpus=pool.only_cpus,
-      jit_compile=jit_compile,
-      default_num_clients=default_num_clients,
-      secure_in_the_clear=secure_in_the_clear,
-      numpy_results=numpy_results,
-      fetch_results=_keep if results_stay else _fetch,
-    )
-  )
+  """Makes one for `tff.program`; takes `create_ray_context`'s."""
+  return create_ray_context(address, **options).to_async()
 
 
 def _keep(result: Any) -> Any:

@@ -68,32 +68,10 @@ def create_remote_context(
 
 
 def create_async_remote_context(
-  workers: Sequence[str],
-  *,
-  max_concurrent_clients: Optional[int] = None,
-  deadline_seconds: float = 60.0,
-  default_num_clients: int = 0,
-  secure_in_the_clear: bool = False,
-  numpy_results: bool = True,
+  workers: Sequence[str], **options: Any
 ) -> tff.framework.AsyncExecutionContext:
-  """Returns an asynchronous context, e.g. for `tff.program`'s platforms.
-
-  Args:
-    workers: See `create_remote_context`, also for the other arguments.
-    max_concurrent_clients: See there.
-    deadline_seconds: See there.
-    default_num_clients: See there.
-    secure_in_the_clear: See there.
-    numpy_results: See there.
-  """
-  return tff.framework.AsyncExecutionContext(
-    **contexts.context_arguments(
-      _connect(workers, max_concurrent_clients, deadline_seconds),
-      default_num_clients=default_num_clients,
-      secure_in_the_clear=secure_in_the_clear,
-      numpy_results=numpy_results,
-    )
-  )
+  """Makes one for `tff.program`; takes `create_remote_context`'s."""
+  return create_remote_context(workers, **options).to_async()
 
 
 def _connect(
