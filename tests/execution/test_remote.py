@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import os
 import signal
 import threading
@@ -27,7 +28,8 @@ from tff_fedsa.execution.remote import client_pool
 from tff_fedsa.execution.remote import connection
 from tff_fedsa.execution.remote import contexts
 
-_DEADLINE = 6.0
+# Workers answer within a sixth of it, also on a busy machine.
+_DEADLINE = 18.0
 # Of a slow computation: a quarter of a second or so.
 _STEPS = 75_000
 
@@ -69,7 +71,7 @@ class _Workers:
         self._processes[i].wait()
 
   def wait_for_all(self):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not all(w.is_open for w in self.context.runtime.pool.workers):
       assert time.monotonic() < deadline
       for worker in self.context.runtime.pool.workers:
@@ -103,9 +105,17 @@ _TWELVE = computations.TWELVE
 _SLOW_TWELVE = [i + _STEPS for i in _TWELVE]
 
 
-def _later(fn, *arguments):
-  timer = threading.Timer(0.3, fn, arguments)
-  timer.start()
+def _while_clients_run(monkeypatch, fn, *arguments):
+  """Calls a function in a thread, soon after the first client was sent out."""
+  run = connection.Connection.run
+  timer = threading.Timer(0.1, fn, arguments)
+
+  def run_and_start(*run_arguments):
+    with contextlib.suppress(RuntimeError):  # Another client has started it.
+      timer.start()
+    return run(*run_arguments)
+
+  monkeypatch.setattr(connection.Connection, 'run', run_and_start)
   return timer
 
 
@@ -340,9 +350,9 @@ def test_an_error_of_a_client_names_client_worker_and_operation(remote):
 @pytest.mark.parametrize(
   'way', ['SIGKILL', pytest.param('SIGSTOP', marks=pytest.mark.slow)]
 )
-def test_a_round_goes_on_without_a_lost_worker(remote, way):
+def test_a_round_goes_on_without_a_lost_worker(remote, monkeypatch, way):
   assert _map_slow([0]) == [_STEPS]  # Compiled, and sent.
-  killer = _later(remote.send, getattr(signal, way), 0)
+  killer = _while_clients_run(monkeypatch, remote.send, getattr(signal, way), 0)
   assert _map_slow(_TWELVE) == _SLOW_TWELVE
   assert killer.finished.is_set()
   lost, other = remote.context.runtime.pool.workers
@@ -355,20 +365,20 @@ def test_a_worker_that_starts_again_is_used_again(remote):
   assert computations.map_small(_TWELVE) == [i + 1 for i in _TWELVE]
   before = remote.num_clients[1]
   remote.start()
-  deadline = time.monotonic() + 20
+  deadline = time.monotonic() + 120
   while remote.num_clients[1] == before:
     assert time.monotonic() < deadline
     assert computations.map_small(_TWELVE) == [i + 1 for i in _TWELVE]
 
 
-def test_when_all_are_lost_the_error_names_them(remote):
-  _later(remote.send, signal.SIGKILL, 0, 1)
+def test_when_all_are_lost_the_error_names_them(remote, monkeypatch):
+  _while_clients_run(monkeypatch, remote.send, signal.SIGKILL, 0, 1)
   start = time.monotonic()
   with pytest.raises(
     client_pool.WorkersLostError, match='All workers'
   ) as raised:
     _map_slow(_TWELVE)
-  assert time.monotonic() - start < 60
+  assert time.monotonic() - start < 120
   for address in remote.addresses:
     assert address in str(raised.value)
   # The context is as good as before once they are back.
@@ -420,11 +430,11 @@ def test_another_thread_closes_the_connection(
   assert len(connections) == 1
 
 
-def test_an_interrupt_leaves_the_context_usable(remote):
+def test_an_interrupt_leaves_the_context_usable(remote, monkeypatch):
   # Jobs in the background of a shell ignore it.
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    _later(os.kill, os.getpid(), signal.SIGINT)
+    _while_clients_run(monkeypatch, os.kill, os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
       _map_slow(_TWELVE * 10)
   finally:

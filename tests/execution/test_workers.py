@@ -14,7 +14,7 @@ def test_a_worker_of_a_background_job_ends_by_sigint():
     signal.signal(signal.SIGINT, before)
   try:
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(timeout=20) == -signal.SIGINT
+    assert worker.wait(timeout=120) == -signal.SIGINT
   finally:
     worker.kill()
     worker.wait()

@@ -38,8 +38,8 @@ def _start(*arguments):
 
 def _is_answered(host, port):
   """Returns whether the other side speaks first, as HTTP/2 servers do."""
-  with socket.create_connection((host, port), 10) as connection:
-    connection.settimeout(10)
+  with socket.create_connection((host, port), 60) as connection:
+    connection.settimeout(60)
     try:
       return bool(connection.recv(9))
     except ConnectionResetError:

@@ -17,7 +17,7 @@ class _Memory:
     self._fitting = fitting
     self._hungry = hungry
     self._lock = threading.Lock()
-    self._full = threading.Barrier(2, timeout=20)
+    self._full = threading.Barrier(2, timeout=120)
     self.active = 0
     self.calls = []
 
