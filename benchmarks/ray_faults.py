@@ -14,7 +14,6 @@ resumes it.
 """
 
 from collections.abc import Callable, Sequence
-import contextlib
 import os
 import signal
 import subprocess
@@ -26,9 +25,8 @@ from typing import Any
 
 from absl import app
 import numpy as np
-import psutil
 
-from benchmarks import ray_cluster
+from benchmarks import ray_nodes
 from launch import runner
 
 _STEPS = 60_000
@@ -36,49 +34,28 @@ _CLIENTS = 12
 _ROUNDS = 6
 
 
-def _send(processes: Sequence[psutil.Process], number: int) -> None:
-  for process in processes:
-    with contextlib.suppress(psutil.NoSuchProcess):
-      process.send_signal(number)
-
-
-def _kill_actor(nodes: ray_cluster.Nodes) -> None:
-  _send(
-    [
-      process
-      for process in nodes.processes(0)
-      if 'Worker' in ''.join(process.cmdline())
-    ],
-    signal.SIGKILL,
-  )
-
-
-def _kill_node(nodes: ray_cluster.Nodes) -> None:
-  _send(nodes.processes(0), signal.SIGKILL)
-
-
-def _freeze_node(nodes: ray_cluster.Nodes) -> None:
-  _send(nodes.processes(0), signal.SIGSTOP)
-
-
-def _freeze_node_for_a_while(nodes: ray_cluster.Nodes) -> None:
-  _freeze_node(nodes)
+def _freeze_for_a_while(node: Any) -> None:
+  ray_nodes.send(node, signal.SIGSTOP)
   # It is given up after 30 s: half of `deadline_seconds`.
   time.sleep(40.0)
-  _send(nodes.processes(0), signal.SIGCONT)
+  ray_nodes.send(node, signal.SIGCONT)
 
 
-def _join(nodes: ray_cluster.Nodes) -> None:
-  nodes.add()
-
-
-FAULTS: dict[str, Callable[[ray_cluster.Nodes], None]] = {
-  'none': lambda nodes: None,
-  'an actor is killed': _kill_actor,
-  'a node is killed': _kill_node,
-  'a node freezes': _freeze_node,
-  'a node freezes for 40 s': _freeze_node_for_a_while,
-  'a node joins': _join,
+FAULTS: dict[str, Callable[[ray_nodes.Nodes], Any]] = {
+  'none': lambda all_nodes: None,
+  'an actor is killed': lambda all_nodes: ray_nodes.kill_actors(
+    all_nodes.nodes[0]
+  ),
+  'a node is killed': lambda all_nodes: ray_nodes.send(
+    all_nodes.nodes[0], signal.SIGKILL
+  ),
+  'a node freezes': lambda all_nodes: ray_nodes.send(
+    all_nodes.nodes[0], signal.SIGSTOP
+  ),
+  'a node freezes for 40 s': lambda all_nodes: _freeze_for_a_while(
+    all_nodes.nodes[0]
+  ),
+  'a node joins': lambda all_nodes: all_nodes.add(),
 }
 
 
@@ -109,7 +86,7 @@ def measure(fault: str, run: Callable[[list[Any]], list[Any]]) -> Any:
   """Returns the seconds of each round, and the states in the end."""
   import tensorflow_federated as tff
 
-  with ray_cluster.connected(2) as (nodes, context):
+  with ray_nodes.connected(2) as (nodes, context):
     tff.framework.set_default_context(context)
     states: list[Any] = _first_states()
     seconds = []

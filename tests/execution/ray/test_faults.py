@@ -7,6 +7,7 @@ import time
 import pytest
 import tensorflow_federated as tff
 
+from benchmarks import ray_nodes
 from tests.execution import computations
 from tests.execution.ray import clusters
 from tff_fedsa.execution.ray import fleet
@@ -42,7 +43,7 @@ def test_a_run_goes_on_whatever_is_lost(runtimes):
       assert clusters.map_slow(computations.TWELVE) == clusters.SLOW_TWELVE
 
       states = clusters.rounds(clusters.states(), 3)
-      _during_a_round(clusters.kill_actors, cluster.nodes[0])
+      _during_a_round(ray_nodes.kill_actors, cluster.nodes[0])
       clusters.assert_same_bits(clusters.rounds(states, 3), expected)
       _wait_for(pool, 2)
 
@@ -50,28 +51,28 @@ def test_a_run_goes_on_whatever_is_lost(runtimes):
       states = clusters.rounds(clusters.states(), 3)
       nodes = {clusters.node_id(node): node for node in cluster.nodes}
       (lost, *_) = {state.kept.node for state in states}
-      _during_a_round(clusters.send, nodes.pop(lost), signal.SIGKILL)
+      _during_a_round(ray_nodes.send, nodes.pop(lost), signal.SIGKILL)
       clusters.assert_same_bits(clusters.rounds(states, 3), expected)
       assert lost in pool.fleet.lost_nodes
 
-      joined = cluster.add_node()
+      joined = cluster.add()
       _wait_for(pool, 2)
       states = clusters.rounds(clusters.states(), 3)
-      _during_a_round(clusters.send, joined, signal.SIGSTOP)
+      _during_a_round(ray_nodes.send, joined, signal.SIGSTOP)
       clusters.assert_same_bits(clusters.rounds(states, 3), expected)
       assert any('has not answered' in why for why in pool.fleet.lost)
       # It wakes up when others have its clients. Whether Ray has given it up
       # meanwhile depends on how long that took.
-      _during_a_round(clusters.send, joined, signal.SIGCONT)
+      _during_a_round(ray_nodes.send, joined, signal.SIGCONT)
       states = clusters.rounds(clusters.states(), 3)
       assert clusters.map_slow(computations.TWELVE) == clusters.SLOW_TWELVE
       clusters.assert_same_bits(clusters.rounds(states, 3), expected)
 
       for node in cluster.nodes:
-        clusters.send(node, signal.SIGKILL)
+        ray_nodes.send(node, signal.SIGKILL)
       with pytest.raises(fleet.ClusterError, match='All actors are lost'):
         clusters.map_slow(computations.TWELVE)
-      cluster.add_node()
+      cluster.add()
       _wait_for(pool, 1)
       assert clusters.map_slow([1]) == [1 + clusters.STEPS]
     finally:
