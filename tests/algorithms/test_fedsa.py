@@ -181,6 +181,51 @@ def test_warmup_and_margin_scale_by_hand(model):
     )
 
 
+def test_structure_can_take_the_place_of_positions():
+  config = fedsa.FedSAConfig(
+    lambda_reg=0.0, lambda_mcl=0.0, lambda_cc=0.0, lambda_structure=2.0
+  )
+  objective = fedsa.build_objective(10, 16, config)
+  assert 'structure' in objective.loss_names
+  assert 'structure' not in fedsa.build_objective(10, 16).loss_names
+  rng = np.random.default_rng(0)
+  anchors, features = rng.standard_normal((2, 10, 16)).astype(np.float32)
+  context = {'anchors': anchors, 'margin': 1.0, 'lambda_structure': 3.0}
+
+  def terms(features, context):
+    return objective.loss_fn(
+      tf.constant(features),
+      tf.zeros([10, 10]),
+      tf.range(10),
+      lambda x: x[:, :10],
+      context,
+    )
+
+  found = terms(features, context)
+  # The client has a weight of its own.
+  np.testing.assert_allclose(
+    found['loss'], found['cross_entropy'] + 3.0 * found['structure'], rtol=1e-6
+  )
+  del context['lambda_structure']
+  moved = terms(features[:, ::-1] + 1.0, context)
+  np.testing.assert_allclose(
+    moved['loss'],
+    found['cross_entropy'] + 2.0 * found['structure'],
+    rtol=1e-5,
+  )
+
+
+def test_a_structure_is_learned(model):
+  apart = {'lambda_reg': 0.0, 'lambda_mcl': 0.0, 'lambda_cc': 0.0}
+  examples = _random_clients(1)
+  measured = []
+  for weight in (1e-6, 100.0):
+    config = fedsa.FedSAConfig(lambda_structure=weight, **apart)
+    _, _, measurements = _run([model], examples, rounds=3, config=config)
+    measured.append(measurements['client_work']['structure'])
+  assert 0.0 < measured[1] < 0.9 * measured[0]
+
+
 def test_without_agreement_anchors_are_as_far_apart_but_each_clients_own(model):
   anchors = np.random.default_rng(0).standard_normal((10, 16))
   anchors = anchors.astype(np.float32)

@@ -182,3 +182,65 @@ def test_mutual_distillation_of_the_reference_moves_both():
     [np.array([0.25, 0.75]) * difference / 2],
     atol=1e-6,
   )
+
+
+def _structure(features, labels, anchors):
+  return losses.structural_alignment(
+    tf.constant(features, tf.float32),
+    tf.constant(labels),
+    tf.constant(anchors, tf.float32),
+  ).numpy()
+
+
+def test_structural_alignment_by_hand():
+  # Centered, features are x, y = +-1, and targets x/2. With K = xx' + yy' and
+  # L = xx'/4: CKA = |x|^4 / (sqrt(|x|^4 + |y|^4) |x|^2) = 1/sqrt(2).
+  features = [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]]
+  anchors = [[0.0], [1.0]]
+  np.testing.assert_allclose(
+    _structure(features, [0, 1, 0, 1], anchors), 1 - 1 / math.sqrt(2), 1e-5
+  )
+
+
+def test_structural_alignment_equals_that_of_numpy(arrays):
+  features = arrays['c10d512_glob_feats'].astype(np.float64)
+  labels = arrays['c10d512_glob_y']
+  targets = arrays['c10d512_glob_anchors'].astype(np.float64)[labels]
+  centered = [x - x.mean(0) for x in (features, targets)]
+  cross = np.linalg.norm(centered[0].T @ centered[1]) ** 2
+  own = [np.linalg.norm(x.T @ x) for x in centered]
+  np.testing.assert_allclose(
+    _structure(features, labels, arrays['c10d512_glob_anchors']),
+    1 - cross / (own[0] * own[1]),
+    1e-4,
+  )
+
+
+def test_structural_alignment_ignores_rotation_shift_and_factor():
+  rng = np.random.default_rng(0)
+  anchors = rng.normal(size=[4, 6])
+  labels = np.arange(12) % 4
+  rotation = np.linalg.qr(rng.normal(size=[6, 6]))[0]
+  features = 3.0 * anchors[labels] @ rotation + rng.normal(size=6)
+  assert abs(_structure(features, labels, anchors)) < 1e-5
+  assert _structure(rng.normal(size=[12, 6]), labels, anchors) > 0.1
+
+
+@pytest.mark.parametrize(
+  'features, labels, expected',
+  [
+    (np.ones([3, 4]), [1, 1, 1], 0.0),
+    (np.eye(3, 4), [1, 1, 1], 0.0),
+    (np.ones([3, 4]), [0, 1, 2], 1.0),
+    (np.eye(3, 4), [0, 1, 2], 0.0),
+  ],
+)
+def test_structural_alignment_has_finite_gradients(features, labels, expected):
+  anchors = tf.eye(3, 4)
+  features = tf.constant(features, tf.float32)
+  with tf.GradientTape() as tape:
+    tape.watch([features, anchors])
+    value = losses.structural_alignment(features, tf.constant(labels), anchors)
+  gradient, of_anchors = tape.gradient(value, [features, anchors])
+  assert np.isfinite(gradient).all() and of_anchors is None
+  assert value.numpy() == pytest.approx(expected, abs=1e-6)

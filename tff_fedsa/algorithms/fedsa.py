@@ -45,6 +45,7 @@ _OF_OBJECTIVE = (
   'lambda_reg',
   'lambda_mcl',
   'lambda_cc',
+  'lambda_structure',
   'margin_scale',
   'warmup_rounds',
   'anchor_agreement',
@@ -64,6 +65,10 @@ class FedSAConfig(settings.Settings):
     lambda_reg: Weight of the anchor regularization, >= 0.
     lambda_mcl: Weight of the margin contrastive term, >= 0.
     lambda_cc: Weight of the classifier calibration, >= 0.
+    lambda_structure: Weight of the structural alignment, >= 0: features keep
+      the distances between anchors, but may be rotated and shifted (FedSAF,
+      arXiv:2605.05959). 0 is the reference. Without the other terms clients
+      do not agree on places, and only heads are meaningful classifiers.
     margin_scale: Factor of the margin in the contrastive term, >= 0. 1 is the
       reference, 0 is no margin.
     warmup_rounds: Rounds in which the weights of the regularization and the
@@ -87,6 +92,7 @@ class FedSAConfig(settings.Settings):
   lambda_reg: _NonNegative = 10.0
   lambda_mcl: _NonNegative = 1.0
   lambda_cc: _NonNegative = 1.0
+  lambda_structure: _NonNegative = 0.0
   margin_scale: _NonNegative = 1.0
   warmup_rounds: Annotated[int, settings.AtLeast(0)] = 0
   anchor_init: Annotated[str, settings.OneOf(anchors_lib.INITIALIZER_NAMES)] = (
@@ -155,9 +161,10 @@ def build_objective(
   """Returns FedSA's client objective. The server broadcasts the anchors.
 
     L = L_ce + w (lambda_reg L_reg + lambda_mcl L_mcl) + lambda_cc L_cc
+        + lambda_structure L_str
 
   The margin of L_mcl is fixed for the round (`margins.margin`). The reference
-  has w = 1.
+  has w = 1, and lambda_structure = 0: then L_str is not computed.
 
   Args:
     num_classes: C.
@@ -166,9 +173,11 @@ def build_objective(
       rises linearly from 0 in the first round to 1 after so many rounds.
   """
   config = config or FedSAConfig()
+  names = ['lambda_reg', 'lambda_mcl', 'lambda_cc']
+  if config.lambda_structure:
+    names.append('lambda_structure')
   weights = [
-    objective_lib.LossWeight(name, getattr(config, name))
-    for name in ('lambda_reg', 'lambda_mcl', 'lambda_cc')
+    objective_lib.LossWeight(name, getattr(config, name)) for name in names
   ]
 
   def context_fn(anchors, state, round_num):
@@ -195,13 +204,18 @@ def build_objective(
       'calibration': losses.classifier_calibration(head_fn, anchors),
     }
     warmup = context.get('warmup', 1.0)
-    lambda_reg, lambda_mcl, lambda_cc = (w.of(context) for w in weights)
+    weight_of = {weight.flag: weight.of(context) for weight in weights}
     total = (
       terms['cross_entropy']
-      + warmup * lambda_reg * terms['regularization']
-      + warmup * lambda_mcl * terms['contrastive']
-      + lambda_cc * terms['calibration']
+      + warmup * weight_of['lambda_reg'] * terms['regularization']
+      + warmup * weight_of['lambda_mcl'] * terms['contrastive']
+      + weight_of['lambda_cc'] * terms['calibration']
     )
+    if config.lambda_structure:
+      terms['structure'] = losses.structural_alignment(
+        features, labels, anchors
+      )
+      total += weight_of['lambda_structure'] * terms['structure']
     return {'loss': total, **terms}
 
   def gauges_fn(anchors, state):
@@ -224,6 +238,7 @@ def build_objective(
       'regularization',
       'contrastive',
       'calibration',
+      *(['structure'] if config.lambda_structure else []),
     ),
     gauges_fn=gauges_fn,
     weights=weights,
@@ -346,6 +361,9 @@ METHOD = method.Method(
     'regularization': 'pull of features to anchors, unweighted, squared units',
     'contrastive': 'margin contrastive term, unweighted, nats',
     'calibration': 'classifier calibration term, unweighted, nats',
+    'structure': (
+      'structural alignment, unweighted, in [0, 1]; if lambda_structure > 0'
+    ),
   },
   metrics={
     'gap_global': 'gap of the anchors, feature distance',

@@ -7,9 +7,9 @@ The terms of FedSA are:
 Source: Zhou et al., "FedSA: A Unified Representation Learning via Semantic
 Anchors for Prototype-based Federated Learning", AAAI 2025 (arXiv:2501.05496);
 reference code `clientSA.train`, lokinko/FedSA@75bf106. No gradient flows into
-the anchors. The module also has the pull to global class means, which FedProto
-and similar methods add to the cross-entropy, and the mutual distillation of two
-models.
+the anchors. The module also has the structural alignment, an option of FedSA,
+the pull to global class means, which FedProto and similar methods add to the
+cross-entropy, and the mutual distillation of two models.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tff_fedsa.maths import distances
+
+_TINY = 1e-20
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -56,6 +58,45 @@ def anchor_regularization(
   features.shape[1:].assert_is_compatible_with(anchors.shape[1:])
   targets = tf.gather(tf.stop_gradient(anchors), labels)
   return tf.reduce_mean(tf.math.squared_difference(features, targets))
+
+
+def structural_alignment(
+  features: tf.Tensor, labels: tf.Tensor, anchors: tf.Tensor
+) -> tf.Tensor:
+  """Returns how far features are from the anchors' structure (L_str).
+
+    L_str = 1 - CKA(Z, A[y])
+
+  CKA is the linear centered kernel alignment (Kornblith et al., ICML 2019) of a
+  batch's features and the anchors of their labels. Rotations, shifts and
+  positive factors of the features do not change it: distances between classes
+  matter, not places. It is the idea of FedSAF (arXiv:2605.05959), whose exact
+  losses we could not read.
+
+  Args:
+    features: float[batch, feature_dim].
+    labels: int[batch], in `[0, num_classes)`.
+    anchors: float[num_classes, any dimension].
+
+  Returns:
+    float scalar in [0, 1] up to rounding, 0 if all examples have one class.
+  """
+  features.shape.assert_has_rank(2)
+  features -= tf.reduce_mean(features, axis=0)
+  targets = tf.gather(tf.stop_gradient(anchors), labels)
+  targets -= tf.reduce_mean(targets, axis=0)
+  of_features = tf.matmul(features, features, transpose_b=True)
+  of_targets = tf.matmul(targets, targets, transpose_b=True)
+
+  def norm(kernel):
+    # The gradient is finite if all features are equal.
+    return tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(kernel)), _TINY))
+
+  alignment = tf.reduce_sum(of_features * of_targets) / (
+    norm(of_features) * norm(of_targets)
+  )
+  several = tf.reduce_any(labels != labels[0])
+  return tf.where(several, 1.0 - alignment, tf.zeros_like(alignment))
 
 
 def margin_contrastive(
