@@ -52,9 +52,9 @@ _ALLOW_MISSING = flags.DEFINE_boolean(
 _REFERENCE = flags.DEFINE_string(
   'reference',
   None,
-  'Configuration to which the others are compared, as the table names it. Or a '
-  'method: in a sweep over settings, it is the reference within each setting. '
-  'Default: fedsa, if the runs have it.',
+  'Configuration to which the others are compared, as the table names it. Or, '
+  'in a sweep over settings, a method or a row of the pivot table: it is the '
+  'reference within each setting. Default: fedsa, if the runs have it.',
 )
 _STATISTIC = flags.DEFINE_enum(
   'statistic',

@@ -19,3 +19,21 @@ def test_a_setting_that_a_name_says_is_that_of_others_who_do_not():
     ('alpha=0.5',),
     ('alpha=0.1',),
   ]
+
+
+def test_variants_of_a_method_are_rows_in_each_setting():
+  places = arrangement.places(
+    [
+      arrangement.Configuration(
+        f'alpha={alpha},{name}', 'fedsa', {'alpha': alpha}
+      )
+      for alpha in ('0.1', '0.5')
+      for name in ('frozen', 'moving')
+    ],
+    ['alpha'],
+  )
+  assert [place.row for place in places] == ['frozen', 'moving'] * 2
+  assert [place.setting for place in places] == [
+    *[('alpha=0.1',)] * 2,
+    *[('alpha=0.5',)] * 2,
+  ]

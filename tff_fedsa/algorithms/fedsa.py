@@ -67,8 +67,8 @@ class FedSAConfig(settings.Settings):
     lambda_cc: Weight of the classifier calibration, >= 0.
     lambda_structure: Weight of the structural alignment, >= 0: features keep
       the distances between anchors, but may be rotated and shifted (FedSAF,
-      arXiv:2605.05959). 0 is the reference. Without the other terms clients
-      do not agree on places, and only heads are meaningful classifiers.
+      arXiv:2605.05959). 0 is the reference. Without the other terms features
+      need not lie near anchors.
     margin_scale: Factor of the margin in the contrastive term, >= 0. 1 is the
       reference, 0 is no margin.
     warmup_rounds: Rounds in which the weights of the regularization and the

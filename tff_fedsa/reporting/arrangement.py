@@ -33,7 +33,8 @@ class Place(NamedTuple):
   """The cell of a configuration.
 
   Attributes:
-    row: Name of the row: the method, or the configuration without its setting.
+    row: Name of the row: the method or its variant, or the configuration
+      without its setting.
     setting: Parts of the column's name; empty if there is one column.
     measured: Values of the flags of the measurement that differ. Numbers of
       two configurations are comparable only if these are equal.
@@ -61,9 +62,9 @@ def places(
   ]
   parts = [_axes(one) for one in configurations]
   explained = _explained(configurations, parts, differing)
-  # An axis is a setting if more than one method has it. Else its values are
+  # An axis is a setting if more than one row has it. Else its values are
   # variants of the method.
-  is_setting = len({_method(one) for one in configurations}) > 1
+  is_setting = len({_head(one) for one in configurations}) > 1
   found = []
   for one, axes in zip(configurations, parts):
     measured = {flag: one.flags.get(flag, _UNSET) for flag in differing}
@@ -90,8 +91,17 @@ def _method(one: Configuration) -> str:
   return next((part for part in parts if part in registry.NAMES), one.name)
 
 
+def _head(one: Configuration) -> str:
+  """Returns the part of the name that is no axis: a method or a variant."""
+  method, parts = _method(one), one.name.split(',')
+  bare = [part for part in parts if '=' not in part]
+  if method not in parts and len(parts) > 1 and len(bare) == 1:
+    return bare[0]
+  return method
+
+
 def _axes(one: Configuration) -> tuple[str, ...] | None:
-  return names.setting(one.name, _method(one))
+  return names.setting(one.name, _head(one))
 
 
 def _explained(
@@ -177,7 +187,7 @@ def _rows(
   )
   for index, (one, (_, others, axes)) in enumerate(zip(configurations, found)):
     if axes is not None:
-      rows.append(','.join([_method(one), *(() if is_setting else others)]))
+      rows.append(','.join([_head(one), *(() if is_setting else others)]))
       continue
     rows.append(one.name)
     if one.flags:

@@ -40,8 +40,8 @@ def references(values: pandas.DataFrame, reference: str) -> dict[str, str]:
   Args:
     values: Result of `tables.per_run`.
     reference: Name of a configuration, the reference of all others that were
-      measured alike. Or name of a method in a sweep over settings: the
-      reference is then this method in the same setting, e.g.
+      measured alike. Or, in a sweep over settings, name of a method or of one
+      of its variants: the reference is then the one in the same setting, e.g.
       `fedsa,feature_dim=8` for `local,feature_dim=8`.
 
   Returns:
@@ -54,10 +54,9 @@ def references(values: pandas.DataFrame, reference: str) -> dict[str, str]:
     return {name: reference for name in alike.index if name != reference}
   found: dict[str, str] = {}
   for _, members in one.groupby('setting', sort=False):
-    own = members[members['algorithm'] == reference]
-    # Variants of the method have names of their own.
-    if len(own) > 1:
-      own = own[own['row'] == reference]
+    own = members[members['row'] == reference]
+    if own.empty:
+      own = members[members['algorithm'] == reference]
     if len(own) == 1:
       (chosen,) = own.index
       found |= {name: chosen for name in members.index if name != chosen}
