@@ -8,6 +8,7 @@ import pytest
 from tests.algorithms import clients
 from tff_fedsa import composer
 from tff_fedsa import settings
+from tff_fedsa.algorithms import fedsa
 from tff_fedsa.algorithms import local
 from tff_fedsa.algorithms import registry
 from tff_fedsa.evaluation import client_evaluation
@@ -36,10 +37,16 @@ def model():
   return clients.tiny_mlp()
 
 
+# Methods of which some terms are off by default.
+_ALL_TERMS = {'fedsa': fedsa.FedSAConfig(lambda_structure=1.0)}
+
+
 @pytest.fixture(scope='module')
 def process_of(model):
   return functools.cache(
-    lambda name: registry.build(name, [model], input_spec=clients.SPEC)
+    lambda name: registry.build(
+      name, [model], _ALL_TERMS.get(name), input_spec=clients.SPEC
+    )
   )
 
 

@@ -81,8 +81,8 @@ def test_a_run_leaves_what_it_promises(run):
   rows = recorders.read_csv(str(path / 'metrics.csv'))
   assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
   assert rows[4]['loss'] < rows[1]['loss']
-  # Columns of methods that exchange or train something else.
-  others = {'loss_distillation'}
+  # Columns of methods that exchange or train something else, and of options.
+  others = {'loss_distillation', 'loss_structure'}
   others |= {'server_loss', 'server_margin', 'server_nonfinite'}
   others |= {'loss_hidden', 'loss_shared', 'compression_down', 'compression_up'}
   others |= {'loss_proximal', 'loss_generative'}
