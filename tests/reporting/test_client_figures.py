@@ -26,6 +26,26 @@ def test_gains_are_marks_above_the_diagonal(tmp_path):
   assert axes.get_title() == 'FedSA\n50% gain, 25% lose'
 
 
+def test_gains_in_several_settings_name_them_on_lines_of_their_own(tmp_path):
+  for alpha in ('0.1', '0.5'):
+    for name, algorithm in (('moving_anchors', 'fedsa'), ('local', 'local')):
+      made_up.write_repeats(
+        tmp_path,
+        f'alpha={alpha},{name}',
+        [0.7],
+        algorithm=algorithm,
+        alpha=alpha,
+        correct=(10, 9, 8, 1),
+      )
+  groups = groups_lib.group(
+    runs.find([str(tmp_path)], made_up.DEFAULTS), measurement=['alpha']
+  )
+  titles = [axes.get_title() for axes in client_figures.gains(groups).axes]
+  assert titles == [
+    f'moving_anchors\nalpha={alpha}\n0% gain, 0% lose' for alpha in (0.1, 0.5)
+  ]
+
+
 def _clients():
   """Classes at 0 and 10; the second architecture is 3 away."""
   centers = np.array([[0.0, 0.0], [10.0, 0.0]])
