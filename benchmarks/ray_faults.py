@@ -41,21 +41,18 @@ def _freeze_for_a_while(node: Any) -> None:
   ray_nodes.send(node, signal.SIGCONT)
 
 
+def _first(break_fn: Callable[..., None], *arguments: Any) -> Callable:
+  """Returns a function that breaks the first of the nodes."""
+  return lambda nodes: break_fn(nodes.nodes[0], *arguments)
+
+
 FAULTS: dict[str, Callable[[ray_nodes.Nodes], Any]] = {
-  'none': lambda all_nodes: None,
-  'an actor is killed': lambda all_nodes: ray_nodes.kill_actors(
-    all_nodes.nodes[0]
-  ),
-  'a node is killed': lambda all_nodes: ray_nodes.send(
-    all_nodes.nodes[0], signal.SIGKILL
-  ),
-  'a node freezes': lambda all_nodes: ray_nodes.send(
-    all_nodes.nodes[0], signal.SIGSTOP
-  ),
-  'a node freezes for 40 s': lambda all_nodes: _freeze_for_a_while(
-    all_nodes.nodes[0]
-  ),
-  'a node joins': lambda all_nodes: all_nodes.add(),
+  'none': lambda nodes: None,
+  'an actor is killed': _first(ray_nodes.kill_actors),
+  'a node is killed': _first(ray_nodes.send, signal.SIGKILL),
+  'a node freezes': _first(ray_nodes.send, signal.SIGSTOP),
+  'a node freezes for 40 s': _first(_freeze_for_a_while),
+  'a node joins': ray_nodes.Nodes.add,
 }
 
 

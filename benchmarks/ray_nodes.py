@@ -149,11 +149,10 @@ def connected(
   try:
     context = contexts.create_ray_context(
       nodes.address,
-      insecure=True,
       results_stay=True,
       # That of the head. The other nodes may be lost.
       ray_options={'_node_ip_address': nodes.address.partition(':')[0]},
-      **options,
+      **{'insecure': True, **options},
     )
     yield nodes, context
   finally:

@@ -64,10 +64,9 @@ def gains(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
     axes.set_axis_off()
   for axes, (group, (x, y)) in zip(grid, panels):
     style = styles[group.name]
-    heading = names.title(group.name, group.algorithm)
+    name, setting = group.name, []
     if num_settings > 1:
-      heading = names.title(group.place.row, group.algorithm)
-      heading += f'\n{group.setting}'
+      name, setting = group.place.row, [group.setting]
     axes.plot([0, 1], [0, 1], color='grey', linewidth=1, linestyle='--')
     axes.scatter(
       x,
@@ -78,8 +77,13 @@ def gains(groups: Sequence[groups_lib.Group]) -> figure_lib.Figure:
       linewidths=0.7,
     )
     axes.set(
-      title=f'{heading}\n'
-      f'{np.mean(y > x):.0%} gain, {np.mean(y < x):.0%} lose',
+      title='\n'.join(
+        [
+          names.title(name, group.algorithm),
+          *setting,
+          f'{np.mean(y > x):.0%} gain, {np.mean(y < x):.0%} lose',
+        ]
+      ),
       xlabel='accuracy with Local',
       ylabel='accuracy',
       xlim=(-0.03, 1.03),

@@ -29,11 +29,11 @@ def node_id(node):
 
 
 STEPS = 100_000
-_OPTIONS = {
+OPTIONS = {
+  'insecure': True,
   'deadline_seconds': 20.0,
   'rounds_per_copy': 4,
 }
-OPTIONS = {'insecure': True, **_OPTIONS}
 _STATE = tff.TensorType(np.float32, [None])
 
 
@@ -73,5 +73,5 @@ SLOW_TWELVE = [i + STEPS for i in computations.TWELVE]
 def connected(num_nodes):
   """A context manager of `Nodes`, and of an execution context on them."""
   return ray_nodes.connected(
-    num_nodes, store_bytes=100 * 2**20, system_config=_QUICK, **_OPTIONS
+    num_nodes, store_bytes=100 * 2**20, system_config=_QUICK, **OPTIONS
   )
