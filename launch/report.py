@@ -17,7 +17,8 @@ is printed, and written to --output_dir:
                                 there are several (domains)
   time_to_accuracy.csv, .tex    with --target_accuracy
   report.html                   all of this in one file, to look at or to send
-  *.png                         curves, clients, gains over Local, bytes,
+  *.png                         curves, clients, gains over Local, differences
+                                by setting, own and all classes, bytes,
                                 simulated time, feature spaces; with --formats
                                 also as PDF and SVG
 
@@ -160,7 +161,9 @@ def report(directories: Sequence[str]) -> None:
       measurement=settings.same,
     )
   output = _OUTPUT_DIR.value or os.path.join(directories[0], 'report')
-  drawn = comparison.figures(groups)
+  drawn = comparison.figures(
+    groups, reference=_REFERENCE.value, statistic=_STATISTIC.value
+  )
   if _PROJECTION.value != 'none':
     for group in groups:
       if group.finished:

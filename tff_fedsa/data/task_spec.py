@@ -155,8 +155,13 @@ class TaskSpec(settings.Settings):
       that is not held out.
     partition_file: A .npz file with a partition (arrays train_i, test_i), in
       place of drawing one.
-    seed: Seed of the partition and of `max_examples`. Repeats on the same data
-      need the same seed.
+    client_rotation: Rotate all images of a client by an angle of its own, drawn
+      from U(-value, value), in degrees in [0, 180]. 0: off.
+    client_tint: Share of a colour of its own in all images of a client, in
+      [0, 1]: x * (1 - value + value * colour). Grey images get three channels.
+      0: off.
+    seed: Seed of the partition, of `max_examples`, and of the clients' angles
+      and colours. Repeats on the same data need the same seed.
     test_set: Test examples. split: each client holds out 25 % of its own
       examples (the paper); original: every client is tested on the data set's
       own test set; per_domain: 20 % of each domain (of all examples without
@@ -223,6 +228,12 @@ class TaskSpec(settings.Settings):
     Optional[float], settings.Above(0.0), settings.AtMost(1.0)
   ] = None
   partition_file: Optional[str] = None
+  client_rotation: Annotated[
+    float, settings.AtLeast(0.0), settings.AtMost(180.0)
+  ] = 0.0
+  client_tint: Annotated[float, settings.AtLeast(0.0), settings.AtMost(1.0)] = (
+    0.0
+  )
   seed: Annotated[int, settings.Flag('partition_seed')] = 0
   test_set: Annotated[str, settings.OneOf(held_out.TEST_SETS)] = 'split'
   train_fraction: Annotated[float, settings.Above(0.0), settings.Below(1.0)] = (
@@ -244,6 +255,13 @@ class TaskSpec(settings.Settings):
         raise settings.SettingsError(f'`alpha_background`: {error}') from error
     if self.clients_per_domain is not None:
       self._check_clients_per_domain()
+    for name in ('client_rotation', 'client_tint'):
+      if getattr(self, name) and self.test_set != 'split':
+        raise settings.SettingsError(
+          f'`{name}` changes the images of each client, and test examples that '
+          f'clients share are of no client: expected `test_set`=split, found '
+          f'`test_set`={self.test_set}.'
+        )
     for name in ('max_examples', 'max_test_examples'):
       if self.partition_file and getattr(self, name):
         raise settings.SettingsError(

@@ -10,6 +10,7 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
+from tff_fedsa.data import client_shift
 from tff_fedsa.data import mapped_clients
 from tff_fedsa.data import validation
 from tff_fedsa.runs import errors
@@ -26,12 +27,19 @@ def prepared(
 
   Args:
     task: A task without validation examples and augmentation.
-    spec: Names them: `validation_fraction`, `test_classes`, `seed`, and those
-      of its `augmentation`.
+    spec: Names them: `client_rotation`, `client_tint`, `validation_fraction`,
+      `test_classes`, `seed`, and those of its `augmentation`.
 
   Raises:
-    ValueError: See `validation.hold_out`, `on_all_classes` and `InputSpec`.
+    ValueError: See `client_shift.shifted`, `validation.hold_out`,
+      `on_all_classes` and `InputSpec`.
   """
+  task = client_shift.shifted(
+    task,
+    rotation=spec.client_rotation,
+    tint=spec.client_tint,
+    seed=spec.seed,
+  )
   augmented = task.input_spec.having(**spec.augmentation())
   task = dataclasses.replace(task, input_spec=augmented)
   task = validation.hold_out(task, spec.validation_fraction, seed=spec.seed)

@@ -14,6 +14,7 @@ from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
 from tff_fedsa.reporting import pivots
 from tff_fedsa.reporting import rendering
+from tff_fedsa.reporting import setting_figures
 from tff_fedsa.reporting import significance
 from tff_fedsa.reporting import tables
 from tff_fedsa.reporting import time_to_accuracy
@@ -23,11 +24,19 @@ DEFAULT_REFERENCE = 'fedsa'
 
 def figures(
   groups: Sequence[groups_lib.Group],
+  *,
+  reference: Optional[str] = None,
+  statistic: str = 'last',
 ) -> dict[str, tuple[figure_lib.Figure, str]]:
   """Returns figures with their captions, by name.
 
   Args:
     groups: Result of `groups.group`, at least one with a finished run.
+    reference: See `texts`.
+    statistic: See `texts`.
+
+  Raises:
+    ReportError: If the given reference does not exist.
   """
   drawn = {'curves': (comparison_figures.curves(groups), 'Accuracy by round')}
   if any(run.per_client is not None for g in groups for run in g.finished):
@@ -46,6 +55,21 @@ def figures(
       comparison_figures.simulated_time(groups),
       'Accuracy by simulated time',
     )
+  if len({group.setting for group in groups}) > 1:
+    values = tables.per_run(groups)
+    tested = _tested(values, reference, statistic, 't')
+    if tested is not None:
+      drawn['differences'] = (
+        setting_figures.differences(groups, tested),
+        'Gains by setting',
+      )
+    if setting_figures.has_both_tests(groups):
+      drawn['own_against_all'] = (
+        setting_figures.own_against_all(
+          groups, tables.over_seeds(groups, values), statistic
+        ),
+        'Own classes and all classes',
+      )
   return drawn
 
 

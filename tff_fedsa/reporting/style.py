@@ -92,8 +92,8 @@ def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
   """Returns a style for each configuration.
 
   A method has its own colour and marker. In a sweep over several methods,
-  settings differ in the style of the line. If all configurations have one
-  method, its variants have colours and markers of their own.
+  settings differ in the style of the line. Variants of a method have colours
+  and markers of their own, the same in each setting.
 
   Args:
     groups: Result of `groups.group`.
@@ -101,7 +101,7 @@ def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
   algorithms = [group.algorithm for group in groups]
   settings: list[tuple[str, ...]] = []
   styles = []
-  spare = len(registry.NAMES)
+  variants: list[str] = []
   for group in groups:
     known = group.algorithm in registry.NAMES
     own = names.setting(group.name, group.algorithm)
@@ -113,8 +113,11 @@ def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
       linestyle = _LINE_STYLES[settings.index(own) % len(_LINE_STYLES)]
       styles.append(of_method(group.algorithm, linestyle))
     else:
-      styles.append(_numbered(spare, _LINE_STYLES[1]))
-      spare += 1
+      row = group.place.row or group.name
+      if row not in variants:
+        variants.append(row)
+      number = len(registry.NAMES) + variants.index(row)
+      styles.append(_numbered(number, _LINE_STYLES[1]))
   return styles
 
 
