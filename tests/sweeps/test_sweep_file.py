@@ -180,3 +180,17 @@ def test_a_part_of_a_sweep_is_chosen(tmp_path):
     values.SweepError, match="no variant 'x[*]'; there are fed"
   ):
     sweep_file.choose(whole, only=['x*'])
+
+
+def test_names_with_commas_are_chosen_by_question_marks(tmp_path):
+  whole = _read(
+    tmp_path,
+    "[axes]\nalgorithm = ['fedsa', 'local']\nalpha = [1, 2, 3, 4, 5, 6, 7]",
+  )
+  part = sweep_file.choose(whole, only=['local?alpha=2'])
+  assert list(part.variants) == ['local,alpha=2']
+  with pytest.raises(
+    values.SweepError,
+    match=r'fedsa,alpha=1; .*; and 2 more\. Commas .* --only=fedsa\?alpha=1\.',
+  ):
+    sweep_file.choose(whole, only=['local', 'alpha=2'])

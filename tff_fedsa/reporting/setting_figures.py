@@ -66,7 +66,7 @@ def differences(
           line['linestyle'] = ':'
         axes.errorbar(
           np.array(x) + shift,
-          100 * found['difference'],
+          100 * found['difference'].to_numpy(),
           yerr=100 * _interval(found),
           capsize=2,
           linewidth=1.3,

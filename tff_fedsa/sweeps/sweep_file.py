@@ -73,6 +73,8 @@ _KEYS = (
   'search_seed',
   *_TABLES,
 )
+# Variants that a message lists.
+_MOST_NAMES = 12
 _NAME = re.compile(r'[A-Za-z0-9][\w.,=+-]*')
 
 
@@ -131,9 +133,18 @@ def choose(
       ) from error
   for pattern in only:
     if not fnmatch.filter(sweep.variants, pattern):
+      names = [*sweep.variants]
+      more = len(names) - _MOST_NAMES
+      hint = ''
+      if any(',' in name for name in names):
+        hint = (
+          ' Commas separate patterns: put ? for the commas of a name, e.g. '
+          f'--only={names[0].replace(",", "?")}.'
+        )
       raise values_lib.SweepError(
         f'--only: there is no variant {pattern!r}; there are '
-        f'{", ".join(sweep.variants)}.'
+        f'{"; ".join(names[:_MOST_NAMES])}'
+        f'{f"; and {more} more" if more > 0 else ""}.{hint}'
       )
   if not only:
     return sweep
