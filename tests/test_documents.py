@@ -129,7 +129,11 @@ def test_pipelines(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_own_parts(monkeypatch):
+def test_own_parts(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'glove.6B.50d.txt').write_text(
+    '\n'.join(f'{digit} {digit} {digit * digit} 1' for digit in range(10))
+  )
   monkeypatch.setattr(registry, '_registered', {})
   monkeypatch.setattr(datasets, 'FOLDERS', dict(datasets.FOLDERS))
   for example in _examples('docs/extending.md'):
@@ -137,6 +141,7 @@ def test_own_parts(monkeypatch):
     if 'simulation.run(' not in example:
       assert len(example.strip().splitlines()) <= 21, example
   names = _run('docs/extending.md')
+  assert np.load(tmp_path / 'anchors.npy').shape == (10, 16)
   rows = names['result'].history
   assert [row['round'] for row in rows] == [0, 1, 2, 3]
   assert rows[3]['loss'] < rows[1]['loss']

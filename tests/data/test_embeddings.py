@@ -101,3 +101,20 @@ def test_what_does_not_fit_is_refused(tmp_path):
     )
   with pytest.raises(ValueError, match='embeddings_file.*are no texts'):
     task_spec.TaskSpec(embeddings_file=path).refuse_ignored()
+
+
+def test_texts_have_the_mean_of_their_words(tmp_path, caplog):
+  path = _file(tmp_path)
+  texts = ['The_cat', 'paris/cat CAT', 'the QUX, the cat!']
+  found = embeddings.of_texts(path, texts)
+  assert found.dtype == np.float32
+  expected = [[4, 5, 6], [14 / 3, 17 / 3, 6], [3, 4, 5]]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  assert 'lacks these words: qux.' in caplog.text
+
+
+def test_a_class_without_a_known_word_is_named(tmp_path):
+  texts = ['cat', 'qux', 'the', '??']
+  message = r"no word of these classes: 1 \('qux'\), 3 \('\?\?'\)"
+  with pytest.raises(ValueError, match=message):
+    embeddings.of_texts(_file(tmp_path), texts)

@@ -83,6 +83,57 @@ def test_orthogonal_anchors_are_equally_far_apart(num_classes, feature_dim):
   np.testing.assert_allclose(cosines, expected, atol=1e-5)
 
 
+def _distances(values):
+  return np.linalg.norm(values[:, np.newaxis] - values, axis=2)
+
+
+@pytest.mark.parametrize('width, feature_dim', [(50, 16), (3, 16), (50, 4)])
+def test_anchors_are_as_far_apart_as_vectors(width, feature_dim):
+  vectors = np.random.default_rng(0).standard_normal((5, width)) + 3.0
+  values = anchors.from_class_vectors(vectors, feature_dim)
+  assert values.shape == (5, feature_dim) and values.dtype == np.float32
+  np.testing.assert_allclose(values.mean(axis=0), 0.0, atol=1e-5)
+  norms = np.linalg.norm(values, axis=1)
+  np.testing.assert_allclose(norms.mean(), np.sqrt(feature_dim / 2), rtol=1e-5)
+  ratios = (
+    _distances(values)[np.triu_indices(5, 1)]
+    / (_distances(vectors)[np.triu_indices(5, 1)])
+  )
+  np.testing.assert_allclose(ratios, ratios[0], rtol=1e-5)
+  again = anchors.from_class_vectors(vectors, feature_dim)
+  np.testing.assert_array_equal(again, values)
+  other = anchors.from_class_vectors(vectors, feature_dim, seed=1)
+  np.testing.assert_allclose(
+    _distances(other), _distances(values), rtol=1e-5, atol=1e-5
+  )
+  assert np.abs(other - values).max() > 0.1
+
+
+def test_with_few_features_main_components_are_kept():
+  vectors = np.random.default_rng(0).standard_normal((30, 20))
+  values = anchors.from_class_vectors(vectors, 4)
+  centred = vectors - vectors.mean(axis=0)
+  basis = np.linalg.eigh(centred.T @ centred)[1][:, -4:]
+  kept = _distances(centred @ basis) + np.eye(30)
+  ratios = (_distances(values) + np.eye(30)) / kept
+  off = ~np.eye(30, dtype=bool)
+  np.testing.assert_allclose(ratios[off], ratios[0, 1], rtol=1e-4)
+
+
+def test_vectors_that_make_no_anchors_are_named():
+  vectors = np.eye(4, 6)
+  with pytest.raises(ValueError, match=r'feature_dim=0'):
+    anchors.from_class_vectors(vectors, 0)
+  with pytest.raises(ValueError, match=r'found \[6\]'):
+    anchors.from_class_vectors(vectors[0], 8)
+  vectors[3] = vectors[1]
+  with pytest.raises(ValueError, match='Classes 1 and 3 have the same vector'):
+    anchors.from_class_vectors(vectors, 8)
+  vectors[2, 0] = np.nan
+  with pytest.raises(ValueError, match=r'others for classes \[2\]'):
+    anchors.from_class_vectors(vectors, 8)
+
+
 def test_impossible_requests_are_named():
   with pytest.raises(ValueError, match='num_classes <= feature_dim'):
     anchors.initial_anchors(10, 8, initializer='orthogonal')

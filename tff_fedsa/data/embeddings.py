@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 import os
+import re
 
 import numpy as np
 
+from tff_fedsa.data import notices
 from tff_fedsa.runs import errors
 
 # Padding and unknown words, which no file has.
@@ -83,6 +85,44 @@ def describe(table: np.ndarray, path: str) -> str:
     f'{found} of {total} words of the vocabulary ({found / max(total, 1):.0%}) '
     f'have an embedding of width {table.shape[1]} in {path!r}; the others '
     'start at random.'
+  )
+
+
+def of_texts(path: str, texts: Sequence[str]) -> np.ndarray:
+  """Returns the mean vector of the words of each text.
+
+  Words are runs of letters and digits, so `aquarium_fish` and `T-shirt/top` are
+  two and three words. A word counts as often as it occurs. Words that the file
+  lacks are left out, and a warning names them.
+
+  Args:
+    path: Path of a file, see `read`.
+    texts: Names or descriptions of classes, one for each class.
+
+  Returns:
+    float32[len(texts), width].
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If the file is wrong (see `read`), or has no word of a class.
+  """
+  words_of = [re.findall(r'[^\W_]+', text.lower()) for text in texts]
+  words = sorted(set().union(*words_of))
+  table = read(path, ('',) * _NUM_SPECIAL + tuple(words))[_NUM_SPECIAL:]
+  vector_of = {
+    word: vector for word, vector in zip(words, table) if np.isfinite(vector[0])
+  }
+  known = [[word for word in own if word in vector_of] for own in words_of]
+  without = [f'{i} ({texts[i]!r})' for i, own in enumerate(known) if not own]
+  if without:
+    raise errors.UserError(
+      f'{path!r} has no word of these classes: {", ".join(without)}. Describe '
+      'them in other words.'
+    )
+  if missing := [word for word in words if word not in vector_of]:
+    notices.logged([f'{path!r} lacks these words: {", ".join(missing)}.'])
+  return np.stack(
+    [np.mean([vector_of[word] for word in own], axis=0) for own in known]
   )
 
 

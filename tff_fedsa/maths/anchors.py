@@ -124,6 +124,66 @@ def orthogonal(num_classes: int, feature_dim: int, seed: int) -> np.ndarray:
   return (centers * np.sqrt(feature_dim / 2.0)).astype(np.float32)
 
 
+def from_class_vectors(
+  vectors: np.ndarray, feature_dim: int, *, seed: int = 0
+) -> np.ndarray:
+  """Returns anchors that are as far apart as given vectors of the classes.
+
+    A_c = s (v_c - mean of v) B
+
+  B maps the vectors to features by a random isometry, so distances between
+  anchors are those between vectors, times s. If features have fewer dimensions
+  than the centred vectors, B first keeps their main components. s gives the
+  anchors the mean norm sqrt(feature_dim / 2), that of the reference's anchors.
+
+  Vectors may come from texts: `data.embeddings.of_texts`, or an encoder of
+  sentences. Anchors from descriptions of the classes are the idea of FedTSP (Wu
+  et al., arXiv:2503.13543). FedTSP also trains prompts of its text model at the
+  server; here the vectors stay.
+
+  Args:
+    vectors: float[num_classes, width], num_classes >= 2.
+    feature_dim: Features of an anchor, >= 1.
+    seed: Seed of the isometry.
+
+  Returns:
+    float32[num_classes, feature_dim].
+
+  Raises:
+    ValueError: If a shape is wrong, a number is not finite, or two classes have
+      the same vector.
+  """
+  vectors = np.asarray(vectors, np.float64)
+  if vectors.ndim != 2 or len(vectors) < 2 or feature_dim < 1:
+    raise errors.UserError(
+      'Expected vectors [num_classes >= 2, width] and feature_dim >= 1, found '
+      f'{list(vectors.shape)} and feature_dim={feature_dim}.'
+    )
+  broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+  if broken.size:
+    raise errors.UserError(
+      f'Expected finite vectors, found others for classes {broken.tolist()}.'
+    )
+  first: dict[bytes, int] = {}
+  for label, vector in enumerate(vectors):
+    if (other := first.setdefault(vector.tobytes(), label)) != label:
+      raise errors.UserError(
+        f'Classes {other} and {label} have the same vector. Describe them in '
+        'other words, because anchors must differ.'
+      )
+  left, scales, _ = np.linalg.svd(
+    vectors - vectors.mean(axis=0), full_matrices=False
+  )
+  components = (left * scales)[:, :feature_dim]
+  rng = np.random.default_rng(seed)
+  directions, _ = np.linalg.qr(
+    rng.standard_normal((feature_dim, components.shape[1]))
+  )
+  found = components @ directions.T
+  found *= np.sqrt(feature_dim / 2.0) / np.linalg.norm(found, axis=1).mean()
+  return found.astype(np.float32)
+
+
 _INITIALIZERS: dict[str, Callable[[int, int, int], np.ndarray]] = {
   'random_projection': random_projection,
   'gaussian': gaussian,
