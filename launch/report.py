@@ -61,7 +61,8 @@ _STATISTIC = flags.DEFINE_enum(
   'statistic',
   'last',
   ['last', 'best', 'mean_of_last_10', 'worst_10_percent'],
-  'Accuracy of which differences are tested.',
+  'Accuracy of which differences are tested, and that tables of methods by '
+  'settings show.',
 )
 _TEST = flags.DEFINE_enum(
   'test',

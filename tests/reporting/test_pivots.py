@@ -69,6 +69,21 @@ def test_best_and_second_of_a_column():
   assert pivots.ranks(means[:1]).tolist() == [[0, 0]]
 
 
+def test_a_report_shows_the_statistic_that_it_tests(tmp_path):
+  for alpha, best in (('0.1', 0.9), ('0.5', 0.8)):
+    for name in ('fedsa', 'local'):
+      made_up.write(
+        tmp_path / f'alpha={alpha},{name}/seed_0',
+        [0.1, best, 0.5, 0.4],
+        algorithm=name,
+        alpha=alpha,
+      )
+  report = comparison.texts(_groups(tmp_path), 'x', statistic='best')
+  assert 'test examples in the best round: mean' in report['report.md']
+  table = report['report.md'].split('## Accuracy by setting')[1]
+  assert '90.0' in table and '80.0' in table and '40.0' not in table[:900]
+
+
 def test_a_report_over_settings(groups):
   texts = comparison.texts(groups, 'a title')
   report = texts['report.md']

@@ -90,7 +90,8 @@ def texts(
     reference: Configuration or method to compare with, see
       `significance.references`. Default: `DEFAULT_REFERENCE`, if the runs have
       it.
-    statistic: One of `tables.STATISTICS`. Its differences are tested.
+    statistic: One of `tables.STATISTICS`. Its differences are tested, and
+      tables of methods by settings show it.
     test: One of `significance.TESTS`.
     target: An accuracy in (0, 1]. The report has the times at which runs reach
       it.
@@ -113,8 +114,8 @@ def texts(
   }
   by_setting = None
   if means['setting'].nunique() > 1:
-    pivot_tables = pivots.build(means)
-    by_setting = pivots.document(pivot_tables, rows)
+    pivot_tables = pivots.build(means, statistic)
+    by_setting = pivots.document(pivot_tables, rows, statistic)
     comparison_tex = '\n'.join(
       pivots.to_latex(
         table,

@@ -16,6 +16,14 @@ MAIN = 'main'
 # Column of a sweep without settings.
 _ONLY = 'accuracy'
 
+# What a table says about a statistic.
+_WHEN = {
+  'last': ' after the last round',
+  'best': ' in the best round',
+  'mean_of_last_10': ', mean over the last ten evaluations',
+  'worst_10_percent': ' of the worst tenth of the clients after the last round',
+}
+
 # Widths in points, at a size of 9 points. A column of LaTeX's article in two
 # columns, of AAAI, ACM and IEEE is wider.
 _COLUMN_WIDTH = 225.0
@@ -268,18 +276,21 @@ def title(pivot: Pivot) -> str:
   return f'The classifier {pivot.classifier} of all methods that have it'
 
 
-def document(pivots: Sequence[Pivot], titles: Mapping[str, str]) -> str:
+def document(
+  pivots: Sequence[Pivot], titles: Mapping[str, str], statistic: str = 'last'
+) -> str:
   """Returns tables with headings and a note, as Markdown.
 
   Args:
     pivots: Result of `build`.
     titles: Names of rows for reading.
+    statistic: The argument of `build`.
   """
   parts = ['## Accuracy by setting']
   for pivot in pivots:
     parts += [f'**{title(pivot)}**', to_markdown(pivot, titles)]
   parts.append(
-    'Percent of all test examples after the last round: mean ± standard '
+    f'Percent of all test examples{_WHEN[statistic]}: mean ± standard '
     'deviation (of the sample) over partitions, or over seeds of one '
     'partition. The best number of a column is bold, the second underlined. '
     '*binomial error*: the largest standard error of one run that the size of '
