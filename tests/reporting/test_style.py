@@ -1,6 +1,7 @@
 """A method looks the same in every figure, and unlike every other one."""
 
 from tff_fedsa.algorithms import registry
+from tff_fedsa.reporting import arrangement
 from tff_fedsa.reporting import groups as groups_lib
 from tff_fedsa.reporting import names
 from tff_fedsa.reporting import style
@@ -52,6 +53,18 @@ def test_variants_of_one_method_have_other_colors_than_methods():
   )
   first, second = style.of_groups(values)
   assert first.color != second.color
+
+
+def test_a_variant_looks_the_same_in_each_setting():
+  groups = [
+    groups_lib.Group(
+      f'alpha={alpha},{row}', 'fedsa', [], arrangement.Place(row, (alpha,))
+    )
+    for alpha in ('0.1', '0.5')
+    for row in ('frozen', 'moving')
+  ]
+  styles = style.of_groups(groups)
+  assert styles[:2] == styles[2:] and styles[0] != styles[1]
 
 
 def test_titles_are_those_of_papers():
