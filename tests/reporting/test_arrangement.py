@@ -37,3 +37,30 @@ def test_variants_of_a_method_are_rows_in_each_setting():
     *[('alpha=0.1',)] * 2,
     *[('alpha=0.5',)] * 2,
   ]
+
+
+def test_an_axis_may_name_sets_of_flags_of_the_measurement():
+  sets = {
+    'plain': {'client_rotation': '0'},
+    'turned': {'client_rotation': '90'},
+    'tinted': {'client_rotation': '0', 'client_tint': '0.8'},
+  }
+  rows = {
+    'local': {'algorithm': 'local'},
+    'frozen': {'algorithm': 'fedsa', 'anchor_decay': '1'},
+    'fedsa': {'algorithm': 'fedsa'},
+  }
+  configurations = [
+    arrangement.Configuration(
+      f'{name},{row}', flags['algorithm'], {**flags, **given}
+    )
+    for name, given in sets.items()
+    for row, flags in rows.items()
+  ]
+  places = arrangement.places(
+    configurations, ('client_rotation', 'client_tint', 'alpha')
+  )
+  assert [place.row for place in places] == [*rows] * 3
+  assert [place.setting for place in places] == [
+    (name,) for name in sets for _ in rows
+  ]

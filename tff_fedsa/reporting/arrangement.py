@@ -7,7 +7,8 @@ and axes of a sweep over several methods (`feature_dim=8`).
 
 import collections
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 from tff_fedsa.algorithms import registry
 from tff_fedsa.reporting import names
@@ -60,11 +61,13 @@ def places(
     for flag in sorted(measurement)
     if len({one.flags.get(flag, _UNSET) for one in known}) > 1
   ]
-  parts = [_axes(one) for one in configurations]
-  explained = _explained(configurations, parts, differing)
+  sets = _sets(known, measurement)
+  heads = [_head(one, sets) for one in configurations]
+  parts = [names.setting(one.name, h) for one, h in zip(configurations, heads)]
+  explained = _explained(configurations, parts, differing) | sets
   # An axis is a setting if more than one row has it. Else its values are
   # variants of the method.
-  is_setting = len({_head(one) for one in configurations}) > 1
+  is_setting = len({*heads}) > 1
   found = []
   for one, axes in zip(configurations, parts):
     measured = {flag: one.flags.get(flag, _UNSET) for flag in differing}
@@ -73,7 +76,7 @@ def places(
     others = tuple(part for part in axes or () if part not in explained)
     found.append((measured, others, axes))
   labels = _labels(found, explained, is_setting)
-  rows = _rows(configurations, found, differing, is_setting)
+  rows = _rows(configurations, heads, found, differing, is_setting)
   return [
     Place(
       row,
@@ -91,17 +94,59 @@ def _method(one: Configuration) -> str:
   return next((part for part in parts if part in registry.NAMES), one.name)
 
 
-def _head(one: Configuration) -> str:
-  """Returns the part of the name that is no axis: a method or a variant."""
+def _sets(
+  configurations: Sequence[Configuration], measurement: Collection[str]
+) -> dict[str, dict[str, str]]:
+  """Returns sets of flags of the measurement that an axis names.
+
+  In `rotated,fedsa` and `plain,fedsa` the first part is a value of such an axis
+  if configurations that agree in all other parts differ in flags of the
+  measurement only.
+
+  Args:
+    configurations: Those with flags.
+    measurement: Flags of the measurement.
+
+  Returns:
+    The values of the flags in which the axis differs, by part of a name.
+  """
+  split = [(one.name.split(','), one.flags) for one in configurations]
+  found: dict[str, dict[str, str]] = {}
+  if len({len(parts) for parts, _ in split}) != 1:
+    return found
+  for place in range(len(split[0][0])):
+    values = {parts[place] for parts, _ in split}
+    if len(values) < 2 or any('=' in value for value in values):
+      continue
+    alike: dict[Any, list[Mapping[str, str]]] = collections.defaultdict(list)
+    for parts, flags in split:
+      alike[(*parts[:place], *parts[place + 1 :])].append(flags)
+    varied = {
+      flag
+      for members in alike.values()
+      for flag in {*itertools.chain(*members)}
+      if len({flags.get(flag, _UNSET) for flags in members}) > 1
+    }
+    if varied and varied <= {*measurement}:
+      for parts, flags in split:
+        found[parts[place]] = {
+          flag: flags.get(flag, _UNSET) for flag in sorted(varied)
+        }
+  return found
+
+
+def _head(one: Configuration, sets: Collection[str]) -> str:
+  """Returns the part of the name that is no axis: a method or a variant.
+
+  Args:
+    one: A configuration.
+    sets: Parts that name settings, see `_sets`.
+  """
   method, parts = _method(one), one.name.split(',')
-  bare = [part for part in parts if '=' not in part]
+  bare = [part for part in parts if '=' not in part and part not in sets]
   if method not in parts and len(parts) > 1 and len(bare) == 1:
     return bare[0]
   return method
-
-
-def _axes(one: Configuration) -> tuple[str, ...] | None:
-  return names.setting(one.name, _head(one))
 
 
 def _explained(
@@ -177,6 +222,7 @@ def _labels(
 
 def _rows(
   configurations: Sequence[Configuration],
+  heads: Sequence[str],
   found: Sequence[_Found],
   differing: Sequence[str],
   is_setting: bool,
@@ -185,9 +231,11 @@ def _rows(
   own: dict[frozenset[tuple[str, str]], list[int]] = collections.defaultdict(
     list
   )
-  for index, (one, (_, others, axes)) in enumerate(zip(configurations, found)):
+  for index, (one, head, (_, others, axes)) in enumerate(
+    zip(configurations, heads, found)
+  ):
     if axes is not None:
-      rows.append(','.join([_head(one), *(() if is_setting else others)]))
+      rows.append(','.join([head, *(() if is_setting else others)]))
       continue
     rows.append(one.name)
     if one.flags:

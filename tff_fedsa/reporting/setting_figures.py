@@ -29,10 +29,10 @@ def differences(
 
   The last part of a setting is on the horizontal axis; there is a panel for
   each combination of the others. A line has the classifier that the reference
-  is compared by (its main classifier, if the method has it); a dotted line has
-  heads of received models. Bars are 95 % confidence intervals of the mean
-  (t-distribution, paired over partitions or seeds), not corrected for the
-  number of comparisons.
+  is compared by (its main classifier, if the method has it); a dotted line and
+  small marks have heads of received models. Lines connect numbers only. Bars
+  are 95 % confidence intervals of the mean (t-distribution, paired over
+  partitions or seeds), not corrected for the number of comparisons.
 
   Args:
     groups: Result of `groups.group`, with several settings.
@@ -46,6 +46,7 @@ def differences(
   for axes, panel in zip(grid, panels):
     places = [setting for setting in settings if setting[:-1] == panel]
     axes.axhline(0.0, color='grey', linewidth=1, linestyle='--')
+    is_numeric = all(_in_order(place)[-1][1] < math.inf for place in places)
     rows = list(dict.fromkeys(g.place.row for g in groups))
     for index, row in enumerate(rows):
       style = _style_of(groups, row)
@@ -61,9 +62,9 @@ def differences(
         found = own.loc[[', '.join(places[i]) for i in x]]
         # Beside each other, so that bars can be told apart.
         shift = (index - (len(rows) - 1) / 2) * 0.5 / max(len(rows), 2)
-        line = {**style.line, 'linestyle': '-'}
+        line = {**style.line, 'linestyle': '-' if is_numeric else ''}
         if classifier == _RECEIVED:
-          line['linestyle'] = ':'
+          line |= {'linestyle': ':' if is_numeric else '', 'markersize': 3}
         axes.errorbar(
           np.array(x) + shift,
           100 * found['difference'].to_numpy(),
@@ -140,7 +141,7 @@ def own_against_all(
           classifiers.add(classifier)
           lowest = min(lowest, x, y)
       axes.plot(*zip(*marks), color=style.color, linestyle=':', linewidth=1.2)
-      for mark, size in zip(marks, (60, 25)):
+      for mark, size in zip(marks, (60, 20)):
         axes.scatter(*mark, s=size, linewidths=1.4, zorder=3, **style.points)
     axes.axline((lowest, lowest), slope=1, color='grey', ls='--', lw=1)
     axes.set(xlabel='accuracy on own classes', title=', '.join(others))
@@ -205,9 +206,11 @@ def _legend(axes, groups, rows, classifiers) -> None:
     handles += axes.plot(
       [],
       [],
-      label='dotted: received model',
+      label='small: received model',
       color='grey',
-      linestyle=':',
+      marker='o',
+      markersize=3,
+      linestyle='',
     )
   axes.legend(
     handles=handles,
