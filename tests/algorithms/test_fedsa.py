@@ -1,6 +1,7 @@
 """FedSA as a federated process: types, golden file 4, modes, bad clients."""
 
 import collections
+import dataclasses
 import functools
 
 import numpy as np
@@ -247,6 +248,36 @@ def test_without_agreement_anchors_are_as_far_apart_but_each_clients_own(model):
   assert not np.array_equal(*found)
   with pytest.raises(ValueError, match='needs anchor_decay=1, found 0.9999'):
     fedsa.FedSAConfig(anchor_agreement=False)
+
+
+def test_the_server_follows_evidence_and_separates_anchors(model):
+  examples = _random_clients(3)
+  plain = fedsa.FedSAConfig(anchor_decay=0.5)
+  slow = dataclasses.replace(plain, anchor_evidence=9.0)
+  initial = plain.initial_anchors(10, 16)
+  after, _, _ = _run([model], examples, rounds=1, config=plain)
+  slower, states, _ = _run([model], examples, rounds=1, config=slow)
+  num_clients = np.sum([state.counts > 0 for state in states], axis=0)
+  share = (num_clients / (num_clients + 9.0))[:, np.newaxis]
+  golden.assert_close(
+    slower.model.anchors, initial + share * (after.model.anchors - initial)
+  )
+  apart = dataclasses.replace(plain, anchor_orthogonality=1.0)
+  server, _, _ = _run([model], examples, rounds=1, config=apart)
+  cosines = server.model.anchors @ server.model.anchors.T
+  np.testing.assert_allclose(
+    cosines, np.diag(np.sum(after.model.anchors**2, axis=1)), atol=1e-4
+  )
+
+
+def test_evidence_without_movement_is_refused():
+  config = fedsa.FedSAConfig(anchor_decay=1.0, anchor_evidence=2.0)
+  with pytest.raises(ValueError, match='anchor_evidence would be ignored'):
+    config.refuse_ignored()
+  with pytest.raises(ValueError, match='anchor_evidence >= 0'):
+    fedsa.FedSAConfig(anchor_evidence=-1.0)
+  with pytest.raises(ValueError, match=r'anchor_orthogonality in \[0, 1\]'):
+    fedsa.FedSAConfig(anchor_orthogonality=1.5)
 
 
 def test_a_round_of_warmup_trains_without_anchors(model):

@@ -134,6 +134,50 @@ def test_vectors_that_make_no_anchors_are_named():
     anchors.from_class_vectors(vectors, 8)
 
 
+def test_decay_by_evidence_by_hand():
+  weights = np.array([0.0, 1.0, 4.0, 1e6], np.float32)
+  decays = anchors.decay_by_evidence(0.6, tf.constant(weights), evidence=4.0)
+  # 1 - 0.4 n / (n + 4).
+  expected = [[1.0], [0.92], [0.8], [0.6]]
+  np.testing.assert_allclose(decays, expected, atol=1e-5)
+  moved = anchors.moving_average(
+    tf.constant([[2.0, 0.0]] * 4),
+    tf.constant([[0.0, 1.0]] * 4),
+    tf.constant(weights > 0),
+    decays,
+  )
+  expected = [[2.0, 0.0], [1.84, 0.08], [1.6, 0.2], [1.2, 0.4]]
+  np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 1.0])
+def test_separated_anchors_equal_the_formula(share):
+  values = anchors.initial_anchors(4, 6, seed=1)
+  norms = np.linalg.norm(values, axis=1, keepdims=True)
+  unit = values / norms
+  scales, basis = np.linalg.eigh(unit @ unit.T)
+  turned = (1 - share) * unit + share * (basis / np.sqrt(scales)) @ (
+    basis.T @ unit
+  )
+  turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+  found = anchors.separated(tf.constant(values), share)
+  np.testing.assert_allclose(found, norms * turned, atol=1e-5)
+  assert (np.sum(found * unit, axis=1) > 0).all()
+
+
+def test_wholly_separated_anchors_are_orthogonal():
+  values = anchors.initial_anchors(10, 16, seed=1)
+  values[1] = values[0]  # Any orthogonal directions will do.
+  values[2] = 0.0
+  found = anchors.separated(tf.constant(values), 1.0).numpy()
+  expected = np.diag(np.sum(values**2, axis=1))
+  np.testing.assert_allclose(found @ found.T, expected, atol=1e-4)
+  # They stay where they are.
+  np.testing.assert_allclose(
+    anchors.separated(tf.constant(found), 1.0), found, atol=1e-4
+  )
+
+
 def test_impossible_requests_are_named():
   with pytest.raises(ValueError, match='num_classes <= feature_dim'):
     anchors.initial_anchors(10, 8, initializer='orthogonal')

@@ -33,11 +33,14 @@ def test_finalizer_type():
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_an_aggregate_that_is_not_finite_changes_nothing(value):
-  process = finalizers.build_anchor_finalizer(3, 2)
-  anchors = np.arange(6, dtype=np.float32).reshape(3, 2)
+@pytest.mark.parametrize(
+  'options', [{}, {'evidence': 1.0, 'orthogonality': 0.5}]
+)
+def test_an_aggregate_that_is_not_finite_changes_nothing(value, options):
+  process = finalizers.build_anchor_finalizer(3, 4, **options)
+  anchors = np.arange(12, dtype=np.float32).reshape(3, 4)
   model = server_model.initial_server_model(anchors)
-  vectors = np.ones([3, 2], np.float32)
+  vectors = np.ones([3, 4], np.float32)
   vectors[1, 0] = value
   update = prototypes.ClassPrototypes(vectors, np.ones([3], np.float32))
   output = process.next(process.initialize(), model, update)
@@ -45,7 +48,7 @@ def test_an_aggregate_that_is_not_finite_changes_nothing(value):
   assert not output.result.present.any()
   assert output.measurements['server_nonfinite'] == 1
   update = prototypes.ClassPrototypes(
-    np.ones([3, 2], np.float32), np.ones([3], np.float32)
+    np.ones([3, 4], np.float32), np.ones([3], np.float32)
   )
   output = process.next(process.initialize(), model, update)
   assert output.result.present.all()
@@ -96,9 +99,40 @@ def test_missing_classes(keep_missing):
     assert result.prototypes[1] == [7.0]
 
 
+def test_evidence_and_orthogonality():
+  rng = np.random.default_rng(0)
+  before, vectors = rng.standard_normal((2, 3, 4)).astype(np.float32)
+  weights = np.array([2.0, 0.0, 6.0], np.float32)
+  update = prototypes.ClassPrototypes(vectors, weights)
+  model = server_model.initial_server_model(before)
+
+  def anchors_after(**options):
+    process = finalizers.build_anchor_finalizer(3, 4, decay=0.5, **options)
+    return process.next(process.initialize(), model, update).result.anchors
+
+  rates = 0.5 * (weights / (weights + 2.0))[:, np.newaxis]
+  moved = before + rates * (vectors - before)
+  np.testing.assert_allclose(anchors_after(evidence=2.0), moved, atol=1e-6)
+  np.testing.assert_array_equal(anchors_after(evidence=2.0)[1], before[1])
+  found = anchors_after(evidence=2.0, orthogonality=1.0)
+  # Orthogonal, and as long as before.
+  norms = np.sum(moved**2, axis=1)
+  np.testing.assert_allclose(found @ found.T, np.diag(norms), atol=1e-5)
+  # 0 is off.
+  np.testing.assert_array_equal(
+    anchors_after(evidence=0.0, orthogonality=0.0), anchors_after()
+  )
+
+
 def test_bad_values_are_named():
   with pytest.raises(ValueError, match=r'decay in \[0, 1\], found 1.5'):
     finalizers.build_anchor_finalizer(2, 1, decay=1.5)
+  with pytest.raises(ValueError, match='evidence >= 0, found -1'):
+    finalizers.build_anchor_finalizer(2, 1, evidence=-1.0)
+  with pytest.raises(ValueError, match=r'in \[0, 1\], found -0.1'):
+    finalizers.build_anchor_finalizer(2, 2, orthogonality=-0.1)
+  with pytest.raises(ValueError, match='num_classes=2 and feature_dim=1'):
+    finalizers.build_anchor_finalizer(2, 1, orthogonality=0.1)
   with pytest.raises(ValueError, match='finite anchors'):
     server_model.initial_server_model(np.array([[np.nan, 1.0]]))
   with pytest.raises(ValueError, match=r'found int64\[2\]'):

@@ -82,6 +82,15 @@ class FedSAConfig(settings.Settings):
       anchors have a norm of about sqrt(feature_dim / 2).
     anchor_decay: Decay alpha of the anchors' moving average, in [0, 1]: A <-
       alpha A + (1 - alpha) P.
+    anchor_evidence: Clients k that must send a class before its anchor moves at
+      half the rate of `anchor_decay`, >= 0: the rate is (1 - alpha) n / (n + k)
+      for a class that n clients sent. Examples take the place of clients with
+      `prototype_weighting`=examples. 0 is the reference: one rate for all
+      classes that somebody sent.
+    anchor_orthogonality: Share of the way to orthogonal directions by which the
+      server turns the anchors after each round, in [0, 1]. Norms stay. 0 is the
+      reference. It needs num_classes <= feature_dim. The idea is FedORGP's
+      (arXiv:2502.16119); docs/methods.md says what differs.
     anchor_agreement: Whether all clients train with the same anchors. False is
       a control for experiments: each client permutes the features of the
       anchors. Distances between anchors stay the same, but clients do not agree
@@ -104,6 +113,10 @@ class FedSAConfig(settings.Settings):
   anchor_decay: Annotated[
     float, settings.AtLeast(0.0), settings.AtMost(1.0)
   ] = 0.9999
+  anchor_evidence: _NonNegative = 0.0
+  anchor_orthogonality: Annotated[
+    float, settings.AtLeast(0.0), settings.AtMost(1.0)
+  ] = 0.0
   anchor_agreement: bool = True
 
   def __post_init__(self):
@@ -117,12 +130,17 @@ class FedSAConfig(settings.Settings):
 
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
-    if not self.anchor_file:
-      return {}
-    because = 'the anchors come from `anchor_file`'
-    return dict.fromkeys(
-      ('anchor_init', 'anchor_seed', 'anchor_scale'), because
-    )
+    reasons: dict[str, str] = {}
+    if self.anchor_file:
+      reasons = dict.fromkeys(
+        ('anchor_init', 'anchor_seed', 'anchor_scale'),
+        'the anchors come from `anchor_file`',
+      )
+    if self.anchor_decay == 1.0:
+      reasons['anchor_evidence'] = (
+        'with `anchor_decay`=1 no prototype moves an anchor'
+      )
+    return reasons
 
   def initial_anchors(self, num_classes: int, feature_dim: int) -> np.ndarray:
     """Returns the initial anchors, float32[num_classes, feature_dim].
@@ -328,6 +346,8 @@ def build_fedsa(
     num_classes,
     feature_dim,
     decay=config.anchor_decay,
+    evidence=config.anchor_evidence,
+    orthogonality=config.anchor_orthogonality,
     keep_missing=class_means.keep_missing,
   )
   return composer.compose_process(

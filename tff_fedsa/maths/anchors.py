@@ -1,4 +1,4 @@
-"""Semantic anchors: initializers and the moving average.
+"""Semantic anchors: initializers, the moving average, separation.
 
 Source: Zhou et al., "FedSA", AAAI 2025 (arXiv:2501.05496); reference code
 `FedSA.__init__` and `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
@@ -236,7 +236,7 @@ def moving_average(
   anchors: tf.Tensor,
   prototypes: tf.Tensor,
   present: tf.Tensor,
-  decay: float,
+  decay: float | tf.Tensor,
 ) -> tf.Tensor:
   """Returns anchors moved towards the global prototypes.
 
@@ -246,10 +246,72 @@ def moving_average(
     anchors: float32[num_classes, feature_dim].
     prototypes: float32[num_classes, feature_dim].
     present: bool[num_classes]. Anchors of other classes do not move.
-    decay: Decay of the moving average, in [0, 1]. The reference uses 0.9999.
+    decay: Decay of the moving average, in [0, 1]. The reference uses 0.9999. Or
+      float32[num_classes, 1], one for each class.
 
   Returns:
     float32[num_classes, feature_dim].
   """
   moved = decay * anchors + (1.0 - decay) * prototypes
   return tf.where(present[:, tf.newaxis], moved, anchors)
+
+
+def decay_by_evidence(
+  decay: float, weights: tf.Tensor, evidence: float
+) -> tf.Tensor:
+  """Returns the decay of each class, by the evidence of the round.
+
+    decay_c = 1 - (1 - decay) * n_c / (n_c + k)
+
+  A class with little evidence moves less. n / (n + k) is the weight of data in
+  the adaptation of means with relevance factor k: Reynolds et al., "Speaker
+  Verification Using Adapted Gaussian Mixture Models", Digital Signal Processing
+  10, 2000. That it scales the rate of anchors is our idea.
+
+  Args:
+    decay: Decay of a class of endless evidence, in [0, 1].
+    weights: float32[num_classes], n, the evidence of the round. Decays of
+      classes of weight 0 are 1.
+    evidence: k, the evidence with which a class moves at half the rate, > 0, in
+      the unit of the weights.
+
+  Returns:
+    float32[num_classes, 1].
+  """
+  share = weights / (weights + evidence)
+  return 1.0 - (1.0 - decay) * share[:, tf.newaxis]
+
+
+def separated(anchors: tf.Tensor, share: float) -> tf.Tensor:
+  """Returns anchors turned towards orthogonal directions.
+
+    A_c <- |A_c| * unit((1 - share) u_c + share q_c),   u_c = A_c / |A_c|
+
+  The rows of Q = (U U^T)^(-1/2) U are orthonormal. They are the nearest to the
+  rows of U (symmetric orthogonalization; Löwdin, "On the Non-Orthogonality
+  Problem", Journal of Chemical Physics 18, 1950). So each anchor keeps its norm
+  and turns by less than 90 degrees, and no class is preferred. If directions
+  depend linearly on each other, as those of a simplex do, several Q are equally
+  near.
+
+  Orthogonal global prototypes are the idea of FedORGP (Guo et al.,
+  arXiv:2502.16119; wisheverybodyhapi/FedORGP@02fe94c, `serverorth.py`). There
+  the server trains a network that generates them, by the clients' cosines: near
+  1 to the prototype of the class, near 0 to others. That we compute the nearest
+  orthogonal directions instead, and turn anchors by a share of the way, is our
+  choice.
+
+  Args:
+    anchors: float32[num_classes, feature_dim], num_classes <= feature_dim. An
+      anchor at the origin stays there.
+    share: In [0, 1]. At 1 the anchors are orthogonal.
+
+  Returns:
+    float32[num_classes, feature_dim].
+  """
+  norms = tf.norm(anchors, axis=1, keepdims=True)
+  directions = tf.math.divide_no_nan(anchors, norms)
+  _, left, right = tf.linalg.svd(directions)
+  orthogonal_directions = tf.matmul(left, right, transpose_b=True)
+  turned = (1.0 - share) * directions + share * orthogonal_directions
+  return norms * turned / tf.norm(turned, axis=1, keepdims=True)

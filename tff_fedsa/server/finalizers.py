@@ -177,6 +177,8 @@ def build_anchor_finalizer(
   feature_dim: int,
   *,
   decay: float = 0.9999,
+  evidence: float = 0.0,
+  orthogonality: float = 0.0,
   keep_missing: bool = True,
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that updates anchors and global prototypes.
@@ -189,30 +191,54 @@ def build_anchor_finalizer(
 
     A_c <- decay * A_c + (1 - decay) * P_c   for classes somebody sent
 
-  Source: `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106.
+  Source: `FedSA.update_semantic_anchors`, lokinko/FedSA@75bf106. With
+  `orthogonality` all anchors are then turned, in every round, whether somebody
+  sent their classes or not.
 
   Args:
     num_classes: C.
     feature_dim: D.
     decay: Decay of the moving average, in [0, 1]. The reference uses 0.9999.
+    evidence: See `anchors.decay_by_evidence`, with the weights of the aggregate
+      as evidence, >= 0. 0 is the reference: one decay for all classes.
+    orthogonality: Share of `anchors.separated`, in [0, 1]. 0 is the reference.
     keep_missing: See `known_classes`.
 
   Raises:
-    ValueError: If `decay` is not in [0, 1].
+    ValueError: If a value is out of range, or if anchors of more classes than
+      features should be orthogonal.
   """
   if not 0.0 <= decay <= 1.0:
     raise errors.UserError(
       f'Expected an anchor decay in [0, 1], found {decay}.'
+    )
+  if not 0.0 <= evidence < float('inf'):
+    raise errors.UserError(f'Expected anchor evidence >= 0, found {evidence}.')
+  if not 0.0 <= orthogonality <= 1.0:
+    raise errors.UserError(
+      f'Expected an anchor orthogonality in [0, 1], found {orthogonality}.'
+    )
+  if orthogonality and num_classes > feature_dim:
+    raise errors.UserError(
+      'Anchor orthogonality needs num_classes <= feature_dim, found '
+      f'num_classes={num_classes} and feature_dim={feature_dim}. Use a larger '
+      'feature_dim.'
     )
 
   def finalize_fn(model, update):
     known, present = known_classes(
       update, model.prototypes, model.present, keep_missing
     )
+    decays = decay
+    if evidence:
+      decays = anchors.decay_by_evidence(decay, update.weights, evidence)
+    moved = anchors.moving_average(
+      model.anchors, update.vectors, update.weights > 0, decays
+    )
+    if orthogonality:
+      moved = anchors.separated(moved, orthogonality)
     return server_model.ServerModel(
-      anchors=anchors.moving_average(
-        model.anchors, update.vectors, update.weights > 0, decay
-      ),
+      anchors=moved,
       prototypes=known,
       present=present,
     )
