@@ -5,16 +5,22 @@ order of the models. If one architecture shares all weights, it is the model's
 own vector.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 import functools
 from typing import Any, NamedTuple
 
+from etils import epy
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
-from tff_fedsa.models import functional
 from tff_fedsa.runs import errors
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+
+  from tff_fedsa.models import functional
 
 PARTS = ('extractor', 'model')
 

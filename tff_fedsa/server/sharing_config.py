@@ -5,8 +5,7 @@ import dataclasses
 from typing import Annotated
 
 from tff_fedsa import settings
-
-PARTS = ('none', 'extractor', 'model')
+from tff_fedsa.models import tiers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class SharingConfig(settings.Settings):
       (BatchNorm's statistics).
   """
 
-  share_weights: Annotated[str, settings.OneOf(PARTS)] = 'none'
+  share_weights: Annotated[str, settings.OneOf(('none', *tiers.PARTS))] = 'none'
   share_statistics: bool = True
 
   def without_effect(self) -> Mapping[str, str]:
