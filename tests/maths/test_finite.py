@@ -18,7 +18,7 @@ def _with(value):
   }
 
 
-@pytest.mark.parametrize(
+_ONE_VALUE = pytest.mark.parametrize(
   'value, is_finite, is_usable',
   [
     (0.0, True, True),
@@ -27,14 +27,40 @@ def _with(value):
     (-1e8, True, True),
     (1e9, True, False),
     (-1e9, True, False),
+    (3e38, True, False),
     (np.inf, False, False),
     (-np.inf, False, False),
     (np.nan, False, False),
   ],
 )
+
+
+@_ONE_VALUE
 def test_one_value_decides(value, is_finite, is_usable):
   assert bool(finite.all_finite(_with(value))) == is_finite
   assert bool(finite.all_usable(_with(value))) == is_usable
+
+
+@_ONE_VALUE
+@pytest.mark.parametrize('spec', [[None], [2**17]])
+def test_one_value_of_a_long_vector_decides(value, is_finite, is_usable, spec):
+  vector = np.full(2**17, 0.5, np.float32)
+  vector[-2] = value
+
+  @tf.function(input_signature=[tf.TensorSpec(spec)])
+  def check(vector):
+    structure = {'two': [vector, tf.zeros([2**17])], 'one': tf.constant(1.0)}
+    return finite.all_finite(structure), finite.all_usable(structure)
+
+  assert [bool(found) for found in check(vector)] == [is_finite, is_usable]
+
+
+def test_many_large_values_are_usable():
+  vector = np.full(2**17, 1e8, np.float32)
+  assert finite.all_usable(tf.constant(vector))
+  vector[0] = np.nextafter(vector[0], np.float32(np.inf))
+  assert finite.all_finite(tf.constant(vector))
+  assert not finite.all_usable(tf.constant(vector))
 
 
 @pytest.mark.parametrize('check', [finite.all_finite, finite.all_usable])
@@ -62,6 +88,23 @@ def test_choice_is_of_whole_structures(condition):
     chosen['a'], [1.0, 2.0] if condition else [np.nan, 5.0]
   )
   assert chosen['b'][0] == (3 if condition else 6)
+
+
+@pytest.mark.parametrize('condition', [True, False])
+def test_zeros_are_the_other_choice(condition):
+  long = tf.TensorSpec([2**17])
+
+  @tf.function(
+    input_signature=[tf.TensorSpec([], tf.bool), tf.TensorSpec([None]), long]
+  )
+  def choose(condition, some, many):
+    return finite.choose(condition, [some, many, tf.constant(3)])
+
+  arrays = [np.full(2, np.nan, np.float32), np.ones(2**17, np.float32)]
+  for found, kept in zip(choose(condition, *arrays), [*arrays, 3]):
+    np.testing.assert_array_equal(
+      found, kept if condition else 0 * np.ones_like(kept)
+    )
 
 
 @pytest.mark.parametrize('condition', [True, False])

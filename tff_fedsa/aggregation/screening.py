@@ -101,8 +101,7 @@ def clean(update: Any, limits: Limits) -> Any:
     for field, value in update._asdict().items()
     if field not in (name, 'tier')
   }
-  zeros = tf.nest.map_structure(tf.zeros_like, values)
-  return update._replace(**finite_lib.choose(counts, values, zeros))
+  return update._replace(**finite_lib.choose(counts, values))
 
 
 def fault(update: Any, limits: Limits) -> tf.Tensor:
@@ -172,8 +171,7 @@ def screen(value: Any, fault_fn: Callable[[Any], tf.Tensor]) -> Screened:
     fault_fn: `fn(value) -> int32`, 0 for a contribution that is kept.
   """
   reason = fault_fn(value)
-  zeros = tf.nest.map_structure(tf.zeros_like, value)
-  return Screened(finite_lib.choose(reason > 0, zeros, value), reason)
+  return Screened(finite_lib.choose(reason <= 0, value), reason)
 
 
 def verdict_type() -> tff.Type:

@@ -20,6 +20,7 @@ import tensorflow_federated as tff
 from tff_fedsa.aggregation import mapped
 from tff_fedsa.aggregation import screening
 from tff_fedsa.aggregation import tier_mean
+from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.runs import errors
 
 # Steps of a coordinate on each side of 0: a signed number of 32 bits.
@@ -159,11 +160,7 @@ class TierMeanFactory(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation(value_type)
     def spread(update):
-      weighted = tf.where(
-        update.weight > 0,
-        update.weight * update.value,
-        tf.zeros_like(update.value),
-      )
+      weighted = weighted_mean.weigh(update.value, update.weight)
       end = tf.gather(tf.constant(ends, tf.int32), update.tier)
       filled = tf.pad(weighted, [[end - tf.size(weighted), total_size - end]])
       chosen = tf.one_hot(update.tier, len(sizes))

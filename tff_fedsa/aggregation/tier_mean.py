@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.aggregation import weighted_mean
+
 
 class TierValue(NamedTuple):
   """A client's vector, its tier and its weight.
@@ -73,19 +75,12 @@ class TierMeanFactory(tff.aggregators.UnweightedAggregationFactory):
 
     sums_type = zero.type_signature.result
 
-    @tff.tensorflow.computation(value_type)
-    def weigh(update):
-      weighted = tf.where(
-        update.weight > 0,
-        update.weight * update.value,
-        tf.zeros_like(update.value),
-      )
-      return update._replace(value=weighted)
-
     @tff.tensorflow.computation(sums_type, value_type)
     def accumulate(sums, update):
+      weighted = weighted_mean.weigh(update.value, update.weight)
+
       def add(tier):
-        value = tf.ensure_shape(update.value, sizes[tier : tier + 1])
+        value = tf.ensure_shape(weighted, sizes[tier : tier + 1])
         return tuple(
           total + value if i == tier else total
           for i, total in enumerate(sums.values)
@@ -131,7 +126,7 @@ class TierMeanFactory(tff.aggregators.UnweightedAggregationFactory):
     )
     def next_fn(state, update):
       mean, measurements = tff.federated_aggregate(
-        tff.federated_map(weigh, update), zero(), accumulate, merge, report
+        update, zero(), accumulate, merge, report
       )
       return tff.templates.MeasuredProcessOutput(state, mean, measurements)
 

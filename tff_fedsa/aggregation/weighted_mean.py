@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.maths import finite as finite_lib
+
 
 class WeightedValue(NamedTuple):
   """A value and its weight in a mean.
@@ -20,6 +22,17 @@ class WeightedValue(NamedTuple):
 
   value: Any
   weight: Any
+
+
+def weigh(value: Any, weight: tf.Tensor) -> Any:
+  """Returns weight * value, and zeros if the weight is 0, whatever the value.
+
+  Args:
+    value: Structure of float32 tensors.
+    weight: float32 scalar >= 0.
+  """
+  weighted = tf.nest.map_structure(lambda part: weight * part, value)
+  return finite_lib.choose(weight > 0, weighted)
 
 
 class WeightedMeanFactory(tff.aggregators.UnweightedAggregationFactory):
@@ -61,13 +74,8 @@ class WeightedMeanFactory(tff.aggregators.UnweightedAggregationFactory):
     weight_sum = self._weight_sum_factory.create(value_type.weight)
 
     @tff.tensorflow.computation(value_type)
-    def weigh(update):
-      return tf.nest.map_structure(
-        lambda part: tf.where(
-          update.weight > 0, update.weight * part, tf.zeros_like(part)
-        ),
-        update.value,
-      )
+    def weigh_update(update):
+      return weigh(update.value, update.weight)
 
     @tff.tensorflow.computation(value_type.value, value_type.weight)
     def divide(total, weight):
@@ -91,7 +99,8 @@ class WeightedMeanFactory(tff.aggregators.UnweightedAggregationFactory):
       tff.FederatedType(value_type, tff.CLIENTS),
     )
     def next_fn(state, update):
-      total = value_sum.next(state['value'], tff.federated_map(weigh, update))
+      weighted = tff.federated_map(weigh_update, update)
+      total = value_sum.next(state['value'], weighted)
       weight = weight_sum.next(state['weight'], update.weight)
       return tff.templates.MeasuredProcessOutput(
         state=tff.federated_zip(

@@ -24,6 +24,7 @@ import tensorflow_federated as tff
 from tff_fedsa.aggregation import tier_mean
 from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.client import client_state as client_state_lib
+from tff_fedsa.maths import finite as finite_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.models import tiers as tiers_lib
@@ -206,7 +207,7 @@ def build_round_ends(
   @tff.tensorflow.computation(joined_type, model_type, mean_type)
   def put_together(before, new_model, mean):
     taken = [
-      tf.where(weight > 0, new, old)
+      finite_lib.choose(weight > 0, new, old)
       for weight, new, old in zip(
         tf.unstack(tf.reshape(mean.weight, [len(tiers.sizes)])),
         tf.split(mean.value, tiers.sizes),
