@@ -587,8 +587,8 @@ def _print_variants(title: str, variants: Mapping[str, Any]) -> None:
       print(
         f'| {workload.model} | {name} | {min(timing.seconds):.3f} | '
         f'{median(timing.seconds):.3f} | '
-        f'{median(timing.seconds) / median(first.seconds):.2f} | '
-        f'{median(timing.cpu_seconds) / median(first.cpu_seconds):.2f} |',
+        f'{median(timing.seconds) / median(first.seconds):.3f} | '
+        f'{median(timing.cpu_seconds) / median(first.cpu_seconds):.3f} |',
         flush=True,
       )
 

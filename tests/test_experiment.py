@@ -160,6 +160,27 @@ def test_what_is_averaged_and_what_is_tested():
     assert found.tests_averaged == tests
 
 
+@pytest.mark.slow
+def test_local_training_with_shared_models_is_fedavg(shared_computations):
+  made = _Experiment(
+    num_clients=4,
+    clients_per_round=2,
+    max_examples=200,
+    feature_dim=8,
+    family='digits_mlp,digits_cnn',
+    total_rounds=3,
+    progress=False,
+  )
+  tiers, fedavg = (
+    made.replace(**changes).run().server_state.model.weights
+    for changes in (
+      {'algorithm': 'local', 'share_weights': 'model'},
+      {'algorithm': 'fedavg'},
+    )
+  )
+  np.testing.assert_array_equal(tiers, fedavg)
+
+
 def test_flags_of_methods_reach_them():
   made = _Experiment.from_flags(
     {

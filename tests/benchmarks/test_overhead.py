@@ -64,6 +64,24 @@ def test_rounds_without_the_check_are_the_same(monkeypatch):
   np.testing.assert_array_equal(ours, plain)
 
 
+@pytest.mark.usefixtures('in_process_context')
+def test_rounds_with_shared_weights_begin_with_them():
+  alone, shared = (
+    overhead.build_federated(
+      overhead.Workload('digits_mlp', 5, 2, 10, share_weights=part)
+    )
+    for part in ('none', 'model')
+  )
+  before, after = (c.next(c.initial) for c in (alone, shared))
+  # All begin the first round with the same weights, but not the second.
+  np.testing.assert_array_equal(alone.weights(before), shared.weights(after))
+  np.testing.assert_allclose(
+    after[0].model.weights, np.mean(shared.weights(after), axis=0), atol=1e-6
+  )
+  before, after = alone.next(before), shared.next(after)
+  assert not np.array_equal(alone.weights(before), shared.weights(after))
+
+
 def test_a_contender_computes_in_its_own_context(runtimes):
   import tensorflow_federated as tff
 

@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests.execution import computations
+from tff_fedsa import composer
 from tff_fedsa import simulation
 from tff_fedsa.algorithms import fedsa
 from tff_fedsa.client import client_state
@@ -27,6 +29,8 @@ from tff_fedsa.execution import workers
 from tff_fedsa.execution.remote import client_pool
 from tff_fedsa.execution.remote import connection
 from tff_fedsa.execution.remote import contexts
+from tff_fedsa.models import tiers
+from tff_fedsa.server import averaging
 
 # Workers answer within a sixth of it, also on a busy machine.
 _DEADLINE = 18.0
@@ -168,8 +172,8 @@ def _fed_avg():
   return run
 
 
-def _fedsa():
-  """Returns a function that runs rounds of it."""
+def _fedsa(share_weights=None):
+  """Returns a function that runs rounds of it, maybe with shared weights."""
 
   task = tasks.load_task(
     tasks.TaskSpec(dataset='digits', num_clients=4, alpha=0.5)
@@ -182,7 +186,21 @@ def _fedsa():
       tff.learning.optimizers.build_sgdm(0.05)
     ),
   )
-  evaluate = client_evaluation.build_evaluation(models, task.input_spec)
+  clients_per_round = None
+  if share_weights is not None:
+    process = composer.with_averaging(
+      process,
+      averaging.build_weight_averaging(
+        models, tiers=tiers.Tiers(models, share_weights)
+      ),
+    )
+    clients_per_round = 3
+  evaluate = client_evaluation.build_evaluation(
+    models,
+    task.input_spec,
+    process.server_model_type,
+    tiers=process.tiers,
+  )
 
   def run():
     store = client_store.MemoryStore(
@@ -193,7 +211,9 @@ def _fedsa():
       evaluate,
       task,
       store,
-      simulation.SimulationConfig(total_rounds=3),
+      simulation.SimulationConfig(
+        total_rounds=3, clients_per_round=clients_per_round
+      ),
     )
     losses = [
       value
@@ -204,6 +224,7 @@ def _fedsa():
     assert losses
     return (
       result.server_state.model.anchors,
+      getattr(result.server_state.model, 'weights', np.zeros(0)),
       [store.get(i).weights for i in range(task.num_clients)],
       losses,
     )
@@ -222,7 +243,14 @@ def _assert_close(found, expected, tolerance):
 
 
 @pytest.mark.parametrize(
-  'build', [pytest.param(_fed_avg, marks=pytest.mark.slow), _fedsa]
+  'build',
+  [
+    pytest.param(_fed_avg, marks=pytest.mark.slow),
+    _fedsa,
+    pytest.param(
+      functools.partial(_fedsa, 'extractor'), marks=pytest.mark.slow, id='tiers'
+    ),
+  ],
 )
 def test_same_results_as_elsewhere(remote, runtimes, build):
   run = build()

@@ -113,6 +113,13 @@ def test_images_in_another_form_are_refused(made):
     made[1].averaged()
 
 
+def test_shared_extractors_are_no_models(shared_computations):
+  result = _experiment(share_weights='extractor', total_rounds=1).run()
+  assert result.client(0).keras_model.name == 'digits_mlp'
+  with pytest.raises(ValueError, match='averages no whole models here: use'):
+    result.averaged('digits_mlp')
+
+
 def test_a_client_is_saved(made, tmp_path):
   path = str(tmp_path / 'client.keras')
   client, images = made[1].client(0), made[0].task.clients[0].test['x']
@@ -211,6 +218,27 @@ def test_interrupted_loaded_and_resumed(made, tmp_path):
 
 
 @pytest.mark.usefixtures('shared_computations')
+@pytest.mark.slow
+def test_tiers_are_resumed(shared_computations, tmp_path):
+  described = _experiment(
+    num_clients=4,
+    clients_per_round=2,
+    family='digits_mlp,digits_cnn',
+    share_weights='extractor',
+  )
+  whole = described.run()
+  described.run(tmp_path / 'mine', total_rounds=1)
+  resumed = described.run(tmp_path / 'mine')
+  assert rows_lib.stable(resumed.rows) == rows_lib.stable(whole.rows)
+  np.testing.assert_array_equal(
+    resumed.server_state.model.weights, whole.server_state.model.weights
+  )
+  for i in range(4):
+    np.testing.assert_array_equal(
+      resumed.tested_weights(i), whole.tested_weights(i)
+    )
+
+
 def test_other_settings_are_refused(made, kept):
   with pytest.raises(
     directory.RunDirectoryError, match='--lambda_reg: 10.0 th'

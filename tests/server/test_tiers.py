@@ -93,17 +93,40 @@ def test_two_tiers_equal_two_runs_of_tff_learning(whole, models):
     golden.assert_close(found, expected)
 
 
-def test_a_tier_without_participants_keeps_its_weights(whole, models):
-  examples = _examples()
-  server, states, _ = clients.run(whole, models, examples, rounds=1)
-  output = whole.next(server, [states[1]], [examples[1]])
+@pytest.mark.parametrize('name', ['whole', 'extractors'])
+def test_a_tier_without_participants_keeps_its_weights(request, models, name):
+  process, examples = request.getfixturevalue(name), _examples()
+  server, states, _ = clients.run(process, models, examples, rounds=1)
+  output = process.next(server, [states[1]], [examples[1]])
+  _assert_only_the_second_tier_trained(process, server, output)
+
+
+def _assert_only_the_second_tier_trained(process, server, output):
   before, after = (
-    _split(s.model.weights, models) for s in (server, output.state)
+    np.split(np.asarray(s.model.weights), process.tiers.sizes[:1])
+    for s in (server, output.state)
   )
   np.testing.assert_array_equal(after[0], before[0])
   # The only participant of the other is its mean.
-  np.testing.assert_allclose(after[1], output.result[0].weights, atol=1e-6)
+  own = output.result[0].weights[: len(after[1])]
+  np.testing.assert_allclose(after[1], own, atol=1e-6)
   assert not np.array_equal(after[1], before[1])
+
+
+def test_a_client_of_weight_0_leaves_its_tier_as_it_is(whole, models):
+  """A client whose training diverges counts nothing, and harms nobody."""
+  examples = _examples()
+  server, states, _ = clients.run(whole, models, examples, rounds=1)
+  examples[0]['x'] = examples[0]['x'] * np.float32(1e30)
+  # The first tier has this client only, the second has both of its own.
+  output = whole.next(
+    server, [states[i] for i in (0, 1, 3)], [examples[i] for i in (0, 1, 3)]
+  )
+  expected = whole.next(server, states[1::2], examples[1::2])
+  np.testing.assert_array_equal(
+    output.state.model.weights, expected.state.model.weights
+  )
+  assert output.measurements['client_work']['clients_nonfinite'] == 1
 
 
 def test_heads_stay_with_clients(extractors, models):
@@ -198,11 +221,14 @@ def test_without_sharing_nothing_is_added(models):
 
 
 @pytest.mark.slow
-def test_both_runtimes_agree(extractors, models, runtimes):
-  examples = _examples()
-  here, states, _ = clients.run(extractors, models, examples)
+@pytest.mark.parametrize('name', ['whole', 'extractors'])
+def test_both_runtimes_agree(request, models, runtimes, name):
+  process, examples = request.getfixturevalue(name), _examples()
+  here, states, _ = clients.run(process, models, examples)
   with runtimes.default('native'):
-    there, others, _ = clients.run(extractors, models, examples)
+    there, others, _ = clients.run(process, models, examples)
+    output = process.next(there, [others[1]], [examples[1]])
   golden.assert_close(here.model.weights, there.model.weights)
   for one, other in zip(states, others):
     golden.assert_close(one.weights, other.weights)
+  _assert_only_the_second_tier_trained(process, there, output)
