@@ -67,6 +67,14 @@ def test_own_classes_against_all_classes(groups):
   ]
   marks = [c.get_offsets()[0] for c in figure.axes[0].collections]
   np.testing.assert_allclose(marks, [[0.61, 0.41], [0.5, 0.3]], atol=1e-6)
+  # A setting with one of the tests has no panel.
+  some = [
+    g
+    for g in groups
+    if g.place.setting != ('test_classes=own', 'num_clients=20')
+  ]
+  figure = setting_figures.own_against_all(some, means)
+  assert [axes.get_title() for axes in figure.axes] == ['num_clients=5']
   only = [g for g in groups if 'test_classes=own' in g.place.setting]
   assert not setting_figures.has_both_tests(only)
 

@@ -103,9 +103,9 @@ def own_against_all(
 ) -> figure_lib.Figure:
   """Draws accuracy on all classes against accuracy on a client's own classes.
 
-  There is a panel for each setting, and a mark for each method: its `head`, or
-  its main classifier if it has no head. A dotted line leads from there to the
-  head of the received model.
+  There is a panel for each setting with both tests, and a mark for each method:
+  its `head`, or its main classifier if it has no head. A dotted line leads from
+  there to the head of the received model.
 
   Args:
     groups: Result of `groups.group`; `has_both_tests` of them is true.
@@ -120,14 +120,17 @@ def own_against_all(
         others = tuple(p for p in group.place.setting if p != part)
         row = panels.setdefault(others, {}).setdefault(group.place.row, {})
         row[part] = group.name
+  panels = {
+    others: both
+    for others, rows in panels.items()
+    if (both := {row: named for row, named in rows.items() if len(named) > 1})
+  }
   figure = style_lib.new_figure(3.9 * len(panels) + 2.2, 4.2)
   grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
   classifiers: set[str] = set()
   for axes, (others, rows) in zip(grid, panels.items()):
     lowest = 1.0
     for row, named in rows.items():
-      if len(named) < 2:
-        continue
       style = _style_of(groups, row)
       own = means[means['name'] == named[_OWN]]
       mains = list(own[own['is_main'].astype(bool)]['classifier'])
