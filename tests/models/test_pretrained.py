@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tff_fedsa.data import input_spec
 from tff_fedsa.models import families
 from tff_fedsa.models import pretrained
 
@@ -90,10 +91,13 @@ def test_applications_compute_what_keras_does(
     theirs.output_shape[1],
     pretrained_weights={name: path},
   )
-  extractor = model.to_keras(model.initial_weights(3)).feature_extractor
+  forward = model.build_forward(
+    input_spec.InputSpec(_IMAGE, 'float32', 1.0, 0.0)
+  )
+  weights = model.split(tf.constant(model.initial_weights(3)))
   images = rng.integers(0, 256, [3, *_IMAGE]).astype(np.float32)
   expected = theirs(preprocess_fn(images.copy()))
-  features = extractor(images / 127.5 - 1.0)
+  features, _ = forward(*weights, images / 127.5 - 1.0)
   scale = np.abs(expected).max()
   np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4 * scale)
 
