@@ -7,7 +7,6 @@ of one class look.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
 import colorsys
 import dataclasses
 from typing import Any, TYPE_CHECKING
@@ -73,12 +72,13 @@ def shifted(
   )
   hues = np.random.default_rng([seed, _TINT]).uniform(size=task.num_clients)
 
-  def changed(images: np.ndarray, client_id: int) -> np.ndarray:
+  def changed(examples: Any, client_id: int) -> Any:
+    images = examples['x']
     if rotation:
       images = rotated(images, angles[client_id])
     if tint:
       images = tinted(images, hues[client_id], tint)
-    return images
+    return collections.OrderedDict(examples, x=images)
 
   if tint and spec.shape[-1] == 1:
     spec = dataclasses.replace(
@@ -91,9 +91,7 @@ def shifted(
     task,
     input_spec=spec,
     clients=tuple(
-      type(client)(
-        *(_changed(part, lambda x, i=i: changed(x, i)) for part in client)
-      )
+      type(client)(*(changed(part, i) for part in client))
       for i, client in enumerate(clients)
     ),
   )
@@ -137,12 +135,6 @@ def _as(values: np.ndarray, dtype: Any) -> np.ndarray:
   if np.issubdtype(dtype, np.integer):
     values = np.rint(values)
   return values.astype(dtype)
-
-
-def _changed(
-  examples: Any, change_fn: Callable[[np.ndarray], np.ndarray]
-) -> Any:
-  return collections.OrderedDict(examples, x=change_fn(examples['x']))
 
 
 def _for_three(value: Any) -> Any:

@@ -4,8 +4,9 @@ A setting is a column of the pivot table (`arrangement.Place`), e.g.
 `test_classes=own, 20`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import math
+from typing import Any
 
 from matplotlib import figure as figure_lib
 import numpy as np
@@ -118,20 +119,20 @@ def own_against_all(
     for part in (_OWN, _ALL):
       if part in group.place.setting:
         others = tuple(p for p in group.place.setting if p != part)
-        row = panels.setdefault(others, {}).setdefault(group.place.row, {})
-        row[part] = group.name
-  panels = {
-    others: both
+        names_of = panels.setdefault(others, {})
+        names_of.setdefault(group.place.row, {})[part] = group.name
+  whole = {
+    others: {row: both for row, both in rows.items() if len(both) > 1}
     for others, rows in panels.items()
-    if (both := {row: named for row, named in rows.items() if len(named) > 1})
   }
+  panels = {others: rows for others, rows in whole.items() if rows}
   figure = style_lib.new_figure(3.9 * len(panels) + 2.2, 4.2)
   grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
   classifiers: set[str] = set()
   for axes, (others, rows) in zip(grid, panels.items()):
     lowest = 1.0
-    for row, named in rows.items():
-      style = _style_of(groups, row)
+    for method, named in rows.items():
+      style = _style_of(groups, method)
       own = means[means['name'] == named[_OWN]]
       mains = list(own[own['is_main'].astype(bool)]['classifier'])
       has = set(own['classifier'])
@@ -193,8 +194,13 @@ def _style_of(groups: Sequence[groups_lib.Group], row: str) -> style_lib.Style:
   return dict(zip(first, styles))[row]
 
 
-def _legend(axes, groups, rows, classifiers) -> None:
-  """Adds a legend beside axes: methods, and what hollow marks mean."""
+def _legend(
+  axes: Any,
+  groups: Sequence[groups_lib.Group],
+  rows: Sequence[str],
+  classifiers: Collection[str],
+) -> None:
+  """Adds a legend beside axes: methods, and what small marks mean."""
   handles = []
   for row in rows:
     style = _style_of(groups, row)
