@@ -38,7 +38,9 @@ def model():
 
 
 # Methods of which some terms are off by default.
-_ALL_TERMS = {'fedsa': fedsa.FedSAConfig(lambda_structure=1.0)}
+_ALL_TERMS = {
+  'fedsa': fedsa.FedSAConfig(lambda_structure=1.0, lambda_virtual=1.0)
+}
 
 
 @pytest.fixture(scope='module')

@@ -82,7 +82,7 @@ def test_a_run_leaves_what_it_promises(run):
   assert [row['round'] for row in rows] == [0, 1, 2, 3, 4]
   assert rows[4]['loss'] < rows[1]['loss']
   # Columns of methods that exchange or train something else, and of options.
-  others = {'loss_distillation', 'loss_structure'}
+  others = {'loss_distillation', 'loss_structure', 'loss_virtual'}
   others |= {'server_loss', 'server_margin', 'server_nonfinite'}
   others |= {'loss_hidden', 'loss_shared', 'compression_down', 'compression_up'}
   others |= {'loss_proximal', 'loss_generative'}

@@ -124,6 +124,31 @@ def test_evidence_and_orthogonality():
   )
 
 
+@pytest.mark.parametrize('keep_missing', [True, False])
+def test_squares_follow_the_prototypes(keep_missing):
+  process = finalizers.build_anchor_finalizer(
+    2, 1, decay=0.5, keep_missing=keep_missing, with_squares=True
+  )
+  model = server_model.StatisticsModel(
+    anchors=np.array([[2.0], [4.0]], np.float32),
+    prototypes=np.array([[0.0], [7.0]], np.float32),
+    present=np.array([False, True]),
+    squares=np.array([[0.0], [50.0]], np.float32),
+  )
+  # Relative to these a client's message is compressed or noisy.
+  assert server_model.reference_of(model).numpy().tolist() == [[2, 4], [4, 16]]
+  update = prototypes.ClassPrototypes(
+    np.array([[6.0, 37.0], [0.0, 0.0]], np.float32),
+    np.array([1.0, 0.0], np.float32),
+  )
+  result = process.next(process.initialize(), model, update).result
+  assert result.anchors.tolist() == [[4.0], [4.0]]
+  assert result.present.tolist() == [True, keep_missing]
+  kept = ([7.0], [50.0]) if keep_missing else ([0.0], [0.0])
+  assert result.prototypes.tolist() == [[6.0], kept[0]]
+  assert result.squares.tolist() == [[37.0], kept[1]]
+
+
 def test_bad_values_are_named():
   with pytest.raises(ValueError, match=r'decay in \[0, 1\], found 1.5'):
     finalizers.build_anchor_finalizer(2, 1, decay=1.5)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 from etils import epy
 import numpy as np
@@ -36,6 +36,7 @@ with epy.lazy_imports():
   from tff_fedsa.data import input_spec as input_spec_lib
   from tff_fedsa.maths import losses
   from tff_fedsa.maths import margins
+  from tff_fedsa.maths import virtual_features
   from tff_fedsa.models import functional
   from tff_fedsa.server import distribution
   from tff_fedsa.server import finalizers
@@ -46,6 +47,8 @@ _OF_OBJECTIVE = (
   'lambda_mcl',
   'lambda_cc',
   'lambda_structure',
+  'lambda_virtual',
+  'virtual_features',
   'margin_scale',
   'warmup_rounds',
   'anchor_agreement',
@@ -69,6 +72,13 @@ class FedSAConfig(settings.Settings):
       the distances between anchors, but may be rotated and shifted (FedSAF,
       arXiv:2605.05959). 0 is the reference. Without the other terms features
       need not lie near anchors.
+    lambda_virtual: Weight of the cross-entropy of virtual features, >= 0: each
+      client's head learns features of the classes that are rare with it, drawn
+      from the mean and the variance by class over all clients (CCVR,
+      arXiv:2106.05001). 1 lifts rare classes to the share that they have in
+      balanced data. 0 is the reference. Clients then also send mean squares of
+      features by class, and receive global prototypes and squares.
+    virtual_features: Virtual features of each class in a step, >= 1.
     margin_scale: Factor of the margin in the contrastive term, >= 0. 1 is the
       reference, 0 is no margin.
     warmup_rounds: Rounds in which the weights of the regularization and the
@@ -102,6 +112,8 @@ class FedSAConfig(settings.Settings):
   lambda_mcl: _NonNegative = 1.0
   lambda_cc: _NonNegative = 1.0
   lambda_structure: _NonNegative = 0.0
+  lambda_virtual: _NonNegative = 0.0
+  virtual_features: Annotated[int, settings.AtLeast(1)] = 4
   margin_scale: _NonNegative = 1.0
   warmup_rounds: Annotated[int, settings.AtLeast(0)] = 0
   anchor_init: Annotated[str, settings.OneOf(anchors_lib.INITIALIZER_NAMES)] = (
@@ -127,6 +139,12 @@ class FedSAConfig(settings.Settings):
         'anchors could move to: it needs `anchor_decay`=1, found '
         f'{self.anchor_decay}.'
       )
+    if not self.anchor_agreement and self.lambda_virtual:
+      raise settings.SettingsError(
+        '`lambda_virtual` draws features that all clients have in common: it '
+        f'needs `anchor_agreement`, found `lambda_virtual`='
+        f'{self.lambda_virtual} without it.'
+      )
 
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
@@ -140,6 +158,8 @@ class FedSAConfig(settings.Settings):
       reasons['anchor_evidence'] = (
         'with `anchor_decay`=1 no prototype moves an anchor'
       )
+    if not self.lambda_virtual:
+      reasons['virtual_features'] = '`lambda_virtual`=0'
     return reasons
 
   def initial_anchors(self, num_classes: int, feature_dim: int) -> np.ndarray:
@@ -179,10 +199,14 @@ def build_objective(
   """Returns FedSA's client objective. The server broadcasts the anchors.
 
     L = L_ce + w (lambda_reg L_reg + lambda_mcl L_mcl) + lambda_cc L_cc
-        + lambda_structure L_str
+        + lambda_structure L_str + lambda_virtual L_virtual
 
   The margin of L_mcl is fixed for the round (`margins.margin`). The reference
-  has w = 1, and lambda_structure = 0: then L_str is not computed.
+  has w = 1, and lambda_structure = lambda_virtual = 0: then L_str and L_virtual
+  are not computed. For L_virtual (`virtual_features`) the server broadcasts a
+  `server_model.StatisticsModel`. Rare classes are those of the client's round
+  before; in its first round all classes are equally rare. The draws follow from
+  the client's seed, the round and the step.
 
   Args:
     num_classes: C.
@@ -194,11 +218,17 @@ def build_objective(
   names = ['lambda_reg', 'lambda_mcl', 'lambda_cc']
   if config.lambda_structure:
     names.append('lambda_structure')
+  if config.lambda_virtual:
+    names.append('lambda_virtual')
   weights = [
     objective_lib.LossWeight(name, getattr(config, name)) for name in names
   ]
 
-  def context_fn(anchors, state, round_num):
+  def anchors_of(broadcast):
+    return broadcast.anchors if config.lambda_virtual else broadcast
+
+  def context_fn(broadcast, state, round_num):
+    anchors = anchors_of(broadcast)
     if not config.anchor_agreement:
       order = tf.random.experimental.stateless_shuffle(
         tf.range(feature_dim), seed=state.seed
@@ -209,6 +239,15 @@ def build_objective(
     if config.warmup_rounds:
       progress = tf.cast(round_num, tf.float32) / config.warmup_rounds
       context['warmup'] = tf.minimum(progress, 1.0)
+    if config.lambda_virtual:
+      means = broadcast.prototypes
+      context['virtual_means'] = means
+      context['virtual_variances'] = virtual_features.class_variances(
+        means, broadcast.squares
+      )
+      context['virtual_weights'] = virtual_features.rarity(
+        state.counts, broadcast.present
+      )
     return context
 
   def loss_fn(features, logits, labels, head_fn, context):
@@ -234,21 +273,36 @@ def build_objective(
         features, labels, anchors
       )
       total += weight_of['lambda_structure'] * terms['structure']
+    if config.lambda_virtual:
+      drawn = virtual_features.draw(
+        context['virtual_means'],
+        context['virtual_variances'],
+        config.virtual_features,
+        context['seed'],
+      )
+      terms['virtual'] = virtual_features.cross_entropy(
+        head_fn, drawn, context['virtual_weights']
+      )
+      total += weight_of['lambda_virtual'] * terms['virtual']
     return {'loss': total, **terms}
 
-  def gauges_fn(anchors, state):
+  def gauges_fn(broadcast, state):
     return {
-      'gap_global': margins.class_gap(anchors),
+      'gap_global': margins.class_gap(anchors_of(broadcast)),
       'gap_local': margins.local_gap(state.prototypes, state.counts),
     }
 
+  table = tf.TensorSpec([num_classes, feature_dim])
+  context_specs = {'anchors': table, 'margin': tf.TensorSpec([])}
+  if config.warmup_rounds:
+    context_specs['warmup'] = tf.TensorSpec([])
+  if config.lambda_virtual:
+    context_specs['virtual_means'] = table
+    context_specs['virtual_variances'] = table
+    context_specs['virtual_weights'] = tf.TensorSpec([num_classes])
   return objective_lib.ClientObjective(
     context_fn=context_fn,
-    context_specs={
-      'anchors': tf.TensorSpec([num_classes, feature_dim]),
-      'margin': tf.TensorSpec([]),
-      **({'warmup': tf.TensorSpec([])} if config.warmup_rounds else {}),
-    },
+    context_specs=context_specs,
     loss_fn=loss_fn,
     loss_names=(
       'loss',
@@ -257,8 +311,10 @@ def build_objective(
       'contrastive',
       'calibration',
       *(['structure'] if config.lambda_structure else []),
+      *(['virtual'] if config.lambda_virtual else []),
     ),
     gauges_fn=gauges_fn,
+    averages_squares=config.lambda_virtual > 0,
     weights=weights,
   )
 
@@ -281,7 +337,8 @@ def build_fedsa(
   """Builds the process of FedSA over heterogeneous, stateful clients.
 
   `initialize()` returns a `composer.ServerState` whose `model` is a
-  `server_model.ServerModel`; `next(server_state, client_states, examples)`
+  `server_model.ServerModel` (with `lambda_virtual` a
+  `server_model.StatisticsModel`); `next(server_state, client_states, examples)`
   runs one round of the given clients, all architectures in one federated
   computation (types: `composer.compose_process`). Client states come from
   `client_state.build_initial_state_fn`; the caller keeps them between rounds.
@@ -326,19 +383,35 @@ def build_fedsa(
       f'Expected anchors [num_classes, feature_dim] = [{num_classes}, '
       f'{feature_dim}], found {list(np.shape(anchors))}.'
     )
-  initial_model = server_model.initial_server_model(anchors)
+  factory = aggregator_factory or class_mean.ClassMeanFactory()
+  with_squares = config.lambda_virtual > 0
+  if with_squares and not isinstance(factory, class_mean.ClassMeanFactory):
+    raise errors.UserError(
+      '`lambda_virtual` needs means of features and of their squares over the '
+      'same clients, a `class_mean.ClassMeanFactory`, found '
+      f'{type(factory).__name__}. Give `aggregator`=mean, or '
+      '`lambda_virtual`=0.'
+    )
+  initial_model: Any = server_model.initial_server_model(anchors)
   distributor = distribution.build_anchor_distributor(num_classes, feature_dim)
+  if with_squares:
+    initial_model = server_model.with_squares(initial_model)
+    distributor = distribution.build_distributor(
+      server_model.statistics_model_type(num_classes, feature_dim)
+    )
   client_work = client_work_lib.build_client_work(
     models,
     objective or build_objective(num_classes, feature_dim, config),
     distributor.next.type_signature.result.result.member,
-    update_fn=client_work_lib.class_prototypes_update_fn(class_means.weighting),
+    update_fn=client_work_lib.class_prototypes_update_fn(
+      class_means.weighting, with_squares
+    ),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
     config=local or local_training.LocalTrainingConfig(),
   )
-  factory = aggregator_factory or class_mean.ClassMeanFactory()
-  aggregated = [prototypes.prototypes_type(num_classes, feature_dim)]
+  width = 2 * feature_dim if with_squares else feature_dim
+  aggregated = [prototypes.prototypes_type(num_classes, width)]
   if isinstance(factory, tff.aggregators.WeightedAggregationFactory):
     aggregated.append(distributor.next.type_signature.result.result.member)
   aggregator = factory.create(*aggregated)
@@ -349,6 +422,7 @@ def build_fedsa(
     evidence=config.anchor_evidence,
     orthogonality=config.anchor_orthogonality,
     keep_missing=class_means.keep_missing,
+    with_squares=with_squares,
   )
   return composer.compose_process(
     lambda: initial_model,
@@ -383,6 +457,10 @@ METHOD = method.Method(
     'calibration': 'classifier calibration term, unweighted, nats',
     'structure': (
       'structural alignment, unweighted, in [0, 1]; if lambda_structure > 0'
+    ),
+    'virtual': (
+      'cross-entropy of virtual features of rare classes, unweighted, nats; if '
+      'lambda_virtual > 0'
     ),
   },
   metrics={

@@ -144,11 +144,15 @@ def check_heads(
   return first.head_specs
 
 
-def class_prototypes_update_fn(weighting: str = 'clients') -> UpdateFn:
+def class_prototypes_update_fn(
+  weighting: str = 'clients', with_squares: bool = False
+) -> UpdateFn:
   """Returns the `update_fn` of clients that send `ClassPrototypes`.
 
   Args:
     weighting: See `prototypes.upload_weights`.
+    with_squares: Whether vectors are float32[num_classes, 2 * feature_dim]: a
+      prototype, and then the mean squares of its features.
 
   Raises:
     ValueError: For an unknown weighting.
@@ -156,8 +160,11 @@ def class_prototypes_update_fn(weighting: str = 'clients') -> UpdateFn:
   prototypes.check_weighting(weighting)
 
   def update_fn(unused_model, result):
+    vectors = result.prototypes
+    if with_squares:
+      vectors = tf.concat([vectors, result.class_squares], axis=1)
     return prototypes.ClassPrototypes(
-      result.prototypes, prototypes.upload_weights(result.counts, weighting)
+      vectors, prototypes.upload_weights(result.counts, weighting)
     )
 
   return update_fn

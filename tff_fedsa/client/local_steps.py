@@ -44,6 +44,9 @@ class LocalResult(NamedTuple):
     companion: Update of the companion model (see `companion`).
     private: float32[?], private tensors of the companion; they stay at the
       client.
+    class_squares: float32[num_classes, feature_dim], mean squares of features
+      by class, computed like `prototypes`. `()` unless the objective
+      `averages_squares`.
   """
 
   weights: Any
@@ -55,6 +58,7 @@ class LocalResult(NamedTuple):
   num_examples: Any
   companion: Any = ()
   private: Any = ()
+  class_squares: Any = ()
 
 
 class Progress(NamedTuple):
@@ -114,6 +118,8 @@ class LocalSteps:
     self._widths = {'features': model.feature_dim}
     if objective.averages_logits:
       self._widths['logits'] = model.num_classes
+    if objective.averages_squares:
+      self._widths['squares'] = model.feature_dim
 
   def check_stackable(self) -> None:
     """Raises a UserError if the steps have no form for several clients."""
@@ -276,6 +282,7 @@ class LocalSteps:
       class_logits=means.get('logits', ()),
       losses=dict(zip(self._objective.loss_names, tf.unstack(progress.losses))),
       num_examples=progress.num_examples,
+      class_squares=means.get('squares', ()),
     )
 
   def _add_proximal(self, initial, current, gradients, losses, context):
@@ -303,6 +310,8 @@ class LocalSteps:
   def _add_to_sums(self, carry, features, logits, labels, example_weights=None):
     sums, counts = carry
     outputs = {'features': features, 'logits': logits}
+    if 'squares' in self._widths:
+      outputs['squares'] = tf.square(features)
     for name in self._widths:
       more, more_counts = prototypes.class_sums(
         outputs[name], labels, self._model.num_classes, example_weights

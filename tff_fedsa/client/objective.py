@@ -47,6 +47,8 @@ class ClientObjective(NamedTuple):
       finite.
     averages_logits: Whether training also computes the mean logits of each
       class (`LocalResult.class_logits`).
+    averages_squares: Whether it computes the mean squares of features of each
+      class (`LocalResult.class_squares`).
     proximal_weight: Weight mu >= 0 of the proximal term: mu/2 times the squared
       distance of the trainable weights from their values at the beginning of
       the round. The term is reported without mu as `proximal`, which must be in
@@ -65,6 +67,7 @@ class ClientObjective(NamedTuple):
     [Any, client_state.ClientState], Mapping[str, tf.Tensor]
   ] = lambda *_: {}
   averages_logits: bool = False
+  averages_squares: bool = False
   proximal_weight: float | LossWeight = 0.0
   weights: Sequence[LossWeight] = ()
 

@@ -180,6 +180,7 @@ def build_anchor_finalizer(
   evidence: float = 0.0,
   orthogonality: float = 0.0,
   keep_missing: bool = True,
+  with_squares: bool = False,
 ) -> tff.learning.templates.FinalizerProcess:
   """Returns the process that updates anchors and global prototypes.
 
@@ -203,6 +204,8 @@ def build_anchor_finalizer(
       as evidence, >= 0. 0 is the reference: one decay for all classes.
     orthogonality: Share of `anchors.separated`, in [0, 1]. 0 is the reference.
     keep_missing: See `known_classes`.
+    with_squares: Whether `M` is `server_model.StatisticsModel`, and the vectors
+      of `P` have mean squares of features after each prototype.
 
   Raises:
     ValueError: If a value is out of range, or if anchors of more classes than
@@ -243,6 +246,23 @@ def build_anchor_finalizer(
       present=present,
     )
 
+  def finalize_all_fn(model, update):
+    means, squares = tf.split(update.vectors, 2, axis=1)
+    known, _ = known_classes(
+      update._replace(vectors=squares),
+      model.squares,
+      model.present,
+      keep_missing,
+    )
+    plain = finalize_fn(model, update._replace(vectors=means))
+    return server_model.StatisticsModel(*plain, squares=known)
+
+  if with_squares:
+    return build_finalizer(
+      server_model.statistics_model_type(num_classes, feature_dim),
+      prototypes.prototypes_type(num_classes, 2 * feature_dim),
+      finalize_all_fn,
+    )
   return build_finalizer(
     server_model.server_model_type(num_classes, feature_dim),
     prototypes.prototypes_type(num_classes, feature_dim),

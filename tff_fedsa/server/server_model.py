@@ -40,6 +40,23 @@ class ServerModel(NamedTuple):
   present: Any
 
 
+class StatisticsModel(NamedTuple):
+  """The knowledge of FedSA's server that learns variances of features, too.
+
+  Attributes:
+    anchors: As in `ServerModel`.
+    prototypes: As in `ServerModel`.
+    present: As in `ServerModel`.
+    squares: float32[num_classes, feature_dim], mean squares of features, or
+      zeros where `present` is False.
+  """
+
+  anchors: Any
+  prototypes: Any
+  present: Any
+  squares: Any
+
+
 class PrototypeModel(NamedTuple):
   """The knowledge of a server with global prototypes only.
 
@@ -72,8 +89,11 @@ def reference_of(known: Any) -> Optional[tf.Tensor]:
 
   Returns:
     float32[num_classes, dim], 0 for classes that have none; None if nothing of
-    this kind is known.
+    this kind is known. Where `squares` are sent with class means, those of the
+    anchors follow.
   """
+  if hasattr(known, 'squares'):
+    return tf.concat([known.anchors, tf.square(known.anchors)], axis=1)
   if hasattr(known, 'anchors'):
     return known.anchors
   if isinstance(known, tf.Tensor):
@@ -94,6 +114,19 @@ def server_model_type(num_classes: int, feature_dim: int) -> tff.Type:
       anchors=table,
       prototypes=table,
       present=tff.TensorType(np.bool_, (num_classes,)),
+    )
+  )
+
+
+def statistics_model_type(num_classes: int, feature_dim: int) -> tff.Type:
+  """Returns the (unplaced) TFF type of a `StatisticsModel`."""
+  plain = server_model_type(num_classes, feature_dim)
+  return tff.types.to_type(
+    StatisticsModel(
+      anchors=plain.anchors,
+      prototypes=plain.prototypes,
+      present=plain.present,
+      squares=plain.prototypes,
     )
   )
 
@@ -139,6 +172,11 @@ def initial_server_model(anchors: np.ndarray) -> ServerModel:
     )
   anchors = anchors.astype(np.float32)
   return ServerModel(anchors, *initial_prototype_model(*anchors.shape))
+
+
+def with_squares(model: ServerModel) -> StatisticsModel:
+  """Returns a model before the first round that learns squares, too."""
+  return StatisticsModel(*model, squares=np.zeros_like(model.prototypes))
 
 
 def initial_head_model(
