@@ -57,16 +57,11 @@ def shifted(
       f'{task.name}: client_rotation and client_tint change the images of each '
       'client, but the partition holds out test examples of no client.'
     )
-  clients = [
-    client
-    for client in task.clients
-    if not isinstance(client, mapped_clients.MappedClient)
-  ]
-  if len(clients) < task.num_clients:
-    raise errors.UserError(
-      f'{task.name}: client_rotation and client_tint copy the images of each '
-      'client, but these images stay on disk. Use max_examples.'
-    )
+  clients = mapped_clients.in_memory(
+    task.clients,
+    f'{task.name}: client_rotation and client_tint copy the images of each '
+    'client, but these images stay on disk. Use max_examples.',
+  )
   angles = np.random.default_rng([seed, _ROTATION]).uniform(
     -rotation, rotation, task.num_clients
   )

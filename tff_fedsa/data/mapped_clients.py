@@ -1,13 +1,14 @@
 """Clients whose images stay on disk until they are asked for."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
 import numpy as np
 
 from tff_fedsa.data import partition as partition_lib
+from tff_fedsa.runs import errors
 
 
 class MappedClient:
@@ -46,6 +47,21 @@ class MappedClient:
   @property
   def test(self) -> Any:
     return self._test_fn()
+
+
+def in_memory(clients: Sequence[Any], message: str) -> list[Any]:
+  """Returns clients, none of which is a `MappedClient`.
+
+  Args:
+    clients: The clients of a task.
+    message: What to say if a client's images stay on disk.
+
+  Raises:
+    ValueError: If the images of a client stay on disk.
+  """
+  if any(isinstance(client, MappedClient) for client in clients):
+    raise errors.UserError(message)
+  return list(clients)
 
 
 def mapped_clients(

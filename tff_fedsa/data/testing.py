@@ -13,7 +13,6 @@ import numpy as np
 from tff_fedsa.data import client_shift
 from tff_fedsa.data import mapped_clients
 from tff_fedsa.data import validation
-from tff_fedsa.runs import errors
 
 if TYPE_CHECKING:
   from tff_fedsa.data import task_spec
@@ -58,17 +57,12 @@ def on_all_classes(task: tasks.FederatedTask) -> tasks.FederatedTask:
     ValueError: If the inputs stay on disk, so joining them could fill the
       memory.
   """
-  in_memory = [
-    client
-    for client in task.clients
-    if not isinstance(client, mapped_clients.MappedClient)
-  ]
-  if len(in_memory) < task.num_clients:
-    raise errors.UserError(
-      f'{task.name}: test_classes=all joins the test examples of all clients, '
-      'but these images stay on disk. Use test_set=original, which tests every '
-      "client on the data set's own test set, of all classes."
-    )
+  in_memory = mapped_clients.in_memory(
+    task.clients,
+    f'{task.name}: test_classes=all joins the test examples of all clients, '
+    'but these images stay on disk. Use test_set=original, which tests every '
+    "client on the data set's own test set, of all classes.",
+  )
   tests = [client.test for client in in_memory]
   joined = collections.OrderedDict(
     (name, np.concatenate([test[name] for test in tests])) for name in tests[0]

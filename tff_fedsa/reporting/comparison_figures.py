@@ -356,10 +356,4 @@ def _name_groups(
     for group, style in zip(groups, style_lib.of_groups(groups))
     if any(run.history for run in group.runs)
   ]
-  axes.legend(
-    handles=handles,
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-    fontsize=9,
-  )
+  style_lib.legend_beside(axes, handles)

@@ -4,7 +4,7 @@ A setting is a column of the pivot table (`arrangement.Place`), e.g.
 `test_classes=own, 20`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 import math
 from typing import Any
 
@@ -43,18 +43,17 @@ def differences(
   panels = list(dict.fromkeys(setting[:-1] for setting in settings))
   figure = style_lib.new_figure(4.4 * len(panels) + 2.2, 4.2)
   grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-  drawn: dict[str, str] = {}
+  styles = _styles(groups)
+  drawn: list[str] = []
   for axes, panel in zip(grid, panels):
     places = [setting for setting in settings if setting[:-1] == panel]
     axes.axhline(0.0, color='grey', linewidth=1, linestyle='--')
     is_numeric = all(_in_order(place)[-1][1] < math.inf for place in places)
-    rows = list(dict.fromkeys(g.place.row for g in groups))
-    for index, row in enumerate(rows):
-      style = _style_of(groups, row)
+    for index, (row, style) in enumerate(styles.items()):
       of_row = tested[tested['row'] == row]
       if of_row.empty:
         continue
-      drawn.setdefault(row, of_row['name'].iloc[0])
+      drawn.append(row)
       for classifier in (_compared(of_row), _RECEIVED):
         own = of_row[of_row['classifier'] == classifier].set_index('setting')
         x = [i for i, s in enumerate(places) if ', '.join(s) in own.index]
@@ -62,7 +61,7 @@ def differences(
           continue
         found = own.loc[[', '.join(places[i]) for i in x]]
         # Beside each other, so that bars can be told apart.
-        shift = (index - (len(rows) - 1) / 2) * 0.5 / max(len(rows), 2)
+        shift = (index - (len(styles) - 1) / 2) * 0.5 / max(len(styles), 2)
         line = {**style.line, 'linestyle': '-' if is_numeric else ''}
         if classifier == _RECEIVED:
           line |= {'linestyle': ':' if is_numeric else '', 'markersize': 3}
@@ -80,10 +79,9 @@ def differences(
     axes.set_title(', '.join(panel))
     style_lib.tidy(axes)
   reference = tested['reference'].iloc[0]
-  algorithm = next(g.algorithm for g in groups if g.name == reference)
-  row = next(g.place.row for g in groups if g.name == reference)
-  grid[0].set_ylabel(f'gain over {names.title(row, algorithm)}, percent points')
-  _legend(grid[-1], groups, list(drawn), tested['classifier'].unique())
+  title = next(_title(g) for g in groups if g.name == reference)
+  grid[0].set_ylabel(f'gain over {title}, percent points')
+  _legend(grid[-1], groups, drawn, tested['classifier'])
   return figure
 
 
@@ -128,11 +126,12 @@ def own_against_all(
   panels = {others: rows for others, rows in whole.items() if rows}
   figure = style_lib.new_figure(3.9 * len(panels) + 2.2, 4.2)
   grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  styles = _styles(groups)
   classifiers: set[str] = set()
   for axes, (others, rows) in zip(grid, panels.items()):
     lowest = 1.0
     for method, named in rows.items():
-      style = _style_of(groups, method)
+      style = styles[method]
       own = means[means['name'] == named[_OWN]]
       mains = list(own[own['is_main'].astype(bool)]['classifier'])
       has = set(own['classifier'])
@@ -151,8 +150,8 @@ def own_against_all(
     axes.set(xlabel='accuracy on own classes', title=', '.join(others))
     style_lib.tidy(axes)
   grid[0].set_ylabel('accuracy on all classes')
-  found = list(dict.fromkeys(row for rows in panels.values() for row in rows))
-  _legend(grid[-1], groups, found, classifiers)
+  drawn = [row for rows in panels.values() for row in rows]
+  _legend(grid[-1], groups, drawn, classifiers)
   return figure
 
 
@@ -185,32 +184,39 @@ def _interval(found: pandas.DataFrame) -> np.ndarray:
   return width * found['difference_std'].to_numpy(float)
 
 
-def _style_of(groups: Sequence[groups_lib.Group], row: str) -> style_lib.Style:
-  """Returns the style of a row in its first setting."""
+def _styles(
+  groups: Sequence[groups_lib.Group],
+) -> dict[str, style_lib.Style]:
+  """Returns the style of each row, that of its first setting."""
+  first = _first_of_rows(groups)
+  return dict(zip(first, style_lib.of_groups([*first.values()])))
+
+
+def _first_of_rows(
+  groups: Sequence[groups_lib.Group],
+) -> dict[str, groups_lib.Group]:
   first: dict[str, groups_lib.Group] = {}
   for group in groups:
     first.setdefault(group.place.row, group)
-  styles = style_lib.of_groups([*first.values()])
-  return dict(zip(first, styles))[row]
+  return first
+
+
+def _title(group: groups_lib.Group) -> str:
+  return names.title(group.place.row, group.algorithm)
 
 
 def _legend(
   axes: Any,
   groups: Sequence[groups_lib.Group],
   rows: Sequence[str],
-  classifiers: Collection[str],
+  classifiers: Iterable[str],
 ) -> None:
   """Adds a legend beside axes: methods, and what small marks mean."""
+  first, styles = _first_of_rows(groups), _styles(groups)
   handles = []
-  for row in rows:
-    style = _style_of(groups, row)
-    algorithm = next(g.algorithm for g in groups if g.place.row == row)
-    handles += axes.plot(
-      [],
-      [],
-      label=names.title(row, algorithm),
-      **{**style.line, 'linestyle': '-'},
-    )
+  for row in dict.fromkeys(rows):
+    line = {**styles[row].line, 'linestyle': '-'}
+    handles += axes.plot([], [], label=_title(first[row]), **line)
   if _RECEIVED in set(classifiers):
     handles += axes.plot(
       [],
@@ -221,10 +227,4 @@ def _legend(
       markersize=3,
       linestyle='',
     )
-  axes.legend(
-    handles=handles,
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-    fontsize=9,
-  )
+  style_lib.legend_beside(axes, handles)

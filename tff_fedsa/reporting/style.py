@@ -131,6 +131,17 @@ def outline() -> list[patheffects.AbstractPathEffect]:
   return [patheffects.withStroke(linewidth=2.5, foreground='white')]
 
 
+def legend_beside(axes: Any, handles: Sequence[Any]) -> None:
+  """Adds a legend at the right of axes."""
+  axes.legend(
+    handles=handles,
+    loc='upper left',
+    bbox_to_anchor=(1.0, 1.0),
+    frameon=False,
+    fontsize=9,
+  )
+
+
 def tidy(axes: Any) -> None:
   """Applies the common style to axes."""
   axes.spines[['top', 'right']].set_visible(False)
