@@ -8,6 +8,7 @@ import pytest
 from tff_fedsa import experiment
 from tff_fedsa import settings
 from tff_fedsa.data import client_shift
+from tff_fedsa.data import mapped_clients
 from tff_fedsa.data import tasks
 
 _SPEC = tasks.TaskSpec(num_clients=3, max_examples=300, alpha=100.0)
@@ -102,3 +103,10 @@ def test_what_cannot_be_shifted_is_refused():
     tasks.TaskSpec(client_rotation=10.0, test_set='original')
   with pytest.raises(settings.SettingsError, match='client_tint'):
     tasks.TaskSpec(client_tint=1.5)
+
+
+def test_images_on_disk_are_refused():
+  mapped = mapped_clients.MappedClient(dict, dict)
+  task = dataclasses.replace(_load(), clients=(mapped,))
+  with pytest.raises(ValueError, match='stay on disk.*data_cache_dir=none'):
+    client_shift.shifted(task, rotation=10.0, tint=0.0, seed=0)

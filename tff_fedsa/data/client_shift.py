@@ -60,7 +60,8 @@ def shifted(
   clients = mapped_clients.in_memory(
     task.clients,
     f'{task.name}: client_rotation and client_tint copy the images of each '
-    'client, but these images stay on disk. Use max_examples.',
+    'client, but these images stay on disk. Use a smaller image_size, or '
+    'data_cache_dir=none, which keeps all images in memory.',
   )
   angles = np.random.default_rng([seed, _ROTATION]).uniform(
     -rotation, rotation, task.num_clients
