@@ -75,7 +75,10 @@ def test_tiers_have_means_of_their_own():
   ).create(value_type)
   output = _next(process, values)
   # The means of `tests.aggregation.test_tier_mean`.
-  np.testing.assert_allclose(output.result.value, [2, 3, 0, 5, 5, 5], atol=1e-6)
+  for found, expected in zip(
+    output.result.value, ([2, 3], [0], [5, 5, 5]), strict=True
+  ):
+    np.testing.assert_allclose(found, expected, atol=1e-6)
   np.testing.assert_array_equal(output.result.weight, [4, 0, 2])
   assert output.measurements['mean_size'] == 2.5
   tff.test.assert_not_contains_unsecure_aggregation(process.next)

@@ -177,11 +177,11 @@ class TierMeanFactory(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation(vector_type, weights_type)
     def divide(value, weights):
-      means = [
+      means = tuple(
         tf.math.divide_no_nan(part, weights[tier])
         for tier, part in enumerate(tf.split(value, sizes))
-      ]
-      return tier_mean.TierMean(tf.concat(means, axis=0), weights)
+      )
+      return tier_mean.TierMean(means, weights)
 
     @tff.tensorflow.computation(weights_type)
     def mean_size(counts):

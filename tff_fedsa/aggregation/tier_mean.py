@@ -32,7 +32,7 @@ class TierMean(NamedTuple):
   """The means of all tiers.
 
   Attributes:
-    value: float32[sum of sizes], tier after tier. Zeros in tiers of weight 0.
+    value: float32[size] of each tier. Zeros if the tier's weight is 0.
     weight: float32[number of tiers], sums of the clients' weights.
   """
 
@@ -104,17 +104,17 @@ class TierMeanFactory(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation(sums_type)
     def report(sums):
-      means = [
+      means = tuple(
         tf.math.divide_no_nan(total, sums.weights[i])
         for i, total in enumerate(sums.values)
-      ]
+      )
       measurements = collections.OrderedDict()
       if len(sizes) > 1:
         measurements['mean_size'] = tf.math.divide_no_nan(
           tf.tensordot(sums.counts, tf.constant(sizes, tf.float32), 1),
           tf.reduce_sum(sums.counts),
         )
-      return TierMean(tf.concat(means, axis=0), sums.weights), measurements
+      return TierMean(means, sums.weights), measurements
 
     @tff.federated_computation
     def initialize_fn():

@@ -24,7 +24,6 @@ import tensorflow_federated as tff
 from tff_fedsa.aggregation import tier_mean
 from tff_fedsa.aggregation import weighted_mean
 from tff_fedsa.client import client_state as client_state_lib
-from tff_fedsa.maths import finite as finite_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.models import tiers as tiers_lib
@@ -206,13 +205,18 @@ def build_round_ends(
 
   @tff.tensorflow.computation(joined_type, model_type, mean_type)
   def put_together(before, new_model, mean):
+    weights = tf.unstack(tf.reshape(mean.weight, [len(tiers.sizes)]))
+    # A tuple, or one vector of an aggregator of your own.
+    means = tf.nest.flatten(mean.value)
+    stops = np.cumsum(tiers.sizes)
+    # A condition: the old weights of a tier are not copied if they go.
     taken = [
-      finite_lib.choose(weight > 0, new, old)
-      for weight, new, old in zip(
-        tf.unstack(tf.reshape(mean.weight, [len(tiers.sizes)])),
-        tf.split(mean.value, tiers.sizes),
-        tf.split(before.weights, tiers.sizes),
+      tf.cond(
+        weight > 0,
+        lambda new=new: new,
+        lambda stop=stop, size=size: before.weights[stop - size : stop],
       )
+      for weight, new, stop, size in zip(weights, means, stops, tiers.sizes)
     ]
     return with_weights(new_model, tf.concat(taken, axis=0))
 
