@@ -68,6 +68,9 @@ def run_here(
       worker.
     only: Parts of names; all cases if there are none.
   """
+  from tff_fedsa.execution import imports
+
+  imports.quickly('tensorflow_federated')
   import tensorflow as tf
   import tensorflow_federated as tff
 

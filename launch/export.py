@@ -27,6 +27,7 @@ from absl import flags
 from launch import errors
 from launch import runner
 from tff_fedsa import experiment
+from tff_fedsa.execution import imports
 from tff_fedsa.runs import directory
 from tff_fedsa.runs import errors as errors_lib
 
@@ -76,6 +77,7 @@ def export() -> None:
     raise errors_lib.UserError(
       f'Expected --output to end in .keras, found {path!r}.'
     )
+  imports.quickly('tensorflow_federated')
   result = experiment.load_run(_RUN_DIR.value, round_num=_ROUND.value)
   task = result.experiment.task
   if client is not None and architecture is not None:

@@ -11,6 +11,7 @@ from absl import flags
 from absl import logging
 
 from launch import errors  # noqa: F401, defines --traceback.
+from tff_fedsa.execution import imports
 from tff_fedsa.runs import presets
 
 # `run` declares the key flags of the program.
@@ -39,8 +40,7 @@ def _parse_and_import(argv: Sequence[str]) -> list[str]:
   flags.FLAGS.mark_as_parsed()
   # TensorFlow 2.14 stays partly in its TF1 mode if its first import happens
   # after `app.run` has started: its absl callback then runs during the import.
-  import tensorflow  # noqa: F401
-
+  imports.quickly('tensorflow')
   # Libraries log details of reading files.
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)

@@ -35,6 +35,7 @@ import os
 from launch import errors
 from launch import experiment
 from launch import runner
+from tff_fedsa.execution import imports
 from tff_fedsa.runs import directory
 
 _EXPERIMENT = experiment.ExperimentFlags()
@@ -54,6 +55,7 @@ def train() -> None:
   # Now, since what comes before it is owned takes a while.
   directory.refuse_owned(run)
   # Slow to import: not for --help.
+  imports.quickly('tff_fedsa.runs.running')
   from tff_fedsa.reporting import summary
   from tff_fedsa.runs import running
 

@@ -17,6 +17,7 @@ from absl import app
 from absl import flags
 
 from launch import runner
+from tff_fedsa.execution import imports
 
 _SECTION = flags.DEFINE_string('section', None, 'Name.', required=True)
 _OUTPUT = flags.DEFINE_string('output', None, 'JSON file.', required=True)
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the section."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  imports.quickly('tensorflow_federated')
   name, _, argument = _SECTION.value.partition(':')
   _SECTIONS[name](_report, *([argument] if argument else []))
 

@@ -9,6 +9,8 @@ from typing import Any, Optional
 
 from etils import epy
 
+from tff_fedsa.execution import imports
+
 with epy.lazy_imports():
   import ray
   import tensorflow as tf
@@ -48,6 +50,7 @@ class Worker:
     tf32: bool,
   ):
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    imports.quickly('tff_fedsa.execution.in_process.contexts')
     if deterministic_ops:
       tf.config.experimental.enable_op_determinism()
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
