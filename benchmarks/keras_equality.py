@@ -147,6 +147,8 @@ def _keras_train(
   joint.compile(
     tf.keras.optimizers.SGD(learning_rate),
     tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    # To trace a step takes longer than the few steps.
+    run_eagerly=True,
   )
   for start in range(0, len(labels), _BATCH_SIZE):
     batch = slice(start, start + _BATCH_SIZE)
