@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def launch(module, *arguments, status=0):
         code = 1
   assert code == status, output.getvalue()
   return output.getvalue()
+
+
+def train_runs(*arguments):
+  """Trains the runs of a sweep within this process, one after the other."""
+  commands = launch('sweep', *arguments, '--dry_run').splitlines()
+  assert commands
+  for command in commands:
+    program, name, *options = shlex.split(command)
+    assert (program, name) == ('tff-fedsa', 'train')
+    launch('train', *options)
 
 
 def rows(path):

@@ -62,7 +62,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(tmp_path):
       '--max_parallel=2',
     )
 
-  launching.launch('sweep', *arguments('whole'))
+  launching.train_runs(*arguments('whole'))
   rng = random.Random(0)
   kills = 0
   for _ in range(3):

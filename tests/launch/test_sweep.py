@@ -207,9 +207,11 @@ def test_a_sweep_and_its_report(tmp_path):
     ),
     f'--root_output_dir={tmp_path}/runs',
   )
-  # One variant first: the report says what is missing.
+  # Some runs first: the report says what is missing.
+  launching.train_runs(*arguments, '--only=fedsa')
   launching.launch('sweep', *arguments, '--only=local', '--seeds=0')
-  launching.launch('sweep', *arguments, '--only=fedsa')
+  output = launching.launch('sweep', *arguments, '--only=fedsa')
+  assert '2 runs (1 variants, seeds 0, 1): 2 finished' in output
   root = tmp_path / 'runs/two'
   output = launching.launch('report', str(root), status=1)
   assert 'local: seed 1' in output and '--allow_missing' in output
@@ -260,8 +262,7 @@ def test_a_sweep_and_its_report(tmp_path):
     status=1,
   )
   # Another setting has its own column.
-  launching.launch(
-    'sweep',
+  launching.train_runs(
     *arguments,
     '--only=fedsa',
     '--seeds=0',
