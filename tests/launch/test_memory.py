@@ -17,7 +17,8 @@ def test_many_rounds_take_no_more_memory_than_100(
   launching.launch_process(
     'train',
     '--flagfile=flags/fedsa.digits.flags',
-    # Few steps: what a round leaves behind counts.
+    # Few steps of a small model: what a round leaves behind counts.
+    '--family=digits_mlp',
     '--max_examples=800',
     '--alpha=1.0',
     f'--runtime={runtime}',
