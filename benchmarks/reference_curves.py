@@ -72,7 +72,12 @@ def tolerance(algorithm: str) -> np.ndarray:
   )
 
 
-def train(algorithm: str, seeds: Sequence[int], output_dir: str) -> np.ndarray:
+def train(
+  algorithm: str,
+  seeds: Sequence[int],
+  output_dir: str,
+  total_rounds: int = 30,
+) -> np.ndarray:
   """Trains each seed, or reads its finished run.
 
   The seeds share traces.
@@ -81,9 +86,10 @@ def train(algorithm: str, seeds: Sequence[int], output_dir: str) -> np.ndarray:
     algorithm: The method.
     seeds: Seeds of initial weights, and of anchors if the method has them.
     output_dir: Directory of the runs.
+    total_rounds: Rounds of each run; the authors' have 30.
 
   Returns:
-    The accuracy after each round, float64[seeds, 31], in [0, 1].
+    The accuracy after each round, float64[seeds, total_rounds + 1], in [0, 1].
   """
   # Slow to import: not for --help.
   from benchmarks import shared_traces
@@ -98,7 +104,9 @@ def train(algorithm: str, seeds: Sequence[int], output_dir: str) -> np.ndarray:
     )
     names = ['model_seed', *(['anchor_seed'] if algorithm == 'fedsa' else [])]
     for seed in seeds:
-      seeded = base.replace(**dict.fromkeys(names, seed))
+      seeded = base.replace(
+        **dict.fromkeys(names, seed), total_rounds=total_rounds
+      )
       shared_traces.share_traces(base, seeded)
       path = os.path.join(root, f'seed_{seed}')
       seeded.run(path, progress=False)
