@@ -100,31 +100,34 @@ def measure(fault: str, run: Callable[[list[Any]], list[Any]]) -> Any:
 
 
 def resume() -> tuple[float, bool]:
-  """Returns seconds of a killed and resumed run, and whether it is equal."""
+  """Returns seconds of a killed and resumed run, and whether it is equal.
+
+  The rows of an undisturbed run in process are those that are expected.
+  """
   with tempfile.TemporaryDirectory() as folder:
 
-    def start(name: str) -> subprocess.Popen:
+    def start(name: str, runtime: str) -> subprocess.Popen:
       return subprocess.Popen(
         [
           *(sys.executable, '-m', 'launch.train', '--flagfile=fedsa.digits'),
-          *('--runtime=ray', '--total_rounds=8', '--rounds_per_checkpoint=1'),
-          *('--noprogress', f'--root_output_dir={folder}'),
+          *('--total_rounds=8', '--rounds_per_checkpoint=1', '--noprogress'),
+          *(f'--runtime={runtime}', f'--root_output_dir={folder}'),
           f'--experiment_name={name}',
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
       )
 
-    assert start('whole').wait() == 0
+    assert start('whole', 'in_process').wait() == 0
     path = os.path.join(folder, 'killed', 'metrics.csv')
-    process = start('killed')
+    process = start('killed', 'ray')
     while process.poll() is None and _num_lines(path) < 5:
       time.sleep(0.02)
     process.kill()
     process.wait()
     was_killed = _num_lines(path) < 10
     started = time.perf_counter()
-    assert start('killed').wait() == 0
+    assert start('killed', 'ray').wait() == 0
     seconds = time.perf_counter() - started
     from tff_fedsa.runs import metrics
     from tff_fedsa.runs import recorders
