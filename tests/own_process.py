@@ -8,11 +8,16 @@ import subprocess
 import sys
 import textwrap
 
+_START = """
+from tff_fedsa.execution import imports
+imports.quickly('tensorflow_federated')
+"""
+
 
 def printed(program: str) -> str:
-  """Returns what a Python program prints; it may be indented."""
+  """Returns what a Python program of TFF prints; it may be indented."""
   ended = subprocess.run(
-    [sys.executable, '-c', textwrap.dedent(program)],
+    [sys.executable, '-c', _START + textwrap.dedent(program)],
     capture_output=True,
     text=True,
     env={

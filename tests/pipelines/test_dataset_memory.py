@@ -7,8 +7,8 @@ import pytest
 
 from tests import own_process
 
-# A round's data sets hold 3 x 10,000 x (64 + 8) bytes: 2 MB. Kept over the 75
-# rounds that are measured they would be 160 MB.
+# A round's data sets hold 3 x 5,000 x (64 + 8) bytes: 1 MB. Kept over the 75
+# rounds that are measured they would be 80 MB.
 _FLAT_MB = 40.0
 
 # Large batches: what a round leaves behind counts, not its training.
@@ -33,8 +33,8 @@ _PROGRAM = """
   rng = np.random.default_rng(0)
   data = tff.simulation.datasets.TestClientData({{
     f'client_{{i}}': collections.OrderedDict(
-      x=rng.integers(0, 256, [10_000, 8, 8]).astype(np.uint8),
-      y=rng.integers(0, 10, [10_000]).astype(np.int64),
+      x=rng.integers(0, 256, [5_000, 8, 8]).astype(np.uint8),
+      y=rng.integers(0, 10, [5_000]).astype(np.int64),
     )
     for i in range(3)
   }})
