@@ -16,7 +16,9 @@ from tff_fedsa.execution import native
 
 _PROGRAM = textwrap.dedent("""
   import signal, sys, time
+  from tff_fedsa.execution import imports
   from tff_fedsa.execution import native
+  imports.quickly('tensorflow_federated')
   import numpy as np
   import tensorflow_federated as tff
 
