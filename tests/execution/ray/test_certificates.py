@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 _NODE = """
 import sys
+from tff_fedsa.execution import imports
+imports.quickly('tensorflow_federated')
 from tff_fedsa.execution.ray import contexts
 import numpy as np
 import tensorflow as tf
