@@ -122,6 +122,12 @@ def test_evidence_and_orthogonality():
   np.testing.assert_array_equal(
     anchors_after(evidence=0.0, orthogonality=0.0), anchors_after()
   )
+  # The server that also learns squares moves anchors in the same way.
+  model = server_model.with_squares(model)
+  update = update._replace(vectors=np.concatenate([vectors, vectors**2], 1))
+  np.testing.assert_array_equal(
+    anchors_after(evidence=2.0, orthogonality=1.0, with_squares=True), found
+  )
 
 
 @pytest.mark.parametrize('keep_missing', [True, False])
