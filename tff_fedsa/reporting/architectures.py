@@ -118,12 +118,8 @@ def draw(table: pandas.DataFrame, title: str) -> figure_lib.Figure:
   axes.set(ylabel='accuracy of the clients’ models', title=title)
   style_lib.tidy(axes)
   axes.grid(axis='x', visible=False)
-  axes.legend(
-    title='method (sent and received per round)',
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-    fontsize=9,
+  style_lib.legend_beside(
+    axes, title='method (sent and received per round)', fontsize=9
   )
   return figure
 

@@ -148,13 +148,7 @@ def features_by_architecture(
       grid[0, 0].scatter([], [], color=color, label=name)
       for color, name in zip(of_classes, class_names)
     ]
-    grid[0, -1].legend(
-      handles=handles,
-      loc='upper left',
-      bbox_to_anchor=(1.0, 1.0),
-      frameon=False,
-      title='class',
-    )
+    style_lib.legend_beside(grid[0, -1], handles=handles, title='class')
   if title:
     figure.suptitle(title)
   return figure

@@ -356,4 +356,4 @@ def _name_groups(
     for group, style in zip(groups, style_lib.of_groups(groups))
     if any(run.history for run in group.runs)
   ]
-  style_lib.legend_beside(axes, handles)
+  style_lib.legend_beside(axes, handles=handles, fontsize=9)

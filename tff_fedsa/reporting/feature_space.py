@@ -214,9 +214,4 @@ def _add_legend(
     )
     for marker, size, label, color in keys
   ]
-  axes.legend(
-    handles=handles,
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-  )
+  style.legend_beside(axes, handles=handles)

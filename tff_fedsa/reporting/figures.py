@@ -116,13 +116,7 @@ def _architecture_legend(
     )
     for name, color in palette.items()
   ]
-  axes.legend(
-    handles=handles,
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-    title='architecture',
-  )
+  style.legend_beside(axes, handles=handles, title='architecture')
 
 
 def curves(
@@ -208,12 +202,7 @@ def curves(
     title='Loss terms, unweighted',
   )
   if names:
-    right.legend(
-      loc='upper left',
-      bbox_to_anchor=(1.0, 1.0),
-      frameon=False,
-      fontsize=9,
-    )
+    style.legend_beside(right, fontsize=9)
   for axes in (left, right):
     style.tidy(axes)
   if title:

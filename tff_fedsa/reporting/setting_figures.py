@@ -227,4 +227,4 @@ def _legend(
       markersize=3,
       linestyle='',
     )
-  style_lib.legend_beside(axes, handles)
+  style_lib.legend_beside(axes, handles=handles, fontsize=9)

@@ -131,14 +131,15 @@ def outline() -> list[patheffects.AbstractPathEffect]:
   return [patheffects.withStroke(linewidth=2.5, foreground='white')]
 
 
-def legend_beside(axes: Any, handles: Sequence[Any]) -> None:
-  """Adds a legend at the right of axes."""
+def legend_beside(axes: Any, **options: Any) -> None:
+  """Adds a legend at the right of axes.
+
+  Args:
+    axes: The axes.
+    **options: More of `Axes.legend`, e.g. `handles`.
+  """
   axes.legend(
-    handles=handles,
-    loc='upper left',
-    bbox_to_anchor=(1.0, 1.0),
-    frameon=False,
-    fontsize=9,
+    loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False, **options
   )
 
 
