@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import golden
+from tff_fedsa.maths import hyper_prototypes
 from tff_fedsa.maths import prototypes
+from tff_fedsa.maths import virtual_features
 from tff_fedsa.server import distribution
 from tff_fedsa.server import finalizers
 from tff_fedsa.server import server_model
@@ -130,6 +133,50 @@ def test_evidence_and_orthogonality():
   )
 
 
+def test_matching_follows_the_moving_average():
+  rng = np.random.default_rng(0)
+  before, vectors = rng.standard_normal((2, 4, 8)).astype(np.float32)
+  weights = np.array([2.0, 0.0, 6.0, 1.0], np.float32)
+  update = prototypes.ClassPrototypes(
+    np.concatenate([vectors, vectors**2 + 0.5], axis=1), weights
+  )
+  model = server_model.with_squares(server_model.initial_server_model(before))
+
+  def anchors_after(**options):
+    process = finalizers.build_anchor_finalizer(
+      4, 8, decay=0.5, with_squares=True, **options
+    )
+    return process.next(process.initialize(), model, update).result.anchors
+
+  moved = anchors_after()
+  sent = weights[:, np.newaxis] > 0
+  known = np.where(sent, vectors, 0.0)
+  drawn = virtual_features.draw(
+    tf.constant(known),
+    tf.where(sent, tf.fill([4, 8], 0.5), 0.0),
+    64,
+    [0, 0],
+  )
+  expected = hyper_prototypes.matched(
+    tf.constant(moved),
+    hyper_prototypes.gradient_directions(drawn, tf.constant(before)),
+    tf.constant(before),
+    tf.constant(weights > 0),
+    num_steps=5,
+    learning_rate=0.2,
+  )
+  found = anchors_after(matching=5, matching_rate=0.2)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  assert np.abs(found - moved)[weights > 0].max() > 1e-3
+  np.testing.assert_array_equal(found[1], before[1])
+  np.testing.assert_array_equal(anchors_after(matching=0), moved)
+  # Anchors are turned after that.
+  apart = anchors_after(matching=5, matching_rate=0.2, orthogonality=1.0)
+  np.testing.assert_allclose(
+    apart @ apart.T, np.diag(np.sum(found**2, axis=1)), atol=1e-4
+  )
+
+
 @pytest.mark.parametrize('keep_missing', [True, False])
 def test_squares_follow_the_prototypes(keep_missing):
   process = finalizers.build_anchor_finalizer(
@@ -164,6 +211,14 @@ def test_bad_values_are_named():
     finalizers.build_anchor_finalizer(2, 2, orthogonality=-0.1)
   with pytest.raises(ValueError, match='num_classes=2 and feature_dim=1'):
     finalizers.build_anchor_finalizer(2, 1, orthogonality=0.1)
+  with pytest.raises(ValueError, match='found matching=1 and with_squares=F'):
+    finalizers.build_anchor_finalizer(2, 1, matching=1)
+  with pytest.raises(ValueError, match='found matching=-1'):
+    finalizers.build_anchor_finalizer(2, 1, matching=-1)
+  with pytest.raises(ValueError, match='matching_rate > 0, found 0.0'):
+    finalizers.build_anchor_finalizer(
+      2, 1, matching=1, matching_rate=0.0, with_squares=True
+    )
   with pytest.raises(ValueError, match='finite anchors'):
     server_model.initial_server_model(np.array([[np.nan, 1.0]]))
   with pytest.raises(ValueError, match=r'found int64\[2\]'):

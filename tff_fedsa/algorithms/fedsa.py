@@ -51,6 +51,7 @@ _OF_OBJECTIVE = (
   'virtual_features',
   'margin_scale',
   'warmup_rounds',
+  'anchor_matching',
   'anchor_agreement',
 )
 _OF_ANCHORS = ('anchor_init', 'anchor_file', 'anchor_seed', 'anchor_scale')
@@ -101,6 +102,15 @@ class FedSAConfig(settings.Settings):
       server turns the anchors after each round, in [0, 1]. Norms stay. 0 is the
       reference. It needs num_classes <= feature_dim. The idea is FedORGP's
       (arXiv:2502.16119); docs/methods.md says what differs.
+    anchor_matching: Steps of gradient matching in which the server moves the
+      anchors after each round, >= 0: the gradient of the cross-entropy at an
+      anchor gets the direction of the mean gradient at the features of its
+      class (the idea of FedHPro's hyper-prototypes, arXiv:2605.13475;
+      docs/methods.md says what differs). 0 is the reference; 30 is the paper's
+      value. Clients then send mean squares, as with `lambda_virtual`.
+    anchor_matching_rate: Learning rate of these steps, > 0. With 10 most
+      directions are nearly equal after 30 steps. The paper's code has 0.1,
+      which hardly moves anchors.
     anchor_agreement: Whether all clients train with the same anchors. False is
       a control for experiments: each client permutes the features of the
       anchors. Distances between anchors stay the same, but clients do not agree
@@ -129,6 +139,8 @@ class FedSAConfig(settings.Settings):
   anchor_orthogonality: Annotated[
     float, settings.AtLeast(0.0), settings.AtMost(1.0)
   ] = 0.0
+  anchor_matching: Annotated[int, settings.AtLeast(0)] = 0
+  anchor_matching_rate: Annotated[float, settings.Above(0.0)] = 10.0
   anchor_agreement: bool = True
 
   def __post_init__(self):
@@ -139,12 +151,18 @@ class FedSAConfig(settings.Settings):
         'anchors could move to: it needs `anchor_decay`=1, found '
         f'{self.anchor_decay}.'
       )
-    if not self.anchor_agreement and self.lambda_virtual:
-      raise settings.SettingsError(
-        '`lambda_virtual` draws features that all clients have in common: it '
-        f'needs `anchor_agreement`, found `lambda_virtual`='
-        f'{self.lambda_virtual} without it.'
-      )
+    for name in ('lambda_virtual', 'anchor_matching'):
+      if not self.anchor_agreement and getattr(self, name):
+        raise settings.SettingsError(
+          f'`{name}` draws features that all clients have in common: it needs '
+          f'`anchor_agreement`, found `{name}`={getattr(self, name)} without '
+          'it.'
+        )
+
+  @property
+  def with_squares(self) -> bool:
+    """Returns whether clients send mean squares of features by class."""
+    return self.lambda_virtual > 0 or self.anchor_matching > 0
 
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
@@ -160,6 +178,8 @@ class FedSAConfig(settings.Settings):
       )
     if not self.lambda_virtual:
       reasons['virtual_features'] = '`lambda_virtual`=0'
+    if not self.anchor_matching:
+      reasons['anchor_matching_rate'] = '`anchor_matching`=0'
     return reasons
 
   def initial_anchors(self, num_classes: int, feature_dim: int) -> np.ndarray:
@@ -225,7 +245,7 @@ def build_objective(
   ]
 
   def anchors_of(broadcast):
-    return broadcast.anchors if config.lambda_virtual else broadcast
+    return broadcast.anchors if config.with_squares else broadcast
 
   def context_fn(broadcast, state, round_num):
     anchors = anchors_of(broadcast)
@@ -314,7 +334,7 @@ def build_objective(
       *(['virtual'] if config.lambda_virtual else []),
     ),
     gauges_fn=gauges_fn,
-    averages_squares=config.lambda_virtual > 0,
+    averages_squares=config.with_squares,
     weights=weights,
   )
 
@@ -337,7 +357,7 @@ def build_fedsa(
   """Builds the process of FedSA over heterogeneous, stateful clients.
 
   `initialize()` returns a `composer.ServerState` whose `model` is a
-  `server_model.ServerModel` (with `lambda_virtual` a
+  `server_model.ServerModel` (with `lambda_virtual` or `anchor_matching` a
   `server_model.StatisticsModel`); `next(server_state, client_states, examples)`
   runs one round of the given clients, all architectures in one federated
   computation (types: `composer.compose_process`). Client states come from
@@ -384,13 +404,13 @@ def build_fedsa(
       f'{feature_dim}], found {list(np.shape(anchors))}.'
     )
   factory = aggregator_factory or class_mean.ClassMeanFactory()
-  with_squares = config.lambda_virtual > 0
+  with_squares = config.with_squares
   if with_squares and not isinstance(factory, class_mean.ClassMeanFactory):
+    name = 'lambda_virtual' if config.lambda_virtual else 'anchor_matching'
     raise errors.UserError(
-      '`lambda_virtual` needs means of features and of their squares over the '
-      'same clients, a `class_mean.ClassMeanFactory`, found '
-      f'{type(factory).__name__}. Give `aggregator`=mean, or '
-      '`lambda_virtual`=0.'
+      f'`{name}` needs means of features and of their squares over the same '
+      f'clients, a `class_mean.ClassMeanFactory`, found '
+      f'{type(factory).__name__}. Give `aggregator`=mean, or `{name}`=0.'
     )
   initial_model: Any = server_model.initial_server_model(anchors)
   distributor = distribution.build_anchor_distributor(num_classes, feature_dim)
@@ -421,6 +441,8 @@ def build_fedsa(
     decay=config.anchor_decay,
     evidence=config.anchor_evidence,
     orthogonality=config.anchor_orthogonality,
+    matching=config.anchor_matching,
+    matching_rate=config.anchor_matching_rate,
     keep_missing=class_means.keep_missing,
     with_squares=with_squares,
   )

@@ -11,9 +11,14 @@ import tensorflow_federated as tff
 
 from tff_fedsa.maths import anchors
 from tff_fedsa.maths import finite as finite_lib
+from tff_fedsa.maths import hyper_prototypes
 from tff_fedsa.maths import prototypes
+from tff_fedsa.maths import virtual_features
 from tff_fedsa.runs import errors
 from tff_fedsa.server import server_model
+
+# Features of a class from which the server estimates a mean gradient.
+_MATCHING_DRAWS = 64
 
 
 def build_finalizer(
@@ -179,6 +184,8 @@ def build_anchor_finalizer(
   decay: float = 0.9999,
   evidence: float = 0.0,
   orthogonality: float = 0.0,
+  matching: int = 0,
+  matching_rate: float = 10.0,
   keep_missing: bool = True,
   with_squares: bool = False,
 ) -> tff.learning.templates.FinalizerProcess:
@@ -203,6 +210,12 @@ def build_anchor_finalizer(
     evidence: See `anchors.decay_by_evidence`, with the weights of the aggregate
       as evidence, >= 0. 0 is the reference: one decay for all classes.
     orthogonality: Share of `anchors.separated`, in [0, 1]. 0 is the reference.
+    matching: Steps of `hyper_prototypes.matched` after the moving average and
+      before `anchors.separated`, for classes somebody sent, >= 0. The
+      classifier is that of the anchors before the round. The targets are
+      directions at features drawn from the known means and squares, with the
+      same noise in every round. It needs `with_squares`. 0 is the reference.
+    matching_rate: Learning rate of these steps, > 0.
     keep_missing: See `known_classes`.
     with_squares: Whether `M` is `server_model.StatisticsModel`, and the vectors
       of `P` have mean squares of features after each prototype.
@@ -227,8 +240,17 @@ def build_anchor_finalizer(
       f'num_classes={num_classes} and feature_dim={feature_dim}. Use a larger '
       'feature_dim.'
     )
+  if matching < 0 or (matching and not with_squares):
+    raise errors.UserError(
+      'Expected steps of matching >= 0, and `with_squares` if there are any, '
+      f'found matching={matching} and with_squares={with_squares}.'
+    )
+  if not 0.0 < matching_rate < float('inf'):
+    raise errors.UserError(
+      f'Expected matching_rate > 0, found {matching_rate}.'
+    )
 
-  def finalize_fn(model, update):
+  def finalize_fn(model, update, squares=None):
     known, present = known_classes(
       update, model.prototypes, model.present, keep_missing
     )
@@ -238,6 +260,21 @@ def build_anchor_finalizer(
     moved = anchors.moving_average(
       model.anchors, update.vectors, update.weights > 0, decays
     )
+    if matching:
+      drawn = virtual_features.draw(
+        known,
+        virtual_features.class_variances(known, squares),
+        _MATCHING_DRAWS,
+        tf.zeros([2], tf.int32),
+      )
+      moved = hyper_prototypes.matched(
+        moved,
+        hyper_prototypes.gradient_directions(drawn, model.anchors),
+        model.anchors,
+        update.weights > 0,
+        num_steps=matching,
+        learning_rate=matching_rate,
+      )
     if orthogonality:
       moved = anchors.separated(moved, orthogonality)
     return server_model.ServerModel(
@@ -254,7 +291,7 @@ def build_anchor_finalizer(
       model.present,
       keep_missing,
     )
-    plain = finalize_fn(model, update._replace(vectors=means))
+    plain = finalize_fn(model, update._replace(vectors=means), known)
     return server_model.StatisticsModel(*plain, squares=known)
 
   if with_squares:
