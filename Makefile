@@ -27,7 +27,7 @@ ARGS ?=
 # Tests at a time: as many as there are cores, and memory for (2 GB each).
 JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores : 8)))
 # Each worker gets a piece of the list, and takes over from a slower one.
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal --durations=25
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal --durations=25
 
 # TensorFlow's notes on CUDA and CPU features would bury everything else.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -42,8 +42,6 @@ demo: $(INSTALLED)  ## Shows what clients gain from each other, on digits.
 test: $(INSTALLED)  ## Runs the tests, without the slow ones.
 	$(PYTEST) -m "not slow" $(ARGS)
 
-# One more at a time than usual: some wait for the processes that they start.
-test-slow: JOBS := $(shell echo $$(($(JOBS) + 1)))
 test-slow: $(INSTALLED_RAY)  ## Runs the slow tests.
 	$(PYTEST) -m slow $(ARGS)
 
