@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_fedsa.algorithms import registry
 from tff_fedsa.client import client_state
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_training
@@ -69,6 +70,19 @@ def sgd(learning_rate=0.01):
   )
 
 
+def build_fedsa(model, config, batch_clients=None, rate=0.1, **options):
+  """Returns FedSA's process for one architecture."""
+  return registry.build(
+    'fedsa',
+    [model],
+    config,
+    input_spec=SPEC,
+    optimizer=sgd(rate),
+    local=local_training.LocalTrainingConfig(batch_clients=batch_clients),
+    **options,
+  )
+
+
 def run(process, models, examples, rounds=2):
   """Returns server state, client states and the last measurements."""
   initial_state_fn = client_state.build_initial_state_fn(models)
@@ -78,3 +92,11 @@ def run(process, models, examples, rounds=2):
     output = process.next(server, states, examples)
     server, states = output.state, output.result
   return server, states, output.measurements
+
+
+def assert_close(found, expected, tolerance=0.0):
+  """Asserts that structures of arrays have the same numbers."""
+  for one, other in zip(
+    tf.nest.flatten(found), tf.nest.flatten(expected), strict=True
+  ):
+    np.testing.assert_allclose(one, other, tolerance, tolerance)

@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.algorithms import clients
 from tff_fedsa import experiment
@@ -12,8 +11,6 @@ from tff_fedsa.aggregation import aggregator_config
 from tff_fedsa.aggregation import compression
 from tff_fedsa.aggregation import secure
 from tff_fedsa.algorithms import fedsa
-from tff_fedsa.algorithms import registry
-from tff_fedsa.client import local_training
 from tff_fedsa.privacy import private_process
 from tff_fedsa.runs import errors
 from tff_fedsa.runs import metrics
@@ -30,25 +27,12 @@ def model():
 def run(model):
   """Runs two rounds of three clients; each process is built once."""
 
-  def run(config=_CONFIG, batch_clients=None, **options):
-    process = registry.build(
-      'fedsa',
-      [model],
-      config,
-      input_spec=clients.SPEC,
-      optimizer=clients.sgd(0.1),
-      local=local_training.LocalTrainingConfig(batch_clients=batch_clients),
-      **options,
-    )
+  def run(config=_CONFIG, **options):
+    process = clients.build_fedsa(model, config, **options)
     found = clients.run(process, [model], clients.random_examples(3))
     return process, *found
 
   return functools.cache(run)
-
-
-def _assert_equal(one, other, tolerance):
-  for found, expected in zip(tf.nest.flatten(one), tf.nest.flatten(other)):
-    np.testing.assert_allclose(found, expected, tolerance, tolerance)
 
 
 @pytest.mark.usefixtures('in_process_context')
@@ -74,8 +58,8 @@ def test_without_matching_nothing_changes(run):
     anchor_decay=1.0, anchor_matching=1, anchor_matching_rate=1e-30
   )
   _, server, others, _ = run(still)
-  _assert_equal(others, states, 0.0)
-  _assert_equal(server.model[:3], plain.model, 1e-25)
+  clients.assert_close(others, states, 0.0)
+  clients.assert_close(server.model[:3], plain.model, 1e-25)
 
 
 @pytest.mark.slow
@@ -95,7 +79,7 @@ def test_with_virtual_features_and_orthogonality(run):
 @pytest.mark.slow
 @pytest.mark.usefixtures('in_process_context')
 def test_clients_that_are_trained_together_have_the_same_numbers(run):
-  _assert_equal(run(batch_clients=3)[1:3], run()[1:3], 1e-3)
+  clients.assert_close(run(batch_clients=3)[1:3], run()[1:3], 1e-3)
 
 
 @pytest.mark.slow
@@ -105,7 +89,7 @@ def test_secure_sums_have_the_same_results(run):
     run(max_examples=23, secure=secure.SecureConfig(secure=use))[1:3]
     for use in (False, True)
   )
-  _assert_equal(secured, plain, 1e-3)
+  clients.assert_close(secured, plain, 1e-3)
 
 
 @pytest.mark.slow

@@ -15,11 +15,9 @@ from tff_fedsa.aggregation import aggregator_config
 from tff_fedsa.aggregation import compression
 from tff_fedsa.aggregation import secure
 from tff_fedsa.algorithms import fedsa
-from tff_fedsa.algorithms import registry
 from tff_fedsa.client import attack_config
 from tff_fedsa.client import attacks
 from tff_fedsa.client import client_state
-from tff_fedsa.client import local_training
 from tff_fedsa.maths import prototypes
 from tff_fedsa.maths import virtual_features
 from tff_fedsa.models import tiers
@@ -41,16 +39,8 @@ def model():
 def build(model):
   """Builds each process once."""
 
-  def build(config=_CONFIG, batch_clients=None, rate=0.1, **options):
-    return registry.build(
-      'fedsa',
-      [model],
-      config,
-      input_spec=clients.SPEC,
-      optimizer=clients.sgd(rate),
-      local=local_training.LocalTrainingConfig(batch_clients=batch_clients),
-      **options,
-    )
+  def build(config=_CONFIG, **options):
+    return clients.build_fedsa(model, config, **options)
 
   return functools.cache(build)
 
@@ -60,11 +50,6 @@ def _examples():
   examples = clients.random_examples(3)
   examples[0]['y'] %= 3
   return examples
-
-
-def _assert_equal(one, other, tolerance=0.0):
-  for found, expected in zip(tf.nest.flatten(one), tf.nest.flatten(other)):
-    np.testing.assert_allclose(found, expected, tolerance, tolerance)
 
 
 def _known(rng):
@@ -182,7 +167,7 @@ def test_the_same_seed_is_the_same_run(model, build):
   first, again = (
     clients.run(build(), [model], examples, rounds=3) for _ in range(2)
   )
-  _assert_equal(first, again)
+  clients.assert_close(first, again)
   # Two clients with the same data, start and order draw other features.
   process = build()
   start = client_state.build_initial_state_fn([model])
@@ -207,7 +192,7 @@ def test_the_stock_runtime_agrees(model, build, runtimes):
   found = clients.run(build(), [model], _examples(), rounds=3)
   with runtimes.default('in_process'):
     expected = clients.run(build(), [model], _examples(), rounds=3)
-  _assert_equal(found, expected, 1e-4)
+  clients.assert_close(found, expected, 1e-4)
 
 
 @pytest.mark.slow
@@ -217,7 +202,7 @@ def test_clients_that_are_trained_together_have_the_same_numbers(model, build):
     clients.run(build(batch_clients=count), [model], _examples(), rounds=3)
     for count in (None, 3)
   )
-  _assert_equal(alone, together, 1e-4)
+  clients.assert_close(alone, together, 1e-4)
 
 
 @pytest.mark.slow
@@ -232,7 +217,7 @@ def test_secure_sums_have_the_same_results(model, build):
     )
     for use in (False, True)
   )
-  _assert_equal(secured[:2], plain[:2], 1e-4)
+  clients.assert_close(secured[:2], plain[:2], 1e-4)
 
 
 @pytest.mark.slow
@@ -246,7 +231,7 @@ def test_privacy_without_noise_has_the_same_results(model, build):
     for privacy in (None, mechanism)
   )
   # The states of the aggregators differ.
-  _assert_equal(
+  clients.assert_close(
     (private[0].model, private[1]), (plain[0].model, plain[1]), 1e-3
   )
 
@@ -274,7 +259,7 @@ def test_compressed_statistics_are_nearly_the_same(model, build):
     clients.run(build(compression=used), [model], _examples())[0].model
     for used in (None, config)
   )
-  _assert_equal(compressed, plain, 0.1)
+  clients.assert_close(compressed, plain, 0.1)
   assert np.abs(compressed.squares - plain.squares).max() > 0
   process = build(compression=config)
   before = metrics.communication_columns(build())
@@ -327,7 +312,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
   resumed = run.run(tmp_path / 'run')
   assert rows_lib.stable(resumed.rows) == rows_lib.stable(whole.rows)
   assert whole.rows[-1]['loss_virtual'] > 0
-  _assert_equal(resumed.client(0).anchors, whole.client(0).anchors)
+  clients.assert_close(resumed.client(0).anchors, whole.client(0).anchors)
 
 
 def test_what_does_not_fit_is_refused(build):
