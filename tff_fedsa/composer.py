@@ -325,12 +325,15 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
   work_type = client_work.type_signature.parameter
   output_type = client_work.type_signature.result
   broadcast_type, update_type = work_type.broadcast, output_type.update
+  received_type = broadcast_type
   if averaging is not None:
     # The parts of the method take the method's own model, as checked above.
-    ends = averaging_lib.build_round_ends(
-      averaging, initial_model_fn(), work_type.client_state
-    )
+    ends = averaging_lib.build_round_ends(averaging, initial_model_fn())
     initial_model = ends.initial_model
+    # A client gets the weights of all tiers, and takes those of its own.
+    received_type = tff.types.to_type(
+      (broadcast_type, ends.take_apart.type_signature.result[1])
+    )
     broadcast_type = tff.types.to_type(
       (broadcast_type, averaging.tiers.message_type)
     )
@@ -378,6 +381,10 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
     return value, collections.OrderedDict(id=client_id, reason=reason)
 
   def to_send_fn(work, arguments):
+    if averaging is not None:
+      own, weights = arguments.broadcast
+      state = ends.receive(weights, arguments.client_state)
+      arguments = arguments._replace(broadcast=own, client_state=state)
     output = work(arguments)
     prepared = prepare_fn(output)
     return (
@@ -386,7 +393,7 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
     )
 
   # One call per client: a call of its own costs more than the check.
-  client_round = client_work_lib.wrap(client_work, to_send_fn)
+  client_round = client_work_lib.wrap(client_work, to_send_fn, received_type)
   checked_type = client_round.type_signature.result[1]
   if attack is not None:
     check = tff.tensorflow.computation(
@@ -439,13 +446,16 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
   def next_fn(server_state, client_states, examples):
     model, averager = server_state.model, server_state.averager
     if averaging is not None:
-      model, client_states = ends.begin(model, client_states)
+      model, weights = tff.federated_map(ends.take_apart, model)
     distribution = distributor.next(server_state.distributor, model)
+    received = distribution.result
+    if averaging is not None:
+      received = tff.federated_zip((received, tff.federated_broadcast(weights)))
     new_states, sent = tff.federated_map(
       client_round,
       (
         tff.federated_broadcast(server_state.round_num),
-        distribution.result,
+        received,
         client_states,
         examples,
       ),

@@ -55,7 +55,12 @@ def build_transcript(
   ends = None
   if parts.averaging is not None:
     ends = averaging_lib.build_round_ends(
-      parts.averaging, parts.initial_model_fn(), clients_type.member
+      parts.averaging, parts.initial_model_fn()
+    )
+    receive = tff.tensorflow.computation(
+      ends.receive,
+      ends.take_apart.type_signature.result[1],
+      clients_type.member,
     )
 
   @tff.tensorflow.computation(output_type)
@@ -79,7 +84,10 @@ def build_transcript(
   def transcript(server_state, client_states, examples):
     model = server_state.model
     if ends is not None:
-      model, client_states = ends.begin(model, client_states)
+      model, weights = tff.federated_map(ends.take_apart, model)
+      client_states = tff.federated_map(
+        receive, (tff.federated_broadcast(weights), client_states)
+      )
     broadcast = parts.distributor.next(server_state.distributor, model).result
     outputs = tff.federated_map(
       parts.client_work,

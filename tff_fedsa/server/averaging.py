@@ -23,7 +23,6 @@ import tensorflow_federated as tff
 
 from tff_fedsa.aggregation import tier_mean
 from tff_fedsa.aggregation import weighted_mean
-from tff_fedsa.client import client_state as client_state_lib
 from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.models import tiers as tiers_lib
@@ -65,12 +64,13 @@ class RoundEnds(NamedTuple):
   """The first and the last step of a round with averaged weights.
 
   `M` is the server's model of the method. `W` is the same model with a field
-  `weights`. `C` is a `ClientState`.
+  `weights`.
 
   Attributes:
     initial_model: `( -> W)`.
-    begin: `(<W@SERVER, {C}@CLIENTS> -> <M@SERVER, {C}@CLIENTS>)`. The resulting
-      clients have the averaged weights of their tier.
+    take_apart: `(W -> <M, weights>)`.
+    receive: `fn(weights, client_state)` returns the state of a client that has
+      received the shared weights of all tiers, in TensorFlow.
     weigh: `fn(output)` returns the message of a client with this
       `ClientOutput`, in TensorFlow.
     end: `(<S@SERVER, W@SERVER, M@SERVER, {V}@CLIENTS> -> <state=S, result=W,
@@ -80,7 +80,8 @@ class RoundEnds(NamedTuple):
   """
 
   initial_model: tff.Computation
-  begin: tff.Computation
+  take_apart: tff.Computation
+  receive: Callable[[Any, Any], Any]
   weigh: Callable[[Any], weighted_mean.WeightedValue]
   end: tff.Computation
 
@@ -157,15 +158,12 @@ def _averaged_class(fields: tuple[str, ...]) -> Any:
   return collections.namedtuple('AveragedModel', (*fields, 'weights'))
 
 
-def build_round_ends(
-  averaging: WeightAveraging, model: Any, client_state_type: tff.Type
-) -> RoundEnds:
+def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
   """Returns the steps before and after the method's part of a round.
 
   Args:
     averaging: Result of `build_weight_averaging`.
     model: The method's initial server model, a NamedTuple or `()`.
-    client_state_type: Unplaced type of a `ClientState`.
   """
 
   @tff.tensorflow.computation
@@ -184,12 +182,9 @@ def build_round_ends(
     own = [getattr(joined, field) for field in getattr(model, '_fields', ())]
     return type(model)(*own), joined.weights
 
-  @tff.tensorflow.computation(joined_type.weights, client_state_type)
   def receive(weights, state):
     received = tiers.received(state.architecture, state.weights, weights)
-    return client_state_lib.ClientState(
-      **{**state._asdict(), 'weights': received}
-    )
+    return tff.structure.update_struct(state, weights=received)
 
   def weigh(output):
     state = output.client_state
@@ -221,16 +216,6 @@ def build_round_ends(
     return with_weights(new_model, tf.concat(taken, axis=0))
 
   @tff.federated_computation(
-    tff.FederatedType(joined_type, tff.SERVER),
-    tff.FederatedType(client_state_type, tff.CLIENTS),
-  )
-  def begin(joined, client_states):
-    own, weights = tff.federated_map(take_apart, joined)
-    return own, tff.federated_map(
-      receive, (tff.federated_broadcast(weights), client_states)
-    )
-
-  @tff.federated_computation(
     aggregator.initialize.type_signature.result,
     tff.FederatedType(joined_type, tff.SERVER),
     tff.FederatedType(model_type, tff.SERVER),
@@ -244,4 +229,4 @@ def build_round_ends(
       mean.measurements,
     )
 
-  return RoundEnds(initial_model, begin, weigh, end)
+  return RoundEnds(initial_model, take_apart, receive, weigh, end)
