@@ -42,6 +42,10 @@ class _Tier(NamedTuple):
   def size(self) -> int:
     return sum(stop - start for start, stop in self.cuts)
 
+  def part_of(self, shared: tf.Tensor) -> tf.Tensor:
+    """Returns the tier's part of the shared weights of all tiers."""
+    return shared[self.offset : self.offset + self.size]
+
 
 class Tiers:
   """The shared weights of each architecture.
@@ -142,7 +146,7 @@ class Tiers:
 
     def put(tier: _Tier) -> tf.Tensor:
       if tier.size == tier.num_weights:
-        return shared[tier.offset : tier.offset + tier.size]
+        return tier.part_of(shared)
       own = tf.ensure_shape(weights, [tier.num_weights])
       parts, done, offset = [], 0, tier.offset
       for start, stop in tier.cuts:
@@ -151,6 +155,32 @@ class Tiers:
       return _joined([*parts, own[done:]])
 
     return self._switch(architecture, put)
+
+  def replaced(
+    self,
+    shared: tf.Tensor,
+    means: Sequence[tf.Tensor],
+    has_mean: Sequence[tf.Tensor],
+  ) -> tf.Tensor:
+    """Returns the shared weights of all tiers after a round.
+
+    Args:
+      shared: float32[num_weights], those before it.
+      means: float32[size] of each tier.
+      has_mean: bool scalar of each tier. Without a mean its weights stay.
+    """
+    # A condition: weights that go are not copied.
+    return tf.concat(
+      [
+        tf.cond(
+          has,
+          lambda mean=mean: mean,
+          lambda tier=tier: tier.part_of(shared),
+        )
+        for has, mean, tier in zip(has_mean, means, self._tiers, strict=True)
+      ],
+      axis=0,
+    )
 
   def _switch(
     self, architecture: tf.Tensor, fn: Callable[[_Tier], tf.Tensor]

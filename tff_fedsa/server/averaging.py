@@ -203,17 +203,8 @@ def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
     weights = tf.unstack(tf.reshape(mean.weight, [len(tiers.sizes)]))
     # A tuple, or one vector of an aggregator of your own.
     means = tf.nest.flatten(mean.value)
-    stops = np.cumsum(tiers.sizes)
-    # A condition: the old weights of a tier are not copied if they go.
-    taken = [
-      tf.cond(
-        weight > 0,
-        lambda new=new: new,
-        lambda stop=stop, size=size: before.weights[stop - size : stop],
-      )
-      for weight, new, stop, size in zip(weights, means, stops, tiers.sizes)
-    ]
-    return with_weights(new_model, tf.concat(taken, axis=0))
+    shared = tiers.replaced(before.weights, means, [w > 0 for w in weights])
+    return with_weights(new_model, shared)
 
   @tff.federated_computation(
     aggregator.initialize.type_signature.result,
