@@ -13,7 +13,8 @@ _BASE = experiment_lib.Experiment(
   num_clients=4,
   max_examples=300,
   feature_dim=8,
-  family='digits_mlp',
+  # Two tiers: one client that trains, and one that joins, in each.
+  family='digits_mlp,digits_mlp',
   total_rounds=2,
   share_weights='extractor',
   held_out_clients=2,
@@ -42,7 +43,8 @@ def test_they_are_tested_with_what_they_receive(result):
     total += len(client.test['y'])
     received = np.array(state.weights)
     # The extractor comes first, the head stays the client's own.
-    received[: len(server.model.weights)] = server.model.weights
+    of_tiers = np.split(server.model.weights, 2)
+    received[: len(of_tiers[0])] = of_tiers[client_id % 2]
     (counts,) = client_evaluation.evaluate_clients(
       _BASE.evaluate,
       server.model,

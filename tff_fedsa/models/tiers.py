@@ -187,8 +187,10 @@ class Tiers:
   ) -> tf.Tensor:
     if len(self._tiers) == 1:
       return fn(self._tiers[0])
+    # A client that joins has a state of NumPy arrays.
     return tf.switch_case(
-      architecture, [functools.partial(fn, tier) for tier in self._tiers]
+      tf.convert_to_tensor(architecture),
+      [functools.partial(fn, tier) for tier in self._tiers],
     )
 
 
