@@ -399,8 +399,9 @@ class Experiment:
 
   @property
   def averages_models(self) -> bool:
-    """True if clients begin a round with an averaged model, all of it."""
-    shares_all = self.sharing == sharing_config.SharingConfig('model')
+    """True if all weights of clients are averaged."""
+    sharing = self.sharing
+    shares_all = sharing.share_weights == 'model' and sharing.share_statistics
     return shares_all or self.tests_averaged
 
   @property
@@ -544,6 +545,7 @@ class Experiment:
         self.models,
         sharing.share_weights,
         statistics=sharing.share_statistics,
+        mixing=sharing.share_mixing,
       ),
       model_seed=self.model_config.model_seed,
       aggregator_factory=factory,
@@ -764,11 +766,12 @@ class Experiment:
     if self.simulation.protocol == 'global' and (
       self.sharing.share_weights == 'extractor'
       or not self.sharing.share_statistics
+      or self.sharing.share_mixing != 1.0
     ):
       raise settings_lib.SettingsError(
         '`protocol`=global tests whole averaged models: it needs '
-        '`share_weights`=model, statistics included. `protocol`=personal tests '
-        'clients that have a part of their own.'
+        '`share_weights`=model, statistics included, and `share_mixing`=1. '
+        '`protocol`=personal tests clients that have a part of their own.'
       )
     method = registry.get(self.algorithm)
     if (

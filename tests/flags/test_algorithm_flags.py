@@ -98,6 +98,16 @@ def test_they_are_not_in_protocol_personal(parse, built):
       '--share_weights would be ignored: FedAvg averages whole models',
     ),
     (['--noshare_statistics'], 'be ignored: --share_weights=none'),
+    (['--share_mixing=0.5'], 'be ignored: --share_weights=none'),
+    (
+      [
+        '--protocol=global',
+        '--test_set=per_domain',
+        '--share_weights=model',
+        '--share_mixing=0.5',
+      ],
+      'statistics included, and --share_mixing=1',
+    ),
     (
       [
         '--protocol=global',
@@ -136,7 +146,6 @@ def test_weights_are_averaged_within_architectures(
   made = parse(*arguments, '--family=digits_mlp,digits_cnn_bn').build()
   tiers = made.process.tiers
   assert tiers.names == ('digits_mlp', 'digits_cnn_bn')
-  assert tiers.share_all == shares_all
   sizes = [model.num_weights for model in made.models]
   assert (list(tiers.sizes) == sizes) == shares_all
 

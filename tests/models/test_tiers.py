@@ -1,5 +1,7 @@
 """Parts of flat vectors that clients share, by hand."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -40,6 +42,15 @@ _EXTRACTOR, _HEAD = [*range(28)], [*range(28, 51)]
 _STATISTICS, _OF_HEAD = [*range(51, 59)], [*range(59, 67)]
 
 
+def _state(architecture, weights, counts=(0.0, 0.0)):
+  """Returns what tiers read of a `ClientState`."""
+  return types.SimpleNamespace(
+    architecture=tf.constant(architecture),
+    weights=tf.constant(weights),
+    counts=tf.constant(counts),
+  )
+
+
 @pytest.mark.parametrize(
   'part, statistics, shared',
   [
@@ -52,13 +63,10 @@ _STATISTICS, _OF_HEAD = [*range(51, 59)], [*range(59, 67)]
 def test_parts_of_a_model(model, part, statistics, shared):
   tiers = tiers_lib.Tiers([model], part, statistics=statistics)
   assert model.num_weights == 67 and tiers.sizes == (len(shared),)
-  assert tiers.share_all == (len(shared) == 67)
   weights = np.arange(67, dtype=np.float32)
   sent = tiers.sent(tf.constant(0), tf.constant(weights)).numpy()
   np.testing.assert_array_equal(sent, shared)
-  received = tiers.received(
-    tf.constant(0), tf.constant(weights), tf.constant(-sent)
-  ).numpy()
+  received = tiers.received(_state(0, weights), tf.constant(-sent)).numpy()
   expected = weights.copy()
   expected[shared] *= -1
   np.testing.assert_array_equal(received, expected)
@@ -77,7 +85,7 @@ def test_each_architecture_has_a_place(model):
   for architecture, one in enumerate((other, model)):
     weights = tf.constant(one.initial_weights(2))
     received = tiers.received(
-      tf.constant(architecture), weights, tf.constant(shared)
+      _state(architecture, weights), tf.constant(shared)
     )
     # What it sends now is what it received.
     part = np.split(shared, [size])[architecture]
@@ -87,6 +95,24 @@ def test_each_architecture_has_a_place(model):
     # Its head is its own.
     for found, own in zip(one.head_of(received), one.head_of(weights)):
       np.testing.assert_array_equal(found, own)
+
+
+def test_own_and_averaged_weights_are_mixed(model):
+  tiers = tiers_lib.Tiers([model], 'extractor', mixing=0.25)
+  rng = np.random.default_rng(0)
+  own = rng.standard_normal(67).astype(np.float32)
+  shared = rng.standard_normal(tiers.num_weights).astype(np.float32)
+  places = _EXTRACTOR + _STATISTICS
+  whole, mixed = own.copy(), own.copy()
+  whole[places] = shared
+  mixed[places] += 0.25 * (shared - own[places])
+  trained = tiers.received(_state(0, own, (0.0, 3.0)), tf.constant(shared))
+  np.testing.assert_allclose(trained, mixed, rtol=1e-6)
+  rest = np.setdiff1d(np.arange(67), places)
+  np.testing.assert_array_equal(trained.numpy()[rest], own[rest])
+  # Without a round of training it has nothing of its own to keep.
+  joined = tiers.received(_state(0, own), tf.constant(shared))
+  np.testing.assert_array_equal(joined, whole)
 
 
 def test_an_architecture_twice_has_two_names(model):

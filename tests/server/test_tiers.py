@@ -171,6 +171,47 @@ def test_heads_stay_with_clients(extractors, models):
   }
 
 
+def test_a_round_begins_with_a_mixture(models):
+  """Own and averaged weights, mixed by hand, then local training."""
+  examples = _examples()
+  alone = local.build_local(models, **_PARTS)
+  mixing = composer.with_averaging(
+    alone,
+    averaging.build_weight_averaging(
+      models, tiers=tiers_lib.Tiers(models, mixing=0.25)
+    ),
+  )
+  server, states, _ = clients.run(mixing, models, examples, rounds=1)
+  averaged = _split(server.model.weights, models)
+  begun = [
+    state._replace(
+      weights=np.float32(0.75) * state.weights
+      + np.float32(0.25) * averaged[i % 2]
+    )
+    for i, state in enumerate(states)
+  ]
+  assert np.abs(begun[0].weights - states[0].weights).max() > 0.01
+  output = mixing.next(server, states, examples)
+  expected = alone.next(
+    alone.initialize()._replace(round_num=server.round_num), begun, examples
+  )
+  for found, same in zip(output.result, expected.result):
+    golden.assert_close(found.weights, same.weights)
+  # It is tested with this mixture, too.
+  evaluate = client_evaluation.build_evaluation(
+    models, clients.SPEC, mixing.server_model_type, tiers=mixing.tiers
+  )
+  for counts, same in zip(
+    client_evaluation.evaluate_clients(
+      evaluate, server.model, zip(states, examples)
+    ),
+    client_evaluation.evaluate_clients(
+      evaluate, server.model, zip(begun, examples)
+    ),
+  ):
+    assert counts['received_head'] == same['head']
+
+
 def test_own_models_are_tested_and_received_ones(extractors, models):
   examples = _examples()
   server, states, _ = clients.run(extractors, models, examples, rounds=2)

@@ -145,10 +145,10 @@ def build_evaluation(
   def evaluate_one(known, state, examples):
     weights = state.weights
     if averaged is not None:
-      weights = averaged.received(state.architecture, weights, known['weights'])
+      weights = averaged.received(state, known['weights'])
     counts = count_correct(known, state.architecture, weights, examples)
     if tiers is not None:
-      received = tiers.received(state.architecture, weights, known['weights'])
+      received = tiers.received(state, known['weights'])
       of_heads = count_heads(known, state.architecture, received, examples)
       counts.update(
         (f'received_{name}', value)

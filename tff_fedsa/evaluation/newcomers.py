@@ -57,9 +57,7 @@ def evaluate(
     state = store.get(client_id)
     if process.tiers is None:
       return state
-    weights = process.tiers.received(
-      state.architecture, state.weights, server_state.model.weights
-    )
+    weights = process.tiers.received(state, server_state.model.weights)
     return state._replace(weights=np.asarray(weights))
 
   def trained() -> Iterator[Any]:

@@ -54,7 +54,6 @@ class Tiers:
     names: Names of the architectures. Repeated names have a number.
     sizes: Number of shared weights of each architecture.
     num_weights: Number of shared weights of all architectures.
-    share_all: True if clients share all of their weights.
   """
 
   def __init__(
@@ -63,6 +62,7 @@ class Tiers:
     part: str = 'model',
     *,
     statistics: bool = True,
+    mixing: float = 1.0,
   ):
     """Initializes `Tiers`.
 
@@ -71,6 +71,9 @@ class Tiers:
       part: `model`, or `extractor`: heads stay with clients.
       statistics: Whether clients also share weights without gradients
         (BatchNorm's statistics).
+      mixing: Share of the averaged weights in those with which a client begins
+        a round, in [0, 1]; the rest is its own. A client that has not trained
+        yet takes averaged weights only.
 
     Raises:
       ValueError: If the part is unknown, or an architecture has no weights in
@@ -81,6 +84,7 @@ class Tiers:
         f'Unknown part of a model {part!r}; known: {", ".join(PARTS)}.'
       )
     self._models = tuple(models)
+    self._mixing = mixing
     self._tiers: list[_Tier] = []
     offset = 0
     for model in models:
@@ -99,7 +103,6 @@ class Tiers:
     )
     self.sizes = tuple(tier.size for tier in self._tiers)
     self.num_weights = offset
-    self.share_all = all(t.size == t.num_weights for t in self._tiers)
 
   @property
   def message_type(self) -> tff.Type:
@@ -133,28 +136,30 @@ class Tiers:
 
     return self._switch(architecture, take)
 
-  def received(
-    self, architecture: tf.Tensor, weights: tf.Tensor, shared: tf.Tensor
-  ) -> tf.Tensor:
-    """Returns a client's weights, updated by the shared weights of its tier.
+  def received(self, state: Any, shared: tf.Tensor) -> tf.Tensor:
+    """Returns the weights with which a client begins a round, float32[?].
 
     Args:
-      architecture: int32 scalar, the client's.
-      weights: float32[?], all of the client's weights.
+      state: The client's `ClientState` before the round.
       shared: float32[num_weights], the shared weights of all tiers.
     """
 
     def put(tier: _Tier) -> tf.Tensor:
       if tier.size == tier.num_weights:
         return tier.part_of(shared)
-      own = tf.ensure_shape(weights, [tier.num_weights])
+      own = tf.ensure_shape(state.weights, [tier.num_weights])
       parts, done, offset = [], 0, tier.offset
       for start, stop in tier.cuts:
         parts += [own[done:start], shared[offset : offset + stop - start]]
         done, offset = stop, offset + stop - start
       return _joined([*parts, own[done:]])
 
-    return self._switch(architecture, put)
+    received = self._switch(state.architecture, put)
+    if self._mixing == 1.0:
+      return received
+    # Own weights that are not shared stay as they are, bit for bit.
+    mixed = state.weights + self._mixing * (received - state.weights)
+    return tf.where(tf.reduce_any(state.counts > 0), mixed, received)
 
   def replaced(
     self,

@@ -183,8 +183,9 @@ def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
     return type(model)(*own), joined.weights
 
   def receive(weights, state):
-    received = tiers.received(state.architecture, state.weights, weights)
-    return tff.structure.update_struct(state, weights=received)
+    return tff.structure.update_struct(
+      state, weights=tiers.received(state, weights)
+    )
 
   def weigh(output):
     state = output.client_state

@@ -19,13 +19,22 @@ class SharingConfig(settings.Settings):
       except heads; model: all weights.
     share_statistics: Whether clients also share weights without gradients
       (BatchNorm's statistics).
+    share_mixing: Share of the averaged weights in those with which a client
+      begins a round, in (0, 1]; the rest is its own. 1: averaged weights only
+      (FedAvg, FedPer). It is FedALA (Zhang et al., AAAI 2023,
+      arXiv:2212.01197) with one weight for all in place of learned ones.
   """
 
   share_weights: Annotated[str, settings.OneOf(('none', *tiers.PARTS))] = 'none'
   share_statistics: bool = True
+  share_mixing: Annotated[float, settings.Above(0.0), settings.AtMost(1.0)] = (
+    1.0
+  )
 
   def without_effect(self) -> Mapping[str, str]:
     """Returns the fields that the other fields make pointless."""
     if self.share_weights != 'none':
       return {}
-    return {'share_statistics': '`share_weights`=none'}
+    return dict.fromkeys(
+      ('share_statistics', 'share_mixing'), '`share_weights`=none'
+    )
