@@ -51,14 +51,19 @@ def build_joint_training(
     result is stacked.
 
   Raises:
-    UserError: If a layer has no form for several clients, or clients have batch
-      sizes of their own.
+    UserError: If a layer has no form for several clients, clients have batch
+      sizes of their own, or heads are to be trained alone.
   """
   own = config.of_clients()
   if own.batch_size is not None:
     raise errors.UserError(
       'Clients that are trained together (batch_clients) have one batch size, '
       f'found client_batch_size in {own.source}.'
+    )
+  if config.head_epochs:
+    raise errors.UserError(
+      'Clients that are trained together (batch_clients) have no epochs of '
+      f'their heads alone, found head_epochs={config.head_epochs}.'
     )
   count, batch_size = config.batch_clients, config.batch_size
   assert count is not None

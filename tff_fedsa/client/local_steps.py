@@ -20,6 +20,7 @@ from tff_fedsa.maths import prototypes
 from tff_fedsa.models import functional
 from tff_fedsa.models import pairs
 from tff_fedsa.models import stacking
+from tff_fedsa.runs import errors
 
 if TYPE_CHECKING:
   from tff_fedsa.client import local_training
@@ -97,7 +98,13 @@ class LocalSteps:
       input_spec: Specification of the examples' inputs.
       config: Epochs and kind of prototypes.
       batch_size: Static size of a batch, None if it varies.
+
+    Raises:
+      UserError: If heads are to be trained alone, and clients have numbers of
+        epochs of their own, or train a companion model.
     """
+    if config.head_epochs:
+      _check_head_epochs(model, config)
     self._model = model
     self._objective = objective
     self._optimizer = optimizer
@@ -202,6 +209,7 @@ class LocalSteps:
     is_first_visit: Optional[tf.Tensor],
     context: Mapping[str, tf.Tensor],
     seed: tf.Tensor,
+    epoch: Optional[tf.Tensor] = None,
   ) -> Progress:
     """Returns the progress after one more step.
 
@@ -214,6 +222,8 @@ class LocalSteps:
         prototypes; None if all count.
       context: See `context`.
       seed: int32[2], of the step.
+      epoch: int32 scalar, the epoch of the round, counted from 0. Needed with
+        `head_epochs` only.
     """
     output = self._step(
       progress.trainable, progress.model_state, inputs, labels, context, seed
@@ -222,9 +232,14 @@ class LocalSteps:
     gradients, losses = self._add_proximal(
       initial, progress.trainable, output.gradients, output.losses, context
     )
+    learns = self._learns(epoch)
     optimizer_state, trainable = self._optimizer.next(
-      progress.optimizer, progress.trainable, gradients
+      progress.optimizer,
+      progress.trainable,
+      _where(learns, gradients, map(tf.zeros_like, gradients)),
     )
+    # Momentum and decay would move weights without a gradient.
+    trainable = _where(learns, trainable, progress.trainable)
     sums, counts = self._add_to_sums(
       (progress.sums, progress.counts),
       output.features,
@@ -302,6 +317,15 @@ class LocalSteps:
       },
     )
 
+  def _learns(self, epoch):
+    """Returns a bool scalar for each trainable weight; None if all learn."""
+    if not self._config.head_epochs:
+      return None
+    of_head = len(self._model.head_specs)
+    in_head = epoch < self._config.head_epochs
+    of_extractor = len(self._model.trainable_specs) - of_head
+    return [tf.logical_not(in_head)] * of_extractor + [in_head] * of_head
+
   def _no_sums(self):
     num_classes = self._model.num_classes
     tables = {n: tf.zeros([num_classes, w]) for n, w in self._widths.items()}
@@ -327,6 +351,27 @@ class LocalSteps:
       return self._add_to_sums(carry, features, logits, labels)
 
     return fold_over_examples(examples, add, self._no_sums())
+
+
+def _check_head_epochs(model, config):
+  if isinstance(model, pairs.ModelPair):
+    raise errors.UserError(
+      'A client that also trains a shared model has no epochs of its head '
+      'alone. Leave out head_epochs, or take a method without a shared model.'
+    )
+  own = config.of_clients()
+  if own.num_epochs is not None:
+    raise errors.UserError(
+      f'With head_epochs={config.head_epochs} all clients have the same '
+      f'epochs, found client_epochs_per_round in {own.source}.'
+    )
+
+
+def _where(conditions, if_true, if_false):
+  """Returns `if_true` where its condition holds; None for always."""
+  if conditions is None:
+    return if_true
+  return list(map(tf.where, conditions, if_true, if_false))
 
 
 def fold_over_examples(

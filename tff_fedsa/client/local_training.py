@@ -37,6 +37,10 @@ class LocalTrainingConfig(settings.Settings):
   Attributes:
     batch_size: Examples per step, >= 1.
     num_epochs: Passes over the client's examples, >= 1.
+    head_epochs: The first epochs of a round, >= 0, which train the head alone;
+      the other epochs then train the extractor alone. It is FedRep (Collins et
+      al., ICML 2021, arXiv:2102.07078) with `share_weights`=extractor. 0: all
+      epochs train both.
     remainder: Treatment of examples that do not fill a batch. short: they form
       a smaller last batch. wrap: the first examples of the epoch fill the last
       batch. drop: they are left out (the reference); a client with fewer
@@ -74,6 +78,7 @@ class LocalTrainingConfig(settings.Settings):
   num_epochs: Annotated[
     int, settings.AtLeast(1), settings.Flag('client_epochs_per_round')
   ] = 1
+  head_epochs: Annotated[int, settings.AtLeast(0)] = 0
   remainder: Annotated[str, settings.OneOf(REMAINDERS)] = 'short'
   shuffle: bool = True
   prototypes: Annotated[str, settings.OneOf(PROTOTYPE_KINDS)] = 'running'
@@ -90,6 +95,11 @@ class LocalTrainingConfig(settings.Settings):
       text = client_settings_lib.as_text(self.client_settings)
       object.__setattr__(self, 'client_settings', text)
     super().__post_init__()
+    if self.head_epochs and self.head_epochs >= self.num_epochs:
+      raise settings.SettingsError(
+        f'Expected `head_epochs` < `num_epochs`={self.num_epochs}, so that the '
+        f'extractor learns, too; found {self.head_epochs}.'
+      )
     if self.client_settings is not None and self.remainder != 'short':
       raise settings.SettingsError(
         f'`client_settings` needs `remainder`=short, found {self.remainder}.'
@@ -213,6 +223,7 @@ def build_local_training(
           is_first_visit,
           context,
           local_steps.fold_in(epoch_seed, index + 1),
+          epoch,
         )
 
       _, progress = tf.while_loop(
