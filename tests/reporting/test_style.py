@@ -39,14 +39,15 @@ def test_settings_of_a_method_differ_in_the_line():
 
 
 def test_variants_of_one_method_have_other_colors_than_methods():
-  groups = _groups(
-    ('fedsa', 'fedsa'), *((f'no_{i}', 'fedsa') for i in range(9))
-  )
-  styles = style.of_groups(groups)
-  assert styles[0] == style.of_method('fedsa')
-  assert len(set(styles)) == len(styles)
   methods = {style.of_method(name) for name in registry.NAMES}
-  assert not methods & set(styles[1:])
+  for count in (9, 40):
+    variants = _groups(*((f'no_{i}', 'fedsa') for i in range(count)))
+    groups = [*variants, *_groups(('local', 'local'), ('fedsa', 'fedsa'))]
+    *styles, local, fedsa = style.of_groups(groups)
+    assert (local, fedsa) == tuple(map(style.of_method, ('local', 'fedsa')))
+    assert len(set(styles)) == len(styles)
+    assert not methods & set(styles)
+    assert not {local.color, fedsa.color} & {one.color for one in styles}
   # The values of one hyper-parameter are variants, too.
   values = _groups(
     ('fedsa,lambda_reg=1', 'fedsa'), ('fedsa,lambda_reg=2', 'fedsa')

@@ -68,16 +68,6 @@ class Style(NamedTuple):
     }
 
 
-def _numbered(number: int, linestyle: str = '-') -> Style:
-  return Style(
-    PALETTE[number % len(PALETTE)],
-    _MARKERS[number % len(_MARKERS)],
-    # Colours repeat.
-    is_hollow=number // len(PALETTE) % 2 == 1,
-    linestyle=linestyle,
-  )
-
-
 def of_method(algorithm: str, linestyle: str = '-') -> Style:
   """Returns the style of a method, the same in all figures.
 
@@ -85,7 +75,8 @@ def of_method(algorithm: str, linestyle: str = '-') -> Style:
     algorithm: One of `registry.NAMES`.
     linestyle: Style of its line.
   """
-  return _numbered(registry.NAMES.index(algorithm), linestyle)
+  number = registry.NAMES.index(algorithm)
+  return Style(PALETTE[number], _MARKERS[number], linestyle=linestyle)
 
 
 def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
@@ -93,16 +84,18 @@ def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
 
   A method has its own colour and marker. In a sweep over several methods,
   settings differ in the style of the line. Variants of a method have colours
-  and markers of their own, the same in each setting.
+  and markers of their own, the same in each setting. They have colours of
+  methods in the figure only if no others are left.
 
   Args:
     groups: Result of `groups.group`.
   """
   algorithms = [group.algorithm for group in groups]
   settings: list[tuple[str, ...]] = []
-  styles = []
+  styles: list[Style | None] = []
   variants: list[str] = []
-  for group in groups:
+  rows = [group.place.row or group.name for group in groups]
+  for group, row in zip(groups, rows):
     known = group.algorithm in registry.NAMES
     own = names.setting(group.name, group.algorithm)
     if known and (own == () or algorithms.count(group.algorithm) == 1):
@@ -113,12 +106,28 @@ def of_groups(groups: Sequence[groups_lib.Group]) -> list[Style]:
       linestyle = _LINE_STYLES[settings.index(own) % len(_LINE_STYLES)]
       styles.append(of_method(group.algorithm, linestyle))
     else:
-      row = group.place.row or group.name
       if row not in variants:
         variants.append(row)
-      number = len(registry.NAMES) + variants.index(row)
-      styles.append(_numbered(number, _LINE_STYLES[1]))
-  return styles
+      styles.append(None)
+  taken = {style.color for style in styles if style is not None}
+  free = [i for i, color in enumerate(PALETTE) if color not in taken]
+  return [
+    style or _of_variant(variants.index(row), free or range(len(PALETTE)))
+    for style, row in zip(styles, rows)
+  ]
+
+
+def _of_variant(number: int, colors: Sequence[int]) -> Style:
+  """Returns a style that no method has, in one of the palette's colours."""
+  repeats, index = divmod(number, len(colors))
+  # Hollow markers; others where colours repeat.
+  marker = (colors[index] + repeats) % len(_MARKERS)
+  return Style(
+    PALETTE[colors[index]],
+    _MARKERS[marker],
+    is_hollow=True,
+    linestyle=_LINE_STYLES[1 + repeats % (len(_LINE_STYLES) - 1)],
+  )
 
 
 def new_figure(width: float, height: float) -> figure_lib.Figure:
