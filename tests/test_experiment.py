@@ -150,6 +150,7 @@ def test_what_is_averaged_and_what_is_tested():
     ({}, False, False, False),
     ({'share_weights': 'extractor'}, True, False, False),
     ({'share_weights': 'model'}, True, True, False),
+    ({'share_weights': 'model', 'share_mixing': 0.5}, True, True, False),
     ({'share_weights': 'model', 'share_statistics': False}, True, False, False),
     ({'algorithm': 'fedavg'}, True, True, True),
     ({'protocol': 'global', 'test_set': 'per_domain'}, True, True, True),

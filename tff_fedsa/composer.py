@@ -383,12 +383,17 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
   def to_send_fn(work, arguments):
     if averaging is not None:
       own, weights = arguments.broadcast
-      state = ends.receive(weights, arguments.client_state)
-      arguments = arguments._replace(broadcast=own, client_state=state)
+      before = arguments.client_state
+      arguments = arguments._replace(
+        broadcast=own, client_state=ends.receive(weights, before)
+      )
     output = work(arguments)
     prepared = prepare_fn(output)
+    client_state = output.client_state
+    if averaging is not None:
+      client_state = ends.keep(before, output)
     return (
-      output.client_state,
+      client_state,
       prepared if attack is not None else check_fn(*prepared),
     )
 

@@ -745,11 +745,13 @@ class Experiment:
     ignored = self.ignored_flags()
     by_reason: dict[str, list[str]] = {}
     for group in self._groups.values():
-      with _naming_flags(type(group)):
-        group.refuse_ignored()
       for name in _given(group):
         if name in ignored:
           by_reason.setdefault(ignored[name], []).append(f'`{name}`')
+    if not by_reason:
+      for group in self._groups.values():
+        with _naming_flags(type(group)):
+          group.refuse_ignored()
     if by_reason:
       raise settings_lib.SettingsError(
         ' '.join(

@@ -7,6 +7,7 @@ import tensorflow_federated as tff
 
 from tests.algorithms import clients
 from tff_fedsa import settings
+from tff_fedsa.algorithms import fedpcl
 from tff_fedsa.algorithms import registry
 from tff_fedsa.client import local_optimizer
 from tff_fedsa.client import local_steps
@@ -53,12 +54,12 @@ def _keras_step(model, weights, examples, of_head):
   return np.concatenate([weight.numpy().ravel() for weight in trained])
 
 
-def _with_head_epochs(model, momentum=0.9, **config):
+def _with_head_epochs(model, **config):
   return local_training.build_local_training(
     model,
     objective.cross_entropy_objective(),
     local_optimizer.LocalOptimizer(
-      tff.learning.optimizers.build_sgdm(0.1, momentum)
+      tff.learning.optimizers.build_sgdm(0.1, 0.9)
     ),
     clients.SPEC,
     local_training.LocalTrainingConfig(
@@ -92,14 +93,17 @@ def test_who_has_no_epochs_of_the_head_alone():
   own = {3: {'client_epochs_per_round': 5}}
   with pytest.raises(errors.UserError, match='all clients have the same epoch'):
     _with_head_epochs(model, client_settings=own)
-  for algorithm, options, match in (
-    ('fml', {}, 'also trains a shared model'),
-    ('local', {'batch_clients': 2}, 'trained together'),
+  contrast = fedpcl.FedPCLConfig(cross_entropy_weight=0.0)
+  for algorithm, config, options, match in (
+    ('fml', None, {}, 'also trains a shared model'),
+    ('local', None, {'batch_clients': 2}, 'trained together'),
+    ('fedpcl', contrast, {}, 'Heads learn nothing'),
   ):
     with pytest.raises(errors.UserError, match=match):
       registry.build(
         algorithm,
         [model],
+        config,
         input_spec=clients.SPEC,
         local=local_training.LocalTrainingConfig(
           num_epochs=2, head_epochs=1, **options

@@ -100,6 +100,10 @@ def test_they_are_not_in_protocol_personal(parse, built):
     (['--noshare_statistics'], 'be ignored: --share_weights=none'),
     (['--share_mixing=0.5'], 'be ignored: --share_weights=none'),
     (
+      ['--algorithm=fedavg', '--share_mixing=0.5'],
+      '--share_mixing would be ignored: FedAvg averages whole models',
+    ),
+    (
       [
         '--protocol=global',
         '--test_set=per_domain',

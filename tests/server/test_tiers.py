@@ -201,15 +201,39 @@ def test_a_round_begins_with_a_mixture(models):
   evaluate = client_evaluation.build_evaluation(
     models, clients.SPEC, mixing.server_model_type, tiers=mixing.tiers
   )
-  for counts, same in zip(
-    client_evaluation.evaluate_clients(
-      evaluate, server.model, zip(states, examples)
+  received, mixed, whole = (
+    [
+      counts[name]
+      for counts in client_evaluation.evaluate_clients(
+        evaluate, server.model, zip(of_clients, examples)
+      )
+    ]
+    for name, of_clients in (
+      ('received_head', states),
+      ('head', begun),
+      (
+        'head',
+        [s._replace(weights=averaged[i % 2]) for i, s in enumerate(states)],
+      ),
+    )
+  )
+  assert received == mixed != whole
+
+
+def test_who_diverges_keeps_own_weights(models):
+  mixing = composer.with_averaging(
+    local.build_local(models, **_PARTS),
+    averaging.build_weight_averaging(
+      models, tiers=tiers_lib.Tiers(models, mixing=0.25)
     ),
-    client_evaluation.evaluate_clients(
-      evaluate, server.model, zip(begun, examples)
-    ),
-  ):
-    assert counts['received_head'] == same['head']
+  )
+  examples = _examples()
+  server, states, _ = clients.run(mixing, models, examples, rounds=1)
+  examples[1]['x'] = np.full_like(examples[1]['x'], np.nan)
+  output = mixing.next(server, states, examples)
+  assert output.measurements['client_work']['clients_nonfinite'] == 1
+  for i, (before, after) in enumerate(zip(states, output.result)):
+    assert np.array_equal(before.weights, after.weights) == (i == 1)
 
 
 def test_own_models_are_tested_and_received_ones(extractors, models):

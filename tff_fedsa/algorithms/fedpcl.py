@@ -330,11 +330,18 @@ def build_fedpcl(
       server sees the prototypes of each client.
 
   Raises:
-    ValueError: If models and input spec do not fit each other, or
-      `max_participants` is not positive.
+    ValueError: If models and input spec do not fit each other,
+      `max_participants` is not positive, or heads have epochs of their own and
+      do not learn.
   """
   num_classes, feature_dim = client_work_lib.check_models(models, input_spec)
   config = config or FedPCLConfig()
+  local = local or local_training.LocalTrainingConfig()
+  if local.head_epochs and not config.cross_entropy_weight:
+    raise errors.UserError(
+      'Heads learn nothing with fedpcl_cross_entropy_weight=0: expected '
+      f'head_epochs=0, found {local.head_epochs}.'
+    )
   if max_participants < 1:
     raise errors.UserError(
       f'Expected max_participants >= 1, found {max_participants}.'
@@ -347,9 +354,7 @@ def build_fedpcl(
     update_fn=client_work_lib.class_prototypes_update_fn(config.weighting),
     optimizer=optimizer or local_optimizer.default_optimizer(),
     input_spec=input_spec,
-    config=dataclasses.replace(
-      local or local_training.LocalTrainingConfig(), prototypes='final'
-    ),
+    config=dataclasses.replace(local, prototypes='final'),
   )
   return composer.compose_process(
     lambda: FedPCLModel(

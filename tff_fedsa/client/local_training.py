@@ -40,7 +40,7 @@ class LocalTrainingConfig(settings.Settings):
     head_epochs: The first epochs of a round, >= 0, which train the head alone;
       the other epochs then train the extractor alone. It is FedRep (Collins et
       al., ICML 2021, arXiv:2102.07078) with `share_weights`=extractor. 0: all
-      epochs train both.
+      epochs train both. docs/methods.md says what else moves.
     remainder: Treatment of examples that do not fill a batch. short: they form
       a smaller last batch. wrap: the first examples of the epoch fill the last
       batch. drop: they are left out (the reference); a client with fewer

@@ -54,6 +54,7 @@ class Tiers:
     names: Names of the architectures. Repeated names have a number.
     sizes: Number of shared weights of each architecture.
     num_weights: Number of shared weights of all architectures.
+    mixing: See `__init__`.
   """
 
   def __init__(
@@ -72,8 +73,8 @@ class Tiers:
       statistics: Whether clients also share weights without gradients
         (BatchNorm's statistics).
       mixing: Share of the averaged weights in those with which a client begins
-        a round, in [0, 1]; the rest is its own. A client that has not trained
-        yet takes averaged weights only.
+        a round, in (0, 1]; the rest is its own. A client without prototypes has
+        not trained yet, and takes averaged weights only.
 
     Raises:
       ValueError: If the part is unknown, or an architecture has no weights in
@@ -84,7 +85,7 @@ class Tiers:
         f'Unknown part of a model {part!r}; known: {", ".join(PARTS)}.'
       )
     self._models = tuple(models)
-    self._mixing = mixing
+    self.mixing = mixing
     self._tiers: list[_Tier] = []
     offset = 0
     for model in models:
@@ -155,10 +156,10 @@ class Tiers:
       return _joined([*parts, own[done:]])
 
     received = self._switch(state.architecture, put)
-    if self._mixing == 1.0:
+    if self.mixing == 1.0:
       return received
     # Own weights that are not shared stay as they are, bit for bit.
-    mixed = state.weights + self._mixing * (received - state.weights)
+    mixed = state.weights + self.mixing * (received - state.weights)
     return tf.where(tf.reduce_any(state.counts > 0), mixed, received)
 
   def replaced(
@@ -174,7 +175,7 @@ class Tiers:
       means: float32[size] of each tier.
       has_mean: bool scalar of each tier. Without a mean its weights stay.
     """
-    # A condition: weights that go are not copied.
+    # `tf.cond`, so that old weights are copied only if they stay.
     return tf.concat(
       [
         tf.cond(

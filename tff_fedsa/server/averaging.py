@@ -71,6 +71,8 @@ class RoundEnds(NamedTuple):
     take_apart: `(W -> <M, weights>)`.
     receive: `fn(weights, client_state)` returns the state of a client that has
       received the shared weights of all tiers, in TensorFlow.
+    keep: `fn(client_state, output)` returns the state of a client after the
+      round, given the one before it, in TensorFlow.
     weigh: `fn(output)` returns the message of a client with this
       `ClientOutput`, in TensorFlow.
     end: `(<S@SERVER, W@SERVER, M@SERVER, {V}@CLIENTS> -> <state=S, result=W,
@@ -82,6 +84,7 @@ class RoundEnds(NamedTuple):
   initial_model: tff.Computation
   take_apart: tff.Computation
   receive: Callable[[Any, Any], Any]
+  keep: Callable[[Any, Any], Any]
   weigh: Callable[[Any], weighted_mean.WeightedValue]
   end: tff.Computation
 
@@ -187,6 +190,17 @@ def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
       state, weights=tiers.received(state, weights)
     )
 
+  def keep(before, output):
+    after = output.client_state
+    if tiers.mixing == 1.0:
+      return after
+    # Received weights are no result of training: a client that diverges in
+    # every round would lose its own weights.
+    diverged = output.metrics.totals['clients_nonfinite'] > 0
+    return tff.structure.update_struct(
+      after, weights=tf.where(diverged, before.weights, after.weights)
+    )
+
   def weigh(output):
     state = output.client_state
     value = weighted_mean.WeightedValue(
@@ -221,4 +235,4 @@ def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
       mean.measurements,
     )
 
-  return RoundEnds(initial_model, take_apart, receive, weigh, end)
+  return RoundEnds(initial_model, take_apart, receive, keep, weigh, end)
