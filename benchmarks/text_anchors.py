@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     classes = _CLASSES.value
     if len(classes) == 1 and os.path.isfile(classes[0]):
       with open(classes[0], encoding='utf-8') as lines:
-        classes = lines.read().split()
+        classes = lines.read().splitlines()
     anchors = anchors_of(classes, _VECTORS.value, _FEATURE_DIM.value)
     for name, other in nearest(classes, anchors):
       print(f'{name}: nearest {other}')
@@ -61,7 +61,7 @@ def anchors_of(
   """Returns anchors from names of classes.
 
   Args:
-    classes: Their names; words are separated by blanks or underscores.
+    classes: Their names, see `embeddings.of_texts`.
     vectors: Path, see --vectors.
     feature_dim: Features of the models.
 
@@ -71,11 +71,10 @@ def anchors_of(
   from tff_fedsa.data import embeddings
   from tff_fedsa.maths import anchors
 
-  texts = [name.replace('_', ' ') for name in classes]
   with tempfile.TemporaryDirectory() as folder:
     if vectors.endswith('.json'):
       vectors = _as_text(vectors, os.path.join(folder, 'vectors.txt'))
-    rows = embeddings.of_texts(vectors, texts)
+    rows = embeddings.of_texts(vectors, classes)
   return anchors.from_class_vectors(rows, feature_dim)
 
 

@@ -382,18 +382,12 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
 
   def to_send_fn(work, arguments):
     if averaging is not None:
-      own, weights = arguments.broadcast
-      before = arguments.client_state
-      arguments = arguments._replace(
-        broadcast=own, client_state=ends.receive(weights, before)
-      )
-    output = work(arguments)
+      output = ends.train(work, arguments)
+    else:
+      output = work(arguments)
     prepared = prepare_fn(output)
-    client_state = output.client_state
-    if averaging is not None:
-      client_state = ends.keep(before, output)
     return (
-      client_state,
+      output.client_state,
       prepared if attack is not None else check_fn(*prepared),
     )
 

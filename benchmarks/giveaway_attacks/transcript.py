@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_fedsa import composer
+from tff_fedsa.client import client_work as client_work_lib
 from tff_fedsa.privacy import private_process
 from tff_fedsa.server import averaging as averaging_lib
 
@@ -52,15 +53,20 @@ def build_transcript(
     process.next.type_signature.parameter
   )
   output_type = parts.client_work.type_signature.result
-  ends = None
+  client_work, ends = parts.client_work, None
   if parts.averaging is not None:
     ends = averaging_lib.build_round_ends(
       parts.averaging, parts.initial_model_fn()
     )
-    receive = tff.tensorflow.computation(
-      ends.receive,
-      ends.take_apart.type_signature.result[1],
-      clients_type.member,
+    client_work = client_work_lib.wrap(
+      client_work,
+      ends.train,
+      tff.types.to_type(
+        (
+          client_work.type_signature.parameter.broadcast,
+          ends.take_apart.type_signature.result[1],
+        )
+      ),
     )
 
   @tff.tensorflow.computation(output_type)
@@ -85,12 +91,13 @@ def build_transcript(
     model = server_state.model
     if ends is not None:
       model, weights = tff.federated_map(ends.take_apart, model)
-      client_states = tff.federated_map(
-        receive, (tff.federated_broadcast(weights), client_states)
-      )
     broadcast = parts.distributor.next(server_state.distributor, model).result
+    if ends is not None:
+      broadcast = tff.federated_zip(
+        (broadcast, tff.federated_broadcast(weights))
+      )
     outputs = tff.federated_map(
-      parts.client_work,
+      client_work,
       (
         tff.federated_broadcast(server_state.round_num),
         broadcast,

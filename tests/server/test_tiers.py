@@ -49,6 +49,17 @@ def extractors(models):
   )
 
 
+@pytest.fixture(scope='module')
+def mixing(models):
+  """Local training that begins with a quarter of the tier's weights."""
+  return composer.with_averaging(
+    local.build_local(models, **_PARTS),
+    averaging.build_weight_averaging(
+      models, tiers=tiers_lib.Tiers(models, mixing=0.25)
+    ),
+  )
+
+
 def _examples():
   """Two clients of each architecture, in turns, of different sizes."""
   return [clients.random_examples(1, n, seed=n)[0] for n in (23, 15, 9, 31)]
@@ -171,16 +182,10 @@ def test_heads_stay_with_clients(extractors, models):
   }
 
 
-def test_a_round_begins_with_a_mixture(models):
+def test_a_round_begins_with_a_mixture(mixing, models):
   """Own and averaged weights, mixed by hand, then local training."""
   examples = _examples()
   alone = local.build_local(models, **_PARTS)
-  mixing = composer.with_averaging(
-    alone,
-    averaging.build_weight_averaging(
-      models, tiers=tiers_lib.Tiers(models, mixing=0.25)
-    ),
-  )
   server, states, _ = clients.run(mixing, models, examples, rounds=1)
   averaged = _split(server.model.weights, models)
   begun = [
@@ -220,13 +225,7 @@ def test_a_round_begins_with_a_mixture(models):
   assert received == mixed != whole
 
 
-def test_who_diverges_keeps_own_weights(models):
-  mixing = composer.with_averaging(
-    local.build_local(models, **_PARTS),
-    averaging.build_weight_averaging(
-      models, tiers=tiers_lib.Tiers(models, mixing=0.25)
-    ),
-  )
+def test_who_diverges_keeps_own_weights(mixing, models):
   examples = _examples()
   server, states, _ = clients.run(mixing, models, examples, rounds=1)
   examples[1]['x'] = np.full_like(examples[1]['x'], np.nan)

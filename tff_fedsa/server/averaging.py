@@ -69,10 +69,9 @@ class RoundEnds(NamedTuple):
   Attributes:
     initial_model: `( -> W)`.
     take_apart: `(W -> <M, weights>)`.
-    receive: `fn(weights, client_state)` returns the state of a client that has
-      received the shared weights of all tiers, in TensorFlow.
-    keep: `fn(client_state, output)` returns the state of a client after the
-      round, given the one before it, in TensorFlow.
+    train: `fn(work, arguments)` for `client_work.wrap`: the client begins with
+      the shared weights. It receives `<B, weights>`, where `B` is what the
+      method's client work receives.
     weigh: `fn(output)` returns the message of a client with this
       `ClientOutput`, in TensorFlow.
     end: `(<S@SERVER, W@SERVER, M@SERVER, {V}@CLIENTS> -> <state=S, result=W,
@@ -83,8 +82,7 @@ class RoundEnds(NamedTuple):
 
   initial_model: tff.Computation
   take_apart: tff.Computation
-  receive: Callable[[Any, Any], Any]
-  keep: Callable[[Any, Any], Any]
+  train: Callable[[Any, Any], Any]
   weigh: Callable[[Any], weighted_mean.WeightedValue]
   end: tff.Computation
 
@@ -185,20 +183,22 @@ def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
     own = [getattr(joined, field) for field in getattr(model, '_fields', ())]
     return type(model)(*own), joined.weights
 
-  def receive(weights, state):
-    return tff.structure.update_struct(
-      state, weights=tiers.received(state, weights)
+  def train(work, arguments):
+    own, weights = arguments.broadcast
+    before = arguments.client_state
+    received = tff.structure.update_struct(
+      before, weights=tiers.received(before, weights)
     )
-
-  def keep(before, output):
-    after = output.client_state
+    output = work(arguments._replace(broadcast=own, client_state=received))
     if tiers.mixing == 1.0:
-      return after
+      return output
     # Received weights are no result of training: a client that diverges in
     # every round would lose its own weights.
     diverged = output.metrics.totals['clients_nonfinite'] > 0
-    return tff.structure.update_struct(
-      after, weights=tf.where(diverged, before.weights, after.weights)
+    after = output.client_state
+    kept = tf.where(diverged, before.weights, after.weights)
+    return output._replace(
+      client_state=tff.structure.update_struct(after, weights=kept)
     )
 
   def weigh(output):
@@ -235,4 +235,4 @@ def build_round_ends(averaging: WeightAveraging, model: Any) -> RoundEnds:
       mean.measurements,
     )
 
-  return RoundEnds(initial_model, take_apart, receive, keep, weigh, end)
+  return RoundEnds(initial_model, take_apart, train, weigh, end)
