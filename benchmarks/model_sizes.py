@@ -105,12 +105,13 @@ def _measure_family() -> None:
     _FAMILY.value, shape, _NUM_CLASSES.value, _FEATURE_DIM.value
   )
   built = time.monotonic()
+  turns = families.turns(_FAMILY.value)
   fedsa.build_fedsa(models, input_spec=input_spec.InputSpec(shape))
   traced = time.monotonic()
   num_bytes = client_store.population_bytes(
-    client_state.build_initial_state_fn(models),
+    client_state.build_initial_state_fn(models, turns=turns),
     _NUM_CLIENTS.value,
-    len(models),
+    turns,
   )
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   print(

@@ -162,6 +162,28 @@ def test_what_is_averaged_and_what_is_tested():
 
 
 @pytest.mark.slow
+def test_a_client_that_is_alone_with_its_architecture(shared_computations):
+  experiment = _Experiment(
+    num_clients=4,
+    max_examples=200,
+    feature_dim=8,
+    family='digits_mlp*3,digits_cnn',
+    algorithm='local',
+    share_weights='model',
+    total_rounds=1,
+    progress=False,
+  )
+  names = [experiment.architecture_of(i) for i in range(4)]
+  assert names == ['digits_mlp'] * 3 + ['digits_cnn']
+  result = experiment.run()
+  states = [result.store.get(i) for i in range(4)]
+  assert [state.architecture for state in states] == [0, 0, 0, 1]
+  means = np.split(result.server_state.model.weights, [len(states[0].weights)])
+  # The mean of one client, w * n / n, is rounded.
+  np.testing.assert_allclose(means[1], states[3].weights, rtol=1e-6)
+  assert not np.allclose(means[0], states[0].weights, rtol=1e-3)
+
+
 def test_local_training_with_shared_models_is_fedavg(shared_computations):
   made = _Experiment(
     num_clients=4,

@@ -454,6 +454,14 @@ class Experiment:
       )
 
   @functools.cached_property
+  def turns(self) -> tuple[int, ...]:
+    """Positions of the clients' models: client i has turns[i % len(turns)]."""
+    if self._own_models is not None:
+      return tuple(range(len(self.models)))
+    with _naming_flags(model_config.ModelConfig):
+      return self.model_config.turns(self.task.input_spec)
+
+  @functools.cached_property
   def optimizer(
     self,
   ) -> local_optimizer.LocalOptimizer | local_optimizer.ChosenOptimizer:
@@ -569,6 +577,7 @@ class Experiment:
     """`fn(client_id) -> ClientState`, before the first round."""
     return client_state.build_initial_state_fn(
       self.models,
+      turns=self.turns,
       model_seed=self.model_config.model_seed,
       sampling_seed=self.simulation.sampling_seed,
       client_init=self.model_config.client_init,
@@ -581,7 +590,7 @@ class Experiment:
 
   def architecture_of(self, client_id: int) -> str:
     """Returns the name of a client's architecture."""
-    return self.models[client_id % len(self.models)].name
+    return self.models[self.turns[client_id % len(self.turns)]].name
 
   def run(
     self,

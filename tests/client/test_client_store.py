@@ -226,10 +226,10 @@ def test_states_move_between_file_systems(tmp_path, monkeypatch):
   _assert_equal(store.get(0), _state(0.5))
 
 
-def test_population_bytes_are_those_of_all_states():
+@pytest.mark.parametrize('turns', [(0, 1), (0, 0, 1), (1, 0, 1, 1)])
+def test_population_bytes_are_those_of_all_states(turns):
   def initial_state_fn(client_id):
-    # Two architectures, of 5 and 1000 weights.
-    size = 5 if client_id % 2 == 0 else 1000
+    size = (5, 1000)[turns[client_id % len(turns)]]
     return _state(0)._replace(weights=np.zeros([size], np.float32))
 
   for num_clients in (1, 2, 5):
@@ -238,5 +238,5 @@ def test_population_bytes_are_those_of_all_states():
       for client_id in range(num_clients)
       for part in initial_state_fn(client_id)
     )
-    found = client_store.population_bytes(initial_state_fn, num_clients, 2)
+    found = client_store.population_bytes(initial_state_fn, num_clients, turns)
     assert found == expected

@@ -283,3 +283,28 @@ def test_family_of_names():
     families.members('digits_mlp+no_head')
   with pytest.raises(ValueError, match='known families'):
     families.members([])
+
+
+@pytest.mark.parametrize(
+  'family, members, turns',
+  [
+    ('cnn_resnet8', 'fedavg_cnn resnet8', (0, 1)),
+    ('digits_mlp * 3, digits_cnn', 'digits_mlp digits_cnn', (0, 0, 0, 1)),
+    (
+      ['digits_mlp', 'digits_cnn+mlp256*2'],
+      'digits_mlp digits_cnn+mlp256',
+      (0, 1, 1),
+    ),
+    # Two tiers of one architecture.
+    ('digits_mlp*2,digits_mlp', 'digits_mlp digits_mlp', (0, 0, 1)),
+  ],
+)
+def test_counts_of_clients(family, members, turns):
+  assert families.members(family) == tuple(members.split())
+  assert families.turns(family) == turns
+
+
+@pytest.mark.parametrize('count', ['0', '-1', '1.5', 'all', '', '1000000'])
+def test_wrong_counts(count):
+  with pytest.raises(ValueError, match=r'ARCHITECTURE\*COUNT.*digits_mlp\*'):
+    families.turns(f'digits_mlp*{count},digits_cnn')

@@ -114,6 +114,7 @@ def new_client_state(
 def build_initial_state_fn(
   models: Sequence[functional.FunctionalModel],
   *,
+  turns: Sequence[int] = (),
   model_seed: int = 0,
   sampling_seed: int = 0,
   client_init: str = 'shared',
@@ -123,10 +124,12 @@ def build_initial_state_fn(
 ) -> Callable[[int], ClientState]:
   """Returns `fn(client_id) -> ClientState`, the state before the first round.
 
-  Client `i` gets the architecture `i mod len(models)`.
+  Client `i` gets the architecture `turns[i mod len(turns)]`.
 
   Args:
     models: The models of the process.
+    turns: Positions of the clients' models, in turn. Default: one after the
+      other.
     model_seed: Seed of initial weights.
     sampling_seed: Seed of batch order and dropout.
     client_init: `shared` (reference): all clients of one architecture start
@@ -145,12 +148,14 @@ def build_initial_state_fn(
   if not models:
     raise errors.UserError('Expected at least one model, found none.')
 
+  turns = turns or range(len(models))
+
   @functools.cache
   def shared_weights(architecture: int) -> np.ndarray:
     return models[architecture].initial_weights(model_seed)
 
   def initial_state_fn(client_id: int) -> ClientState:
-    architecture = client_id % len(models)
+    architecture = turns[client_id % len(turns)]
     if client_init == 'shared':
       weights = shared_weights(architecture)
     else:

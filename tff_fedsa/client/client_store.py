@@ -1,7 +1,7 @@
 """Stores of client states between rounds, by client id."""
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 import contextlib
 import hashlib
@@ -289,20 +289,22 @@ class DiskStore(ClientStateStore):
 
 
 def population_bytes(
-  initial_state_fn: InitialStateFn, num_clients: int, num_models: int
+  initial_state_fn: InitialStateFn, num_clients: int, turns: Sequence[int]
 ) -> int:
   """Returns the size of the initial states of all clients, in bytes.
 
   Args:
     initial_state_fn: Returns the initial state of a client.
     num_clients: M.
-    num_models: Client i has the architecture i mod num_models.
+    turns: Client i has the architecture turns[i mod len(turns)].
   """
   total = 0
-  for architecture in range(min(num_models, num_clients)):
-    state = initial_state_fn(architecture)
-    num_bytes = sum(np.asarray(part).nbytes for part in state)
-    total += num_bytes * len(range(architecture, num_clients, num_models))
+  for architecture in set(turns):
+    clients = [i for i, turn in enumerate(turns) if turn == architecture]
+    count = sum(len(range(i, num_clients, len(turns))) for i in clients)
+    if count:
+      state = initial_state_fn(clients[0])
+      total += count * sum(np.asarray(part).nbytes for part in state)
   return total
 
 

@@ -1,9 +1,10 @@
-"""Named mixes of architectures: client i gets member i mod n."""
+"""Named mixes of architectures: clients get the members in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 import math
+import re
 from typing import Any, Optional
 
 from etils import epy
@@ -169,30 +170,62 @@ def names() -> list[str]:
 
 
 def members(family: str | Sequence[str]) -> tuple[str, ...]:
-  """Returns the architectures of a family.
+  """Returns the architectures of a family, without their counts.
 
   Args:
     family: One of `names()` (in upper or lower case), an architecture that
       `architectures.build` knows, several of them separated by commas, or a
-      sequence of architectures.
+      sequence of architectures. ARCHITECTURE*COUNT stands for as many clients
+      in turn.
 
   Raises:
     ValueError: If a name is unknown. The message lists the known names.
   """
+  return tuple(name for name, _ in _counted(family))
+
+
+def turns(family: str | Sequence[str]) -> tuple[int, ...]:
+  """Returns the positions in `members(family)` of clients 0, 1, …, in turn.
+
+  Client i gets member `turns[i % len(turns)]`: `fedavg_cnn*3,resnet8` has the
+  turns (0, 0, 0, 1).
+
+  Args:
+    family: See `members`.
+
+  Raises:
+    ValueError: See `members`.
+  """
+  counts = [count for _, count in _counted(family)]
+  return tuple(i for i, count in enumerate(counts) for _ in range(count))
+
+
+def _counted(family: str | Sequence[str]) -> list[tuple[str, int]]:
+  """Returns the architectures of a family and their counts."""
   if isinstance(family, str):
     by_lower_case = {name.lower(): name for name in _FAMILIES}
     if family.lower() in by_lower_case:
-      return _FAMILIES[by_lower_case[family.lower()]]
-    family = [name.strip() for name in family.split(',')]
-  unknown = [name for name in family if not architectures.is_known(name)]
-  if unknown or not family:
+      family = _FAMILIES[by_lower_case[family.lower()]]
+    else:
+      family = [name.strip() for name in family.split(',')]
+  counted = []
+  for member in family:
+    name, star, count = member.partition('*')
+    if star and not re.fullmatch(r' *[1-9][0-9]{0,5}', count):
+      raise errors.UserError(
+        f'Expected ARCHITECTURE*COUNT, with a count of clients in [1, 999999], '
+        f'found {member!r}.'
+      )
+    counted.append((name.strip(), int(count) if star else 1))
+  unknown = [name for name, _ in counted if not architectures.is_known(name)]
+  if unknown or not counted:
     raise errors.UserError(
       f'Unknown family or architecture {", ".join(unknown)!r}; known families: '
       f'{", ".join(names())}; known architectures (one, or several separated '
       f'by commas): {", ".join(architectures.names())}; each also with another '
       f'head, as in resnet34+mlp256: {", ".join(heads.names())}.'
     )
-  return tuple(family)
+  return counted
 
 
 def build_family(

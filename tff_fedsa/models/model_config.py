@@ -37,6 +37,7 @@ class ModelConfig(settings.Settings):
   Attributes:
     family: Architectures of the clients: a family, an architecture, or several
       architectures separated by commas. Client i gets member i mod n.
+      fedavg_cnn*3,resnet8: of four clients in turn, three get the first.
       digits3 stands for tabular, sensor, text or mixed if the inputs are no
       images.
       resnet34+mlp256 is an architecture with another head (docs/models.md).
@@ -84,6 +85,20 @@ class ModelConfig(settings.Settings):
       SettingsError: If a module does not exist.
       ValueError: If a name is unknown.
     """
+    return families.members(self._family(input_spec))
+
+  def turns(self, input_spec: input_spec_lib.InputSpec) -> tuple[int, ...]:
+    """Returns the positions in `members` of clients in turn.
+
+    Args:
+      input_spec: How models see the inputs.
+
+    Raises:
+      SettingsError, ValueError: See `members`.
+    """
+    return families.turns(self._family(input_spec))
+
+  def _family(self, input_spec: Optional[input_spec_lib.InputSpec]) -> str:
     for name in self.architecture_modules:
       try:
         importlib.import_module(name)
@@ -92,10 +107,9 @@ class ModelConfig(settings.Settings):
           f'`architecture_modules`: there is no module {error.name!r} on the '
           'path (PYTHONPATH, or the folder you are in).'
         ) from error
-    family = self.family
-    if input_spec is not None:
-      family = families.for_kind(family, input_spec)
-    return families.members(family)
+    if input_spec is None:
+      return self.family
+    return families.for_kind(self.family, input_spec)
 
   def build(
     self,

@@ -343,7 +343,7 @@ def _open_store(
   """Returns the store of client states, and says how large they are."""
   initial_state_fn = experiment.initial_state_fn
   num_bytes = client_store.population_bytes(
-    initial_state_fn, experiment.task.num_clients, len(experiment.models)
+    initial_state_fn, experiment.task.num_clients, experiment.turns
   )
   on_disk = experiment.store.keeps_on_disk(num_bytes)
   where = run.client_states if on_disk else 'in memory'
