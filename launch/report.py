@@ -12,6 +12,8 @@ is printed, and written to --output_dir:
   significance.csv, .tex        tests of the differences to --reference
   metrics.csv                   of runs with --metrics: macro-F1, AUROC, …
   fairness.csv, .tex            spread over clients, and gains over Local
+  architectures.csv             accuracy by the clients' architectures, if there
+                                are several
   runs.csv                      one row per run and classifier
   test_sets.csv, .tex           an averaged model's accuracy per test set, if
                                 there are several (domains)

@@ -13,7 +13,7 @@ _ACCURACIES = [0.1, 0.6, 0.5, 0.5]
 
 
 @pytest.fixture
-def table(tmp_path):
+def groups(tmp_path):
   for seed, (large, small) in enumerate([((9, 8), (4, 2)), ((7, 8), (4, 4))]):
     path = tmp_path / 'fedsa' / f'seed_{seed}'
     made_up.write(path, _ACCURACIES, model_seed=str(seed))
@@ -31,7 +31,12 @@ def table(tmp_path):
     tmp_path / 'local' / 'seed_0', _ACCURACIES, algorithm='local', bytes_up=0
   )
   found = runs.find([str(tmp_path)], {})
-  return architectures.by_architecture(groups_lib.group(found))
+  return groups_lib.group(found)
+
+
+@pytest.fixture
+def table(groups):
+  return architectures.by_architecture(groups)
 
 
 def test_accuracies_count_examples_and_are_means_over_seeds(table):
@@ -56,6 +61,15 @@ def test_accuracies_count_examples_and_are_means_over_seeds(table):
   assert received[architectures.WORST] == pytest.approx(5 / 30)
   # A method without weights of others has one row.
   assert len(table) == 3
+
+
+def test_deviations_stand_where_there_are_several_runs(groups, table):
+  spread = architectures.by_architecture(groups, 'std')
+  cells = architectures.to_text(table, spread)
+  # 0.85 and 0.75; all received models are right; the other method has no 'a'.
+  assert cells['a'].tolist() == ['80.0 ± 7.1', '100.0 ± 0.0', '–']
+  assert ' ± ' not in cells[architectures.ALL].iloc[2]
+  assert cells[architectures.BYTES].tolist() == ['1.0', '1.0', '0.4']
 
 
 def test_text_and_picture(table):

@@ -1,6 +1,7 @@
 """A report's files are whole, and nothing is left out silently."""
 
 import io
+import re
 
 import pandas
 import pytest
@@ -43,6 +44,20 @@ def test_files_of_a_report(tmp_path):
   assert 'seeds 0, 1, 2.' in report
   table = pandas.read_csv(io.StringIO(texts['significance.csv']))
   assert table['name'].tolist() == ['local', 'local']
+
+
+def test_accuracy_by_architecture_where_there_are_several(tmp_path):
+  made_up.write_repeats(tmp_path, 'fedsa', [0.8, 0.9])
+  for path in tmp_path.glob('fedsa/*/per_client.csv'):
+    table = pandas.read_csv(path)
+    table['architecture'] = ['a', *['b'] * (len(table) - 1)]
+    table.to_csv(path, index=False)
+  texts = comparison.texts(_groups(tmp_path), 'a title')
+  table = pandas.read_csv(io.StringIO(texts['architectures.csv']))
+  assert {'a', 'b'} <= set(table)
+  (header,) = re.findall(r'\| method *\| *all clients .*', texts['report.md'])
+  names = [cell.strip() for cell in header.strip('|').split('|')]
+  assert names[1:4] == ['all clients', 'a', 'b']
 
 
 def test_without_a_reference_the_report_says_so(tmp_path):

@@ -1,7 +1,7 @@
 """Who gains: accuracy by architecture, and of the weakest clients."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from matplotlib import figure as figure_lib
 import numpy as np
@@ -21,13 +21,15 @@ BYTES = 'kB per round'
 
 EXPLANATION = (
   "Accuracy of the clients' own models after the last round, by architecture; "
-  f'*{WORST}*: mean of the worst tenth of the clients. *As received*: the '
-  'averaged model with which a client would begin the next round. *kB*: sent '
-  'and received by a client in a round.'
+  f'mean over runs. *{WORST}*: mean of the worst tenth of the clients. *As '
+  'received*: the averaged model with which a client would begin the next '
+  'round. *kB*: sent and received by a client in a round.'
 )
 
 
-def by_architecture(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
+def by_architecture(
+  groups: Sequence[groups_lib.Group], statistic: str = 'mean'
+) -> pandas.DataFrame:
   """Returns the accuracy of clients' models after the last round.
 
   A method has one row, and a second one if clients receive weights: the model
@@ -35,12 +37,15 @@ def by_architecture(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
 
   Args:
     groups: Result of `groups.group`.
+    statistic: Of accuracies over runs: `mean`, or `std` (of the sample; NaN of
+      one run).
 
   Returns:
     Columns `method`, `ALL`, one per architecture, `WORST` (mean over the worst
-    tenth of the clients), accuracies in [0, 1] that count test examples, mean
-    over seeds; and `BYTES`, kB (10^3 bytes) that a client sends and receives in
-    a round.
+    tenth of the clients), the statistic of accuracies in [0, 1] that count test
+    examples; and `BYTES`, kB (10^3 bytes) that a client sends and receives in a
+    round, mean over runs. The table is empty if no run has accuracies of
+    clients.
   """
   rows = []
   for group in groups:
@@ -62,7 +67,7 @@ def by_architecture(groups: Sequence[groups_lib.Group]) -> pandas.DataFrame:
       rows.append(
         {
           'method': title + suffix,
-          **pandas.DataFrame(own).mean(axis=0).to_dict(),
+          **pandas.DataFrame(own).agg(statistic).to_dict(),
           BYTES: float(np.mean(sent)) / 1e3,
         }
       )
@@ -124,14 +129,30 @@ def draw(table: pandas.DataFrame, title: str) -> figure_lib.Figure:
   return figure
 
 
-def to_text(table: pandas.DataFrame) -> pandas.DataFrame:
-  """Returns `by_architecture` as cells of text, accuracies in percent."""
+def names_in(table: pandas.DataFrame) -> list[str]:
+  """Returns the architectures of `by_architecture`."""
+  return [n for n in table if n not in ('method', ALL, WORST, BYTES)]
+
+
+def to_text(
+  table: pandas.DataFrame, spread: Optional[pandas.DataFrame] = None
+) -> pandas.DataFrame:
+  """Returns `by_architecture` as cells of text, accuracies in percent.
+
+  Args:
+    table: Means.
+    spread: Standard deviations, written where there are several runs.
+  """
   cells = table.copy()
   for name in table:
     if name == BYTES:
       cells[name] = table[name].map('{:.1f}'.format)
     elif name != 'method':
       cells[name] = (100 * table[name]).map('{:.1f}'.format)
+      if spread is not None:
+        is_known = spread[name].notna()
+        deviations = (100 * spread[name]).map(' ± {:.1f}'.format)
+        cells.loc[is_known, name] += deviations[is_known]
       # No client of this architecture.
       cells.loc[table[name].isna(), name] = '–'
   return cells

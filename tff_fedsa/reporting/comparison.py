@@ -6,6 +6,7 @@ from typing import Optional
 from matplotlib import figure as figure_lib
 import pandas
 
+from tff_fedsa.reporting import architectures
 from tff_fedsa.reporting import client_figures
 from tff_fedsa.reporting import comparison_figures
 from tff_fedsa.reporting import documents
@@ -167,6 +168,12 @@ def texts(
       note.replace('*', ''),
       'tab:fairness',
     )
+    tiers = architectures.by_architecture(groups)
+    if len(architectures.names_in(tiers)) > 1:
+      spread = architectures.by_architecture(groups, 'std')
+      table = documents.to_markdown(architectures.to_text(tiers, spread))
+      evenly = f'{evenly}\n\n{table}\n\n{architectures.EXPLANATION}'
+      written['architectures.csv'] = tiers.to_csv(index=False)
   differences = None
   if values['name'].nunique() > 1:
     tested = _tested(values, reference, statistic, test)
