@@ -309,17 +309,8 @@ def compose_process(
 
 def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
   """Returns the process of parts that fit each other."""
-  (
-    initial_model_fn,
-    distributor,
-    client_work,
-    aggregator,
-    finalizer,
-    averaging,
-    limits,
-    attack,
-    secure,
-  ) = parts
+  client_work, averaging = parts.client_work, parts.averaging
+  limits, attack, secure = parts.limits, parts.attack, parts.secure
   if attack is not None and attack.config.attack == 'label_flip':
     client_work = attacks.with_flipped_labels(client_work, attack, _client_id)
   work_type = client_work.type_signature.parameter
@@ -328,7 +319,7 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
   received_type = broadcast_type
   if averaging is not None:
     # The parts of the method take the method's own model, as checked above.
-    ends = averaging_lib.build_round_ends(averaging, initial_model_fn())
+    ends = averaging_lib.build_round_ends(averaging, parts.initial_model_fn())
     initial_model = ends.initial_model
     # A client gets the weights of all tiers, and takes those of its own.
     received_type = tff.types.to_type(
@@ -426,9 +417,9 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
       ServerState(
         round_num=tff.federated_eval(zero_rounds, tff.SERVER),
         model=tff.federated_eval(initial_model, tff.SERVER),
-        distributor=distributor.initialize(),
-        aggregator=aggregator.initialize(),
-        finalizer=finalizer.initialize(),
+        distributor=parts.distributor.initialize(),
+        aggregator=parts.aggregator.initialize(),
+        finalizer=parts.finalizer.initialize(),
         averager=(
           averaging.aggregator.initialize()
           if averaging
@@ -446,7 +437,7 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
     model, averager = server_state.model, server_state.averager
     if averaging is not None:
       model, weights = tff.federated_map(ends.take_apart, model)
-    distribution = distributor.next(server_state.distributor, model)
+    distribution = parts.distributor.next(server_state.distributor, model)
     received = distribution.result
     if averaging is not None:
       received = tff.federated_zip((received, tff.federated_broadcast(weights)))
@@ -464,10 +455,10 @@ def _compose(parts: Parts, initial_model: tff.Computation) -> StatefulProcess:
     messages, verdicts = sent
     rejected = count_rejected.next(count_rejected.initialize(), verdicts)
     updates = [messages.update]
-    if aggregator.is_weighted:
+    if parts.aggregator.is_weighted:
       updates.append(distribution.result)
-    aggregation = aggregator.next(server_state.aggregator, *updates)
-    finalization = finalizer.next(
+    aggregation = parts.aggregator.next(server_state.aggregator, *updates)
+    finalization = parts.finalizer.next(
       server_state.finalizer, model, aggregation.result
     )
     if secure:
