@@ -3,14 +3,35 @@
 import contextlib
 import gc
 import os
+import shutil
 import tempfile
 
+import psutil
 import pytest
 
 # Threads of one operation, as in a fresh process, where the cores are divided
 # among the clients. The last digits of results depend on it, and a process
 # that has started TensorFlow can't change it.
 os.environ['TF_NUM_INTRAOP_THREADS'] = '1'
+
+# Temporary files are kept in memory, where there is enough of it: tests write
+# thousands of them, and checkpoints wait for the disk. $TMPDIR chooses another
+# place.
+_MEMORY = '/dev/shm'
+_ENOUGH = 8e9  # Bytes.
+
+
+def _has_room(folder):
+  return (
+    os.access(folder, os.W_OK)
+    and shutil.disk_usage(folder).free > _ENOUGH
+    and psutil.virtual_memory().available > _ENOUGH
+  )
+
+
+if 'TMPDIR' not in os.environ and _has_room(_MEMORY):
+  os.environ['TMPDIR'] = _MEMORY
+  tempfile.tempdir = _MEMORY
 
 # Files with the longest tests. A worker that begins with them isn't the last to
 # end: the others take over the short ones that are left.

@@ -91,7 +91,7 @@ def test_commands_in_an_empty_folder(installed, tmp_path):
   assert 'train' in _run(command, '--help', cwd=tmp_path)
   assert 'paper/cifar10_htfe8' in _run(command, 'presets', cwd=tmp_path)
   small = ('--flagfile=fedsa.digits', '--total_rounds=1', '--num_clients=3')
-  small += ('--max_examples=200', '--noprogress')
+  small += ('--max_examples=200', '--family=digits_mlp', '--noprogress')
   output = _run(command, 'train', *small, cwd=tmp_path)
   assert 'accuracy after 1 rounds' in output
   run = tmp_path / 'runs' / 'fedsa.digits'
@@ -101,7 +101,7 @@ def test_commands_in_an_empty_folder(installed, tmp_path):
   sweep = tmp_path / 'try.toml'
   sweep.write_text(
     "[flags]\nflagfile = 'fedsa.digits'\ntotal_rounds = 1\nnum_clients = 3\n"
-    'max_examples = 200\n[variants]\nbase = {}\n'
+    "max_examples = 200\nfamily = 'digits_mlp'\n[variants]\nbase = {}\n"
   )
   output = _run(command, 'sweep', f'--sweep={sweep}', cwd=tmp_path)
   assert re.search(r'base +1 +0  prototype 0\.', output), output
