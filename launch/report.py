@@ -164,22 +164,16 @@ def report(directories: Sequence[str]) -> None:
       measurement=settings.same,
     )
   output = _OUTPUT_DIR.value or os.path.join(directories[0], 'report')
-  drawn = comparison.figures(
-    groups, reference=_REFERENCE.value, statistic=_STATISTIC.value
+  compared = comparison.Comparison(
+    groups, _REFERENCE.value, _STATISTIC.value, _TEST.value
   )
+  drawn = compared.figures()
   if _PROJECTION.value != 'none':
     for group in groups:
       if group.finished:
         drawn |= _of_checkpoint(group)
   title = os.path.basename(os.path.abspath(directories[0]))
-  texts = comparison.texts(
-    groups,
-    title,
-    reference=_REFERENCE.value,
-    statistic=_STATISTIC.value,
-    test=_TEST.value,
-    target=_TARGET_ACCURACY.value,
-  )
+  texts = compared.texts(title, target=_TARGET_ACCURACY.value)
   if choices is not None:
     texts['report.md'] += f'\n{choice.to_text(choices)}'
   inline = {

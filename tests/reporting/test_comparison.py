@@ -21,14 +21,14 @@ def test_files_of_a_report(tmp_path):
   made_up.write_repeats(
     tmp_path, 'local', [0.6, 0.85, 0.65], algorithm='local', bytes_up=0
   )
-  groups = _groups(tmp_path)
-  assert list(comparison.figures(groups)) == [
+  compared = comparison.Comparison(_groups(tmp_path))
+  assert list(compared.figures()) == [
     'curves',
     'clients',
     'gains',
     'communication',
   ]
-  texts = comparison.texts(groups, 'a title')
+  texts = compared.texts('a title')
   assert sorted(texts) == [
     'comparison.csv',
     'comparison.tex',
@@ -52,7 +52,7 @@ def test_accuracy_by_architecture_where_there_are_several(tmp_path):
     table = pandas.read_csv(path)
     table['architecture'] = ['a', *['b'] * (len(table) - 1)]
     table.to_csv(path, index=False)
-  texts = comparison.texts(_groups(tmp_path), 'a title')
+  texts = comparison.Comparison(_groups(tmp_path)).texts('a title')
   table = pandas.read_csv(io.StringIO(texts['architectures.csv']))
   assert {'a', 'b'} <= set(table)
   (header,) = re.findall(r'\| method *\| *all clients .*', texts['report.md'])
@@ -63,7 +63,7 @@ def test_accuracy_by_architecture_where_there_are_several(tmp_path):
 def test_without_a_reference_the_report_says_so(tmp_path):
   made_up.write_repeats(tmp_path, 'a', [0.8, 0.9], algorithm='local')
   made_up.write_repeats(tmp_path, 'b', [0.6, 0.7], algorithm='fedproto')
-  texts = comparison.texts(_groups(tmp_path), 'x')
+  texts = comparison.Comparison(_groups(tmp_path)).texts('x')
   assert 'significance.csv' not in texts
   assert "there is no 'fedsa' to compare with" in texts['report.md']
   assert 'a, b, local, fedproto' in texts['report.md']
@@ -83,7 +83,7 @@ def test_a_report_says_whether_seeds_share_a_partition(tmp_path, anew):
         sampling_seed=str(seed),
         partition_seed=str(dealt),
       )
-  report = comparison.texts(_groups(tmp_path), 'x')['report.md']
+  report = comparison.Comparison(_groups(tmp_path)).texts('x')['report.md']
   assert ('(partition seeds 0, 1)' in report) == anew
   assert ('(partition seed 0)' in report) == (not anew)
   assert ('Each pair is a partition of its own' in report) == anew
@@ -98,5 +98,5 @@ def test_clients_of_their_own_are_counted(tmp_path):
     client_column='hospital',
     num_clients='20',
   )
-  report = comparison.texts(_groups(tmp_path), 'a title')['report.md']
+  report = comparison.Comparison(_groups(tmp_path)).texts('x')['report.md']
   assert 'csv, clients of their own (partition seed 0), 4 clients' in report

@@ -32,7 +32,7 @@ def test_clients_and_their_gains(tmp_path):
   assert fedsa['gain_worst'] == pytest.approx(-0.1)
   assert fedsa['gainers'] == pytest.approx(0.5)
   assert np.isnan(local['gain'])
-  report = comparison.texts(groups, 'x')['report.md']
+  report = comparison.Comparison(groups).texts('x')['report.md']
   assert '## Clients' in report and 'percent points over Local' in report
 
 

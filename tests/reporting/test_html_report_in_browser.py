@@ -42,10 +42,11 @@ def test_a_report_is_whole_in_a_browser(tmp_path, write):
   write(tmp_path / 'runs')
   found = runs.find([str(tmp_path / 'runs')], made_up.DEFAULTS)
   groups = groups_lib.group(found, measurement=['alpha'])
-  texts = comparison.texts(groups, 'a title')
+  compared = comparison.Comparison(groups)
+  texts = compared.texts('a title')
   pictures = {
     f'{name}.png': (figures.encode(figure, 'png'), caption)
-    for name, (figure, caption) in comparison.figures(groups).items()
+    for name, (figure, caption) in compared.figures().items()
   }
   assert pictures
   page = tmp_path / 'report.html'

@@ -78,14 +78,14 @@ def test_a_report_shows_the_statistic_that_it_tests(tmp_path):
         algorithm=name,
         alpha=alpha,
       )
-  report = comparison.texts(_groups(tmp_path), 'x', statistic='best')
+  report = comparison.Comparison(_groups(tmp_path), statistic='best').texts('x')
   assert 'test examples in the best round: mean' in report['report.md']
   table = report['report.md'].split('## Accuracy by setting')[1]
   assert '90.0' in table and '80.0' in table and '40.0' not in table[:900]
 
 
 def test_a_report_over_settings(groups):
-  texts = comparison.texts(groups, 'a title')
+  texts = comparison.Comparison(groups).texts('a title')
   report = texts['report.md']
   assert 'dirichlet 0.1 / dirichlet 0.5 / dirichlet 1.0' in report
   assert re.search(
@@ -99,7 +99,7 @@ def test_a_report_over_settings(groups):
 
 def test_latex_fits_one_column(tmp_path):
   _write(tmp_path, [f'{i / 10}' for i in range(1, 10)], step=0.01)
-  tex = comparison.texts(_groups(tmp_path), 'x')['comparison.tex']
+  tex = comparison.Comparison(_groups(tmp_path)).texts('x')['comparison.tex']
   assert r'\textbf{89.0}$_{\pm 1.4}$' in tex and r'\underline{84.0}' in tex
   blocks = re.findall(r'(?s)\\midrule\n(.*?)\\bottomrule', tex)
   # Nine columns do not fit beside each other.
@@ -128,7 +128,7 @@ def _width(cell):
 
 @pytest.mark.skipif(shutil.which('pdflatex') is None, reason='no LaTeX')
 def test_latex_compiles_without_overfull_boxes(groups, tmp_path):
-  texts = comparison.texts(groups, 'x')
+  texts = comparison.Comparison(groups).texts('x')
   content = texts['comparison.tex'] + texts['significance.tex']
   (tmp_path / 'all.tex').write_text(
     '\\documentclass[twocolumn]{article}\n\\usepackage{booktabs}\n'

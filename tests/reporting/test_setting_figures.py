@@ -80,5 +80,5 @@ def test_own_classes_against_all_classes(groups):
 
 
 def test_they_are_part_of_a_report(groups):
-  drawn = comparison.figures(groups, reference='local')
+  drawn = comparison.Comparison(groups, 'local').figures()
   assert {'differences', 'own_against_all'} <= {*drawn}

@@ -66,8 +66,9 @@ def test_an_accuracy_that_nobody_reaches(groups):
 
 
 def test_a_report_has_it_where_it_is_asked_for(groups):
-  assert 'Time to accuracy' not in comparison.texts(groups, 'x')['report.md']
-  texts = comparison.texts(groups, 'x', target=0.6)
+  compared = comparison.Comparison(groups)
+  assert 'Time to accuracy' not in compared.texts('x')['report.md']
+  texts = compared.texts('x', target=0.6)
   assert '## Time to accuracy' in texts['report.md']
   assert 'an accuracy of 0.6 or more' in texts['report.md']
   found = pandas.read_csv(io.StringIO(texts['time_to_accuracy.csv']))
