@@ -16,7 +16,6 @@ from absl import flags
 from launch import errors
 from launch import runner
 from tff_fedsa import experiment
-from tff_fedsa.execution import imports
 
 _RUN_DIR = flags.DEFINE_string(
   'run_dir', None, 'Directory of the run, as `tff-fedsa train` printed it.'
@@ -37,7 +36,6 @@ def main(argv: Sequence[str]) -> None:
 def evaluate() -> None:
   """Evaluates the checkpoint that the flags name, and prints the result."""
   # Slow to import: not for --help.
-  imports.quickly('tff_fedsa.simulation')
   from tff_fedsa import simulation
   from tff_fedsa.evaluation import client_evaluation
   from tff_fedsa.evaluation import global_evaluation
