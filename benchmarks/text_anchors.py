@@ -12,9 +12,7 @@ its meaning.
 
 from collections.abc import Sequence
 import json
-import mmap
 import os
-import re
 import tempfile
 
 from absl import app
@@ -39,11 +37,6 @@ _FEATURE_DIM = flags.DEFINE_integer(
 flags.mark_flags_as_required(['vectors', 'classes', 'feature_dim'])
 
 _PLACES = 3
-# In the JSON file: what precedes the first word; a word and its numbers.
-_START = re.compile(
-  rb'"dimensions"\s*:\s*(\d+)\s*,.*?"vectors"\s*:\s*{\s*', re.DOTALL
-)
-_ENTRY = re.compile(rb'("(?:[^"\\]|\\.)*")\s*:\s*\[([^]]*)\]\s*,?\s*')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -102,25 +95,16 @@ def nearest(
 def _as_text(source: str, target: str, classes: Sequence[str]) -> str:
   """Writes vectors of a JSON file as lines of a word and its numbers.
 
-  Words that no class has are left out: to parse all numbers takes long.
+  Words that no class has are left out: to write all numbers takes long.
   """
-  texts = ' '.join(classes).lower()
-  with (
-    open(source, 'rb') as file,
-    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    open(target, 'w', encoding='utf-8') as lines,
-  ):
-    start = _START.search(content)
-    at = start.end() if start else 0
-    while start and (entry := _ENTRY.match(content, at)):
-      at = entry.end()
-      word = json.loads(entry[1])
+  with open(source, encoding='utf-8') as file:
+    content = json.load(file)
+  width, texts = content['dimensions'], ' '.join(classes).lower()
+  with open(target, 'w', encoding='utf-8') as lines:
+    for word, numbers in content['vectors'].items():
       # The first line tells the width, even if no class has its word.
       if ' ' not in word and (word.lower() in texts or not lines.tell()):
-        numbers = entry[2].decode().split(',')[: int(start[1])]
-        lines.write(f'{word} {" ".join(map(str.strip, numbers))}\n')
-    if content[at : at + 1] != b'}':
-      raise ValueError(f'{source!r}, byte {at}: expected vectors by word.')
+        lines.write(f'{word} {" ".join(map(str, numbers[:width]))}\n')
   return target
 
 

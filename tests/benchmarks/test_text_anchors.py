@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from tests import programs
 
@@ -49,10 +48,3 @@ def test_both_kinds_of_files_give_the_same_anchors(tmp_path):
     ('dog', 'cat'),
     ('sea_ship', 'dog'),
   ]
-
-
-def test_a_cut_file_is_refused(tmp_path):
-  path = tmp_path / 'words.json'
-  path.write_text('{"dimensions": 2, "vectors": {"cat": [1, 2], "dog": [3')
-  with pytest.raises(ValueError, match='byte 45: expected vectors by word'):
-    text_anchors.anchors_of(['cat'], str(path), 4)
