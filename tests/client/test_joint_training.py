@@ -77,9 +77,7 @@ def _both(model, config, optimizer=None, **options):
 
 def _assert_equal(alone, together):
   for client, expected in enumerate(alone):
-    found = joint_training.at(together, client)
-    for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
-      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    clients.assert_close(joint_training.at(together, client), expected, 1e-5)
 
 
 def test_clients_of_different_sizes(model):
@@ -198,16 +196,12 @@ def _assert_rounds_equal(algorithm, family, task, rounds=2, **local):
     for count in (None, 3)
   ]
   (server, alone, metrics), (joint_server, together, joint_metrics) = runs
-  for one, other in zip(together, alone):
-    for found, expected in zip(one, other):
-      np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-  for found, expected in zip(
-    tf.nest.flatten((joint_server, joint_metrics)),
-    tf.nest.flatten((server, metrics)),
-  ):
-    # A server that trains goes its own way from the last digits.
-    tolerance = 1e-2 if algorithm == 'fedgen' else 1e-5
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+  clients.assert_close(together, alone, 1e-5)
+  # A server that trains goes its own way from the last digits.
+  tolerance = 1e-2 if algorithm == 'fedgen' else 1e-5
+  clients.assert_close(
+    (joint_server, joint_metrics), (server, metrics), tolerance
+  )
 
 
 @pytest.mark.slow
