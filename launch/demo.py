@@ -51,7 +51,7 @@ def compare(root: str) -> None:
   from tff_fedsa.reporting import runs
 
   found = groups.group(runs.find([root], {}))
-  table = architectures.by_architecture(found)
+  table, _ = architectures.by_architecture(found)
   path = os.path.join(root, _PICTURE)
   figures.save(
     architectures.draw(table, 'What clients gain from each other'), path

@@ -36,7 +36,7 @@ def groups(tmp_path):
 
 @pytest.fixture
 def table(groups):
-  return architectures.by_architecture(groups)
+  return architectures.by_architecture(groups)[0]
 
 
 def test_accuracies_count_examples_and_are_means_over_seeds(table):
@@ -64,8 +64,8 @@ def test_accuracies_count_examples_and_are_means_over_seeds(table):
 
 
 def test_deviations_stand_where_there_are_several_runs(groups, table):
-  spread = architectures.by_architecture(groups, 'std')
-  cells = architectures.to_text(table, spread)
+  _, deviations = architectures.by_architecture(groups)
+  cells = architectures.to_text(table, deviations)
   # 0.85 and 0.75; all received models are right; the other method has no 'a'.
   assert cells['a'].tolist() == ['80.0 ± 7.1', '100.0 ± 0.0', '–']
   assert ' ± ' not in cells[architectures.ALL].iloc[2]

@@ -213,7 +213,7 @@ def _counted(family: str | Sequence[str]) -> list[tuple[str, int]]:
     name, star, count = member.partition('*')
     if star and not re.fullmatch(r' *[1-9][0-9]{0,5}', count):
       raise errors.UserError(
-        f'Expected ARCHITECTURE*COUNT, with a count of clients in [1, 999999], '
+        'Expected ARCHITECTURE*COUNT, with a count of clients in [1, 999999], '
         f'found {member!r}.'
       )
     counted.append((name.strip(), int(count) if star else 1))

@@ -28,8 +28,8 @@ EXPLANATION = (
 
 
 def by_architecture(
-  groups: Sequence[groups_lib.Group], statistic: str = 'mean'
-) -> pandas.DataFrame:
+  groups: Sequence[groups_lib.Group],
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
   """Returns the accuracy of clients' models after the last round.
 
   A method has one row, and a second one if clients receive weights: the model
@@ -37,17 +37,16 @@ def by_architecture(
 
   Args:
     groups: Result of `groups.group`.
-    statistic: Of accuracies over runs: `mean`, or `std` (of the sample; NaN of
-      one run).
 
   Returns:
-    Columns `method`, `ALL`, one per architecture, `WORST` (mean over the worst
-    tenth of the clients), the statistic of accuracies in [0, 1] that count test
-    examples; and `BYTES`, kB (10^3 bytes) that a client sends and receives in a
-    round, mean over runs. The table is empty if no run has accuracies of
-    clients.
+    Two tables: means over runs, and standard deviations (of the sample; those
+    of one run are NaN). Both have the columns `ALL`, one per architecture, and
+    `WORST` (mean over the worst tenth of the clients), accuracies in [0, 1]
+    that count test examples. The first one also has `method` and `BYTES`, the
+    mean kB (10^3 bytes) that a client sends and receives in a round. The tables
+    are empty if no run has accuracies of clients.
   """
-  rows = []
+  rows, deviations = [], []
   for group in groups:
     for classifier, suffix in _MODELS.items():
       found = [
@@ -57,7 +56,9 @@ def by_architecture(
       ]
       if not found:
         continue
-      own = [_accuracies(clients, classifier) for _, clients in found]
+      own = pandas.DataFrame(
+        [_accuracies(clients, classifier) for _, clients in found]
+      )
       sent = [
         run.history[-1].get('bytes_up_per_client', 0)
         + run.history[-1].get('bytes_down_per_client', 0)
@@ -67,13 +68,15 @@ def by_architecture(
       rows.append(
         {
           'method': title + suffix,
-          **pandas.DataFrame(own).agg(statistic).to_dict(),
+          **own.mean().to_dict(),
           BYTES: float(np.mean(sent)) / 1e3,
         }
       )
+      deviations.append(own.std())
   table = pandas.DataFrame(rows)
   last = [name for name in (WORST, BYTES) if name in table]
-  return table[[name for name in table if name not in last] + last]
+  means = table[[name for name in table if name not in last] + last]
+  return means, pandas.DataFrame(deviations)
 
 
 def _accuracies(per_client: pandas.DataFrame, classifier: str) -> pandas.Series:
@@ -92,10 +95,10 @@ def _accuracies(per_client: pandas.DataFrame, classifier: str) -> pandas.Series:
 
 
 def draw(table: pandas.DataFrame, title: str) -> figure_lib.Figure:
-  """Draws `by_architecture` as bars, one group for each of its columns.
+  """Draws accuracies as bars, one group for each column of the table.
 
   Args:
-    table: Result of `by_architecture`.
+    table: Means of `by_architecture`.
     title: Title of the figure.
   """
   places = [name for name in table if name not in ('method', BYTES)]
@@ -130,18 +133,19 @@ def draw(table: pandas.DataFrame, title: str) -> figure_lib.Figure:
 
 
 def names_in(table: pandas.DataFrame) -> list[str]:
-  """Returns the architectures of `by_architecture`."""
+  """Returns the architectures in the means of `by_architecture`."""
   return [n for n in table if n not in ('method', ALL, WORST, BYTES)]
 
 
 def to_text(
-  table: pandas.DataFrame, spread: Optional[pandas.DataFrame] = None
+  table: pandas.DataFrame, deviations: Optional[pandas.DataFrame] = None
 ) -> pandas.DataFrame:
-  """Returns `by_architecture` as cells of text, accuracies in percent.
+  """Returns accuracies as cells of text, in percent.
 
   Args:
-    table: Means.
-    spread: Standard deviations, written where there are several runs.
+    table: Means of `by_architecture`.
+    deviations: Its standard deviations. Default: only means are written. A cell
+      of one run has none.
   """
   cells = table.copy()
   for name in table:
@@ -149,10 +153,10 @@ def to_text(
       cells[name] = table[name].map('{:.1f}'.format)
     elif name != 'method':
       cells[name] = (100 * table[name]).map('{:.1f}'.format)
-      if spread is not None:
-        is_known = spread[name].notna()
-        deviations = (100 * spread[name]).map(' ± {:.1f}'.format)
-        cells.loc[is_known, name] += deviations[is_known]
+      if deviations is not None:
+        is_known = deviations[name].notna()
+        texts = (100 * deviations[name]).map(' ± {:.1f}'.format)
+        cells.loc[is_known, name] += texts[is_known]
       # No client of this architecture.
       cells.loc[table[name].isna(), name] = '–'
   return cells

@@ -177,10 +177,9 @@ class Comparison:
         note.replace('*', ''),
         'tab:fairness',
       )
-      tiers = architectures.by_architecture(groups)
+      tiers, deviations = architectures.by_architecture(groups)
       if len(architectures.names_in(tiers)) > 1:
-        spread = architectures.by_architecture(groups, 'std')
-        table = documents.to_markdown(architectures.to_text(tiers, spread))
+        table = documents.to_markdown(architectures.to_text(tiers, deviations))
         evenly = f'{evenly}\n\n{table}\n\n{architectures.EXPLANATION}'
         written['architectures.csv'] = tiers.to_csv(index=False)
     differences = None
